@@ -1,0 +1,3 @@
+"""LayerDiffuse: natively transparent pictures and layers for Stable Diffusion."""
+
+__version__ = "0.1.0"

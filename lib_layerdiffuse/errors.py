@@ -1,0 +1,78 @@
+"""The exceptions that LayerDiffuse raises on purpose.
+
+Each message reads "Expected …, got …." and each error carries a hint that says what to do.
+"""
+
+from __future__ import annotations
+
+
+class LayerDiffuseError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes:
+        message: What is wrong, one sentence.
+        hint: What the user can do about it, one sentence; empty if there is nothing to add.
+        field: Name of the `LayerSettings` field at fault, or None.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Returns the error as plain values, for JSON."""
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            "hint": self.hint,
+            "field": self.field,
+        }
+
+
+class SettingsError(LayerDiffuseError):
+    """The user's choices do not fit together, the checkpoint or the job."""
+
+
+class ArchMismatchError(SettingsError):
+    """The method belongs to another checkpoint family than the loaded one."""
+
+
+class MissingLayerError(SettingsError):
+    """The method needs a conditioning picture that was not given."""
+
+
+class BatchSizeError(SettingsError):
+    """The number of pictures in a batch is not a whole number of sets."""
+
+
+class ImageSizeError(SettingsError):
+    """A width or height that the method cannot make."""
+
+
+class WeightsError(LayerDiffuseError):
+    """A weight file cannot be used."""
+
+
+class WeightsNotFoundError(WeightsError):
+    """A weight file is not on disk and may not be downloaded."""
+
+
+class ChecksumError(WeightsError):
+    """A weight file's bytes or tensors are not those of the released file."""
+
+
+class DownloadError(WeightsError):
+    """A weight file could not be downloaded."""
+
+
+class HostError(LayerDiffuseError):
+    """The WebUI did not do what its contract says."""
+
+
+class MissingCapabilityError(HostError):
+    """The WebUI, or an option of this job, lacks something the method needs."""

@@ -1,0 +1,1 @@
+"""The networks, in plain torch, with the released files' key names."""

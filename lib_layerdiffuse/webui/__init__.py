@@ -1,0 +1,1 @@
+"""The WebUI front end: script hooks and panel."""
