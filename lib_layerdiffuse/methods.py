@@ -3,7 +3,7 @@
 Standard library only. Everything a method implies (frames, batch size, inputs, what is decoded,
 which fields the panel shows) is derived from `METHODS`; adding a method is one entry here.
 
-Source: the released files of `LayerDiffusion/layerdiffusion-v1` and the original extension's labels.
+Source: the files of `LayerDiffusion/layerdiffusion-v1` and the original extension's labels.
 """
 
 from __future__ import annotations

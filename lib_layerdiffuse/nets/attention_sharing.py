@@ -1,0 +1,271 @@
+"""Attention sharing for SD1.5: the frames of a set look at each other in every attention layer.
+
+Axes: b sets · f frames · n tokens · c channels · h w latent rows and columns.
+Source: the released files' keys and shapes, and Zhang & Agrawala, arXiv:2402.17113.
+
+Batch rows are `(b f)` with the frame fastest. Inside a layer they are kept as `f b n c`, so that
+one batched product serves all frames. Three things are folded once for each file and strength,
+instead of being computed at each step: `W + strength · up @ down`, the cross-frame block's
+`temporal_i` (with the norm's affine part) into q, k and v, and, for one frame, where attention
+over frames is the identity, the whole cross-frame block into one affine map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ChecksumError, HostError
+from .control_encoder import ControlEncoder, control_convs
+from .frame_linear import FrameLinear
+
+PREFIX = "hookers.layers."
+NORM_EPS = 1e-6
+# UNet level of the sixteen transformer blocks: input 1 2 4 5 7 8, output 3..11, middle.
+BLOCK_LEVELS = (0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3)
+SLOTS = 2 * len(BLOCK_LEVELS)
+
+Projection = Callable[[Tensor], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class BaseAttention:
+    """The UNet's own attention module, as a host shows it.
+
+    Attributes:
+        heads: Number of heads.
+        to_q: Query projection, `… c` to `… c`; likewise `to_k`, `to_v` and `to_out`. A layer whose
+            float `weight` may be read and merged is passed as it is; any other as a function.
+    """
+
+    heads: int
+    to_q: Projection
+    to_k: Projection
+    to_v: Projection
+    to_out: Projection
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Returns plain attention of `r n c` over `r m c`, as `r n c`; no mask."""
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class CrossFrame(nn.Module):
+    """Each spatial token's frames attend to each other; returns what is added, times strength."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], frames: int, strength: float) -> None:
+        super().__init__()
+        t = {name: tensor.float() for name, tensor in tensors.items()}
+        w_i = t["i.weight"] * t["n.weight"]
+        b_i = t["i.weight"] @ t["n.bias"] + t["i.bias"]
+        w_o, b_o = t["o.weight"] * strength, t["o.bias"] * strength
+        self.frames = frames
+        if frames == 1:
+            w_ov = w_o @ t["v.weight"]
+            self.inner = _linear(w_ov @ w_i, w_ov @ b_i + w_o @ t["v.bias"] + b_o)
+            return
+        self.inner = _linear(
+            torch.cat([t[f"{x}.weight"] @ w_i for x in "qkv"]),
+            torch.cat([t[f"{x}.weight"] @ b_i + t[f"{x}.bias"] for x in "qkv"]),
+        )
+        self.outer = _linear(w_o, b_o)
+
+    def forward(self, x: Tensor, heads: int) -> Tensor:
+        """Returns `f m c` for `f m c`."""
+        h = self.inner(F.layer_norm(x, x.shape[-1:], eps=NORM_EPS))
+        if self.frames == 1:
+            return h
+        q, k, v = h.unflatten(-1, (3, heads, -1)).unbind(2)
+        score = torch.stack([(q * k_g).sum(-1) for k_g in k]) * q.shape[-1] ** -0.5
+        share = score.softmax(0).unsqueeze(-1)
+        mixed = share[0] * v[0]
+        for share_g, v_g in zip(share[1:], v[1:], strict=True):
+            mixed = torch.addcmul(mixed, share_g, v_g)
+        return self.outer(mixed.flatten(2))
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    linear = nn.Linear(*reversed(weight.shape), device="meta")
+    linear.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    return linear.requires_grad_(False)
+
+
+class SharedAttention(nn.Module):
+    """What one attention module of the UNet computes while a method acts."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], frames: int, strength: float) -> None:
+        super().__init__()
+        self.frames, self.strength = frames, strength
+        for name in ("q", "k", "v", "out"):
+            lora = [f"to_{name}_lora.{f}" for f in range(frames)]
+            ups = [tensors[f"{key}.up.weight"] for key in lora]
+            downs = [tensors[f"{key}.down.weight"] for key in lora]
+            self.add_module(name, FrameLinear(ups, downs, strength))
+        temporal = {k[9:]: t for k, t in tensors.items() if k.startswith("temporal_")}
+        self.cross = CrossFrame(temporal, frames, strength)
+        self.control = control_convs(tensors, frames)
+
+    q: FrameLinear
+    k: FrameLinear
+    v: FrameLinear
+    out: FrameLinear
+
+    def control_tokens(self, signal: Tensor) -> Tensor:
+        """Returns what the control picture adds to this layer's input, `f 1 n c`.
+
+        Args:
+            signal: The control encoder's output at this layer's resolution, `1 256 h w`.
+        """
+        tokens = [conv(signal).flatten(2).transpose(1, 2) for conv in self.control]
+        return torch.stack(tokens) * self.strength
+
+    def forward(
+        self,
+        base: BaseAttention,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+        control: Tensor | None = None,
+        attend: Attend = attend,
+    ) -> Tensor:
+        """Returns what the block adds to its residual stream, `(b f) n c`.
+
+        Args:
+            base: The UNet's own attention module.
+            x: Its layer-normed input, `(b f) n c`.
+            context: Keys' and values' input `(b f) m d`; None or `x` itself for self-attention.
+            value: Values' input where it differs from `context`.
+            control: `control_tokens`, or None.
+            attend: The host's attention over `r n c`.
+        """
+        f, (rows, n, _) = self.frames, x.shape
+        h = _frames_first(x, f)
+        if control is not None:
+            h = (h.unflatten(1, (-1, n)) + control).flatten(1, 2)
+        c = h if context is None or context is x else _frames_first(context, f)
+        d = c if value is None or value is context else _frames_first(value, f)
+        q, k, v = (
+            layer(t, linear).reshape(rows, -1, layer.weight.shape[1])
+            for layer, t, linear in (
+                (self.q, h, base.to_q),
+                (self.k, c, base.to_k),
+                (self.v, d, base.to_v),
+            )
+        )
+        attended = attend(q, k, v, base.heads)
+        delta = self.out(attended.reshape(f, -1, attended.shape[-1]), base.to_out)
+        delta = delta + self.cross(h + delta, base.heads)
+        delta = delta.unflatten(1, (-1, n))
+        if control is not None:
+            delta = delta + control
+        return delta.transpose(0, 1).reshape(rows, n, -1)
+
+
+def _frames_first(x: Tensor, frames: int) -> Tensor:
+    """Returns `f (b n) c` for `(b f) n c`."""
+    return x.unflatten(0, (-1, frames)).transpose(0, 1).flatten(1, 2)
+
+
+class AttentionSharing(nn.Module):
+    """A sharing file's 32 layers, folded for one strength, and its control encoder if any."""
+
+    def __init__(self, layers: list[SharedAttention], encoder: ControlEncoder | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.encoder = encoder
+        self.frames = layers[0].frames
+
+    @classmethod
+    def from_state_dict(cls, tensors: Mapping[str, Tensor], strength: float) -> AttentionSharing:
+        """Returns the module for a released file's tensors.
+
+        Args:
+            tensors: Keys `hookers.layers.{0..31}.…` and, with control, `….kwargs_encoder.…`.
+            strength: Scales the LoRA deltas, the cross-frame output and the control signal.
+
+        Raises:
+            ChecksumError: The keys or shapes are not those of a sharing file.
+        """
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            group, _, name = _split(key)
+            groups.setdefault(group, {})[name] = tensor
+        try:
+            frames = sum(f"to_q_lora.{f}.up.weight" in groups["0"] for f in range(3))
+            layers = [SharedAttention(groups.pop(str(i)), frames, strength) for i in range(SLOTS)]
+            encoder = groups.pop("encoder", None)
+            if groups:
+                raise KeyError(*groups)
+            return cls(layers, ControlEncoder(encoder) if encoder else None)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ChecksumError(
+                f"Expected the tensors of an SD1.5 sharing file, got a mismatch at {error}.",
+                "Download the file again, or choose the method that it was made for.",
+            ) from error
+
+
+def _split(key: str) -> tuple[str, str, str]:
+    if key.startswith(PREFIX):
+        return key.removeprefix(PREFIX).partition(".")
+    if key.startswith("kwargs_encoder."):
+        return "encoder", ".", key.removeprefix("kwargs_encoder.")
+    return key, "", ""
+
+
+class SharingRun:
+    """One run: a sharing module with the run's control picture and the host's attention.
+
+    What the control picture adds to each layer is computed at the layer's first call and kept,
+    since it is the same at every step.
+    """
+
+    def __init__(
+        self, sharing: AttentionSharing, control: Tensor | None = None, attend: Attend = attend
+    ) -> None:
+        self.sharing, self.control, self.attend = sharing, control, attend
+        self._signals: list[Tensor] | None = None
+        self._tokens: dict[int, Tensor] = {}
+
+    def __call__(
+        self,
+        slot: int,
+        base: BaseAttention,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+    ) -> Tensor:
+        """Returns attention module `slot`'s output, `(b f) n c`; see `SharedAttention.forward`.
+
+        Raises:
+            HostError: The rows are not whole sets, or the tokens not those of the picture.
+        """
+        if x.shape[0] % self.sharing.frames:
+            raise HostError(
+                f"Expected a batch of whole sets of {self.sharing.frames}, got {x.shape[0]} rows.",
+                "Turn off extensions that regroup the batch.",
+            )
+        layer = self.sharing.layers[slot]
+        return layer(base, x, context, value, self._control(slot, x), self.attend)
+
+    def _control(self, slot: int, x: Tensor) -> Tensor | None:
+        encoder = self.sharing.encoder
+        if encoder is None or self.control is None:
+            return None
+        if slot not in self._tokens:
+            if self._signals is None:
+                self._signals = encoder(self.control.to(x))
+            signal = self._signals[BLOCK_LEVELS[slot // 2]]
+            self._tokens[slot] = self.sharing.layers[slot].control_tokens(signal)
+        tokens = self._tokens[slot]
+        if tokens.shape[2] != x.shape[1]:
+            raise HostError(
+                f"Expected {tokens.shape[2]} tokens at this layer, got {x.shape[1]}.",
+                "Turn off token merging, HyperTile and other extensions that regroup tokens.",
+            )
+        return tokens

@@ -1,0 +1,63 @@
+"""The control encoder of SD1.5 attention sharing, and each layer's convolutions over its signals.
+
+Source: the released files' `kwargs_encoder.*` and `control_convs.*` keys and shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+def _conv(tensors: Mapping[str, Tensor], key: str, stride: int = 1) -> nn.Conv2d:
+    weight, bias = tensors[f"{key}.weight"], tensors[f"{key}.bias"]
+    out, channels, size, _ = weight.shape
+    conv = nn.Conv2d(channels, out, size, stride, size // 2, device="meta")
+    conv.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    return conv.requires_grad_(False)
+
+
+def control_convs(tensors: Mapping[str, Tensor], frames: int) -> nn.ModuleList:
+    keys = [f"control_convs.{f}" for f in range(frames)]
+    return nn.ModuleList(
+        nn.Sequential(_conv(tensors, f"{key}.0"), nn.SiLU(), _conv(tensors, f"{key}.2"))
+        for key in keys
+        if f"{key}.0.weight" in tensors
+    )
+
+
+class ControlEncoder(nn.Module):
+    """Turns the control picture into one signal for each of the UNet's four levels."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    layer
+                    for i in indices
+                    for layer in (
+                        _conv(tensors, f"blocks_{s}.{i}", 2 if i in halve else 1),
+                        nn.SiLU(),
+                    )
+                )
+            )
+            for s, indices, halve in (
+                (0, range(0, 16, 2), (4, 8, 12)),
+                *((s, (0, 2), (0,)) for s in (1, 2, 3)),
+            )
+        )
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Returns the signals at 1/8, 1/16, 1/32 and 1/64 (rounded up), each `1 c h w`.
+
+        Args:
+            picture: The control picture in [-1, 1], `1 3 H W`; a foreground is premultiplied
+                on 0.5 grey.
+        """
+        signals = []
+        for stage in self.stages:
+            picture = stage(picture)
+            signals.append(picture)
+        return signals

@@ -1,0 +1,170 @@
+import pytest
+import sharing as fakes
+import torch
+
+from lib_layerdiffuse.errors import ChecksumError, HostError
+from lib_layerdiffuse.nets.attention_sharing import AttentionSharing, BaseAttention, SharingRun
+
+CHANNELS, CONTEXT, HEADS = 16, 12, 4
+SELF, CROSS = 6, 7  # Both at level 1.
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def base_of(base: fakes.Attention) -> BaseAttention:
+    return BaseAttention(base.heads, base.to_q, base.to_k, base.to_v, base.to_out)
+
+
+def close(got, want, tolerance=1e-4):
+    assert (got - want).norm() <= tolerance * want.norm()
+
+
+def run_both(frames, *, slot, sets=2, tokens=6, strength=1.0, control=None, rank=4):
+    file = fakes.random_file(frames, rank=rank, control=control is not None)
+    base = fakes.Attention.random(CHANNELS, CONTEXT if slot % 2 else CHANNELS, HEADS)
+    x = torch.randn(sets * frames, tokens, CHANNELS)
+    context = torch.randn(sets * frames, 5, CONTEXT) if slot % 2 else None
+    sharing = AttentionSharing.from_state_dict(file, strength)
+    got = SharingRun(sharing, control)(slot, base_of(base), x, context)
+    signals = None if control is None else fakes.reference_signals(file, control)
+    with torch.no_grad():
+        want = fakes.reference_attention(file, slot, base, x, context, frames, strength, signals)
+    return got.detach(), want
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("slot", [SELF, CROSS])
+@pytest.mark.parametrize("strength", [1.0, 0.35, 2.0])
+def test_agrees_with_the_definition(frames, slot, strength):
+    close(*run_both(frames, slot=slot, strength=strength))
+
+
+@pytest.mark.parametrize("rank", [1, 8, 33])
+def test_takes_the_rank_from_the_file(rank):
+    close(*run_both(2, slot=CROSS, rank=rank))
+
+
+@pytest.mark.parametrize("slot", [0, SELF, CROSS, 30])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_control_picture_acts_at_its_own_resolution(slot, frames):
+    # 72 × 40 pixels: 45 latents, rounded up to 5×3, 3×2, 2×1 below; 3×2 and 2×1 differ by count.
+    tokens = [9 * 5, 5 * 3, 3 * 2, 2 * 1][fakes.LEVELS[slot // 2]]
+    control = torch.rand(1, 3, 72, 40) * 2 - 1
+    close(*run_both(frames, slot=slot, tokens=tokens, control=control, strength=0.7))
+
+
+def test_control_picture_of_another_shape_is_refused():
+    with pytest.raises(HostError, match="tokens"):
+        run_both(2, slot=SELF, tokens=7, control=torch.zeros(1, 3, 64, 64))
+
+
+def test_strength_zero_is_the_plain_attention_exactly():
+    file = fakes.random_file(2, control=True)
+    base = fakes.Attention.random(CHANNELS, CONTEXT, HEADS)
+    x, context = torch.randn(4, 4 * 4, CHANNELS), torch.randn(4, 5, CONTEXT)
+    run = SharingRun(AttentionSharing.from_state_dict(file, 0.0), torch.randn(1, 3, 64, 64))
+    close(run(CROSS, base_of(base), x, context).detach(), base(x, context).detach(), 1e-6)
+
+
+def test_each_row_reads_its_own_context():
+    file, base = fakes.random_file(1), fakes.Attention.random(CHANNELS, CONTEXT, HEADS)
+    run = SharingRun(AttentionSharing.from_state_dict(file, 1.0))
+    x, context = torch.randn(3, 6, CHANNELS), torch.randn(3, 77 * 2, CONTEXT)
+    together = run(CROSS, base_of(base), x, context)
+    for i in range(3):
+        close(run(CROSS, base_of(base), x[i : i + 1], context[i : i + 1]), together[i : i + 1])
+
+
+def test_values_may_come_from_another_tensor_than_keys():
+    file, base = fakes.random_file(1), fakes.Attention.random(CHANNELS, CONTEXT, HEADS)
+    run = SharingRun(AttentionSharing.from_state_dict(file, 1.0))
+    x, context, value = (torch.randn(1, 6, c) for c in (CHANNELS, CONTEXT, CONTEXT))
+    same = run(CROSS, base_of(base), x, context, context.clone())
+    close(same, run(CROSS, base_of(base), x, context))
+    assert not torch.allclose(run(CROSS, base_of(base), x, context, value), same)
+
+
+def test_rows_that_are_no_whole_sets_are_refused():
+    sharing = AttentionSharing.from_state_dict(fakes.random_file(3), 1.0)
+    base = base_of(fakes.Attention.random(CHANNELS, CHANNELS, HEADS))
+    with pytest.raises(HostError, match="whole sets of 3"):
+        SharingRun(sharing)(SELF, base, torch.randn(4, 6, CHANNELS))
+
+
+def test_quantised_layers_run_as_they_are_and_the_delta_is_added():
+    file, base = fakes.random_file(2), fakes.Attention.random(CHANNELS, CHANNELS, HEADS)
+    x = torch.randn(4, 6, CHANNELS)
+    merged = SharingRun(AttentionSharing.from_state_dict(file, 0.8))(SELF, base_of(base), x)
+    hidden = BaseAttention(
+        HEADS,
+        *(lambda t, layer=layer: layer(t) for layer in (base.to_q, base.to_k, base.to_v)),
+        lambda t: base.to_out(t),
+    )
+    close(SharingRun(AttentionSharing.from_state_dict(file, 0.8))(SELF, hidden, x), merged)
+
+
+def merge(layer, delta, how):
+    if how == "new parameter":
+        layer.weight = torch.nn.Parameter(layer.weight.detach() + delta)
+    else:
+        with torch.no_grad():
+            layer.weight += delta
+
+
+@pytest.mark.parametrize("how", ["new parameter", "in place"])
+def test_a_lora_merged_by_the_host_between_two_calls_counts(how):
+    file, base = fakes.random_file(2), fakes.Attention.random(CHANNELS, CHANNELS, HEADS)
+    sharing = AttentionSharing.from_state_dict(file, 1.0)
+    x = torch.randn(2, 6, CHANNELS)
+    before = SharingRun(sharing)(SELF, base_of(base), x)
+    merge(base.to_q, torch.randn(CHANNELS, CHANNELS), how)
+    after = SharingRun(sharing)(SELF, base_of(base), x)
+    fresh = SharingRun(AttentionSharing.from_state_dict(file, 1.0))(SELF, base_of(base), x)
+    assert not torch.allclose(before, after)
+    assert torch.equal(after, fresh)
+
+
+def test_merges_once_for_unchanged_layers():
+    sharing = AttentionSharing.from_state_dict(fakes.random_file(2), 1.0)
+    base = base_of(fakes.Attention.random(CHANNELS, CHANNELS, HEADS))
+    x = torch.randn(2, 6, CHANNELS)
+    SharingRun(sharing)(SELF, base, x)
+    merged = sharing.layers[SELF].q.weight
+    SharingRun(sharing)(SELF, base, x)
+    assert sharing.layers[SELF].q.weight is merged
+
+
+def test_leaves_the_base_layers_alone():
+    base = fakes.Attention.random(CHANNELS, CHANNELS, HEADS)
+    kept = [layer.weight.detach().clone() for layer in (base.to_q, base.to_k, base.to_v)]
+    run_twice = SharingRun(AttentionSharing.from_state_dict(fakes.random_file(2), 1.0))
+    run_twice(SELF, base_of(base), torch.randn(2, 6, CHANNELS))
+    for layer, weight in zip((base.to_q, base.to_k, base.to_v), kept, strict=True):
+        assert torch.equal(layer.weight, weight)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)])
+def test_half_precision_stays_close(dtype, tolerance):
+    file, base = fakes.random_file(2), fakes.Attention.random(CHANNELS, CHANNELS, HEADS)
+    x = torch.randn(2, 6, CHANNELS)
+    want = SharingRun(AttentionSharing.from_state_dict(file, 1.0))(SELF, base_of(base), x)
+    for layer in (base.to_q, base.to_k, base.to_v, base.to_out):
+        layer.to(dtype)
+    sharing = AttentionSharing.from_state_dict(file, 1.0).to(dtype)
+    got = SharingRun(sharing)(SELF, base_of(base), x.to(dtype))
+    assert got.dtype == dtype
+    close(got.float(), want, tolerance)
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus"])
+def test_another_files_tensors_are_refused(change):
+    file = fakes.random_file(1)
+    if change == "missing":
+        del file["hookers.layers.31.temporal_i.weight"]
+    else:
+        file["diffusion_model.out.2.weight::diff::0"] = torch.zeros(1)
+    with pytest.raises(ChecksumError, match="sharing file"):
+        AttentionSharing.from_state_dict(file, 1.0)
