@@ -98,11 +98,8 @@ def test_quantised_layers_run_as_they_are_and_the_delta_is_added():
     file, base = fakes.random_file(2), fakes.Attention.random(CHANNELS, CHANNELS, HEADS)
     x = torch.randn(4, 6, CHANNELS)
     merged = SharingRun(AttentionSharing.from_state_dict(file, 0.8))(SELF, base_of(base), x)
-    hidden = BaseAttention(
-        HEADS,
-        *(lambda t, layer=layer: layer(t) for layer in (base.to_q, base.to_k, base.to_v)),
-        lambda t: base.to_out(t),
-    )
+    layers = (base.to_q, base.to_k, base.to_v, base.to_out)
+    hidden = BaseAttention(HEADS, *(layer.forward for layer in layers))
     close(SharingRun(AttentionSharing.from_state_dict(file, 0.8))(SELF, hidden, x), merged)
 
 

@@ -1,0 +1,193 @@
+"""`LayerSettings`: the user's choices, from the panel, the API or the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+import numpy.typing as npt
+
+from .errors import MissingLayerError, SettingsError
+from .images import ResizeMode
+from .methods import METHODS, Layer, LayerMethod, find_method
+
+Picture = npt.NDArray[Any]
+Read = Callable[[str, Any], Any]
+
+
+def _read_flag(name: str, value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, (bool, int)):
+        return bool(value)
+    raise SettingsError(f"Expected true or false for {name}, got {value!r}.", "Use a boolean.")
+
+
+def _read_text(_name: str, value: Any) -> str:
+    return str(value).strip()
+
+
+def _read_method(_name: str, value: Any) -> LayerMethod:
+    return value if isinstance(value, LayerMethod) else find_method(str(value))
+
+
+def _read_resize_mode(name: str, value: Any) -> ResizeMode:
+    try:
+        return ResizeMode(value)
+    except ValueError:
+        modes = ", ".join(repr(m.value) for m in ResizeMode)
+        raise SettingsError(f"Expected {name} to be one of {modes}, got {value!r}.") from None
+
+
+def _read_number(name: str, value: Any) -> float:
+    low, high = _FIELDS[_BY_API[name]].metadata["bounds"]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not low <= number <= high:
+        raise SettingsError(
+            f"Expected {name} from {low:g} to {high:g}, got {value!r}.", "Bring it into that range."
+        )
+    return number
+
+
+def _setting(default: Any, api: str, label: str, read: Read, **more: Any) -> Any:
+    meta = {"api": api, "label": label, "read": read, "infotext": f"layerdiffusion_{api}"}
+    return field(default=default, metadata=meta | more)
+
+
+def _picture(api: str, label: str) -> Any:
+    return _setting(None, api, label, lambda _name, value: value, picture=True)
+
+
+def _prompt(api: str, label: str) -> Any:
+    return _setting("", api, label, _read_text)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSettings:
+    """The user's choices for one job.
+
+    The first twelve fields stand in the original extension's positional order, which is public.
+    A field's metadata holds its name in the API (`api`), its `label`, its `infotext` key, its
+    bounds and its kind.
+
+    Attributes:
+        strength: Scales what the method does to the UNet; 0 leaves the plain UNet.
+        stop_at: The method acts during this first part of the schedule, by sigma.
+        fg_image: Conditioning foreground, `h w 3|4`, straight alpha, uint8 or float in [0, 1];
+            likewise `bg_image` and `blended_image`.
+        output_origin: Accepted for the original's order; it never had an effect.
+        fg_prompt: Put before the main prompt, in the foreground's row only; likewise the others.
+        fg_negative_prompt: The same for the negative prompt.
+        show_preview: Also give the foreground over a checkerboard.
+        show_matte: Also give the foreground's alpha as a grey picture.
+    """
+
+    enabled: bool = _setting(False, "enabled", "Enabled", _read_flag)
+    method: LayerMethod = _setting(METHODS[4], "method", "Method", _read_method)
+    strength: float = _setting(1.0, "weight", "Weight", _read_number, bounds=(0.0, 2.0))
+    stop_at: float = _setting(1.0, "ending_step", "Stop at", _read_number, bounds=(0.0, 1.0))
+    fg_image: Picture | None = _picture("fg_image", "Foreground")
+    bg_image: Picture | None = _picture("bg_image", "Background")
+    blended_image: Picture | None = _picture("blend_image", "Blended")
+    resize_mode: ResizeMode = _setting(
+        ResizeMode.CROP, "resize_mode", "Resize mode", _read_resize_mode
+    )
+    output_origin: bool = _setting(False, "output_origin", "Unused", _read_flag, infotext=None)
+    fg_prompt: str = _prompt("fg_additional_prompt", "Foreground prompt")
+    bg_prompt: str = _prompt("bg_additional_prompt", "Background prompt")
+    blended_prompt: str = _prompt("blend_additional_prompt", "Blended prompt")
+    fg_negative_prompt: str = _prompt("fg_negative_prompt", "Foreground negative prompt")
+    bg_negative_prompt: str = _prompt("bg_negative_prompt", "Background negative prompt")
+    blended_negative_prompt: str = _prompt("blend_negative_prompt", "Blended negative prompt")
+    show_preview: bool = _setting(
+        False, "show_preview", "Checkerboard preview", _read_flag, infotext=None
+    )
+    show_matte: bool = _setting(False, "show_matte", "Matte", _read_flag, infotext=None)
+
+    def picture(self, layer: Layer) -> Picture | None:
+        """Returns the conditioning picture given for a layer."""
+        return getattr(self, f"{layer.value}_image")
+
+    def prompt(self, layer: Layer) -> str:
+        """Returns the prompt of a layer's own; empty for none."""
+        return getattr(self, f"{layer.value}_prompt")
+
+    def negative_prompt(self, layer: Layer) -> str:
+        """Returns the negative prompt of a layer's own; empty for none."""
+        return getattr(self, f"{layer.value}_negative_prompt")
+
+    @property
+    def acts(self) -> bool:
+        """Whether the UNet is changed at all."""
+        return self.strength > 0 and self.stop_at > 0
+
+    def check_pictures(self) -> None:
+        """Checks that every picture the method needs was given.
+
+        Raises:
+            MissingLayerError: One was not; the message says which.
+        """
+        for layer in self.method.inputs:
+            if self.picture(layer) is None:
+                raise MissingLayerError(
+                    f"Expected a {layer.label.lower()} picture for this method, got none.",
+                    f"Put one in the {layer.label} slot.",
+                    field=f"{layer.value}_image",
+                )
+
+    @classmethod
+    def from_args(
+        cls, args: Sequence[Any], read_picture: Callable[[Any], Picture | None] | None = None
+    ) -> LayerSettings:
+        """Returns the settings for positional values, a dict by name, or a mix of both.
+
+        A dict may stand at any place; it overrides the positional values, takes the names of the
+        API or of the fields, and means `enabled` unless it says otherwise. None and missing values
+        give the defaults.
+
+        Args:
+            args: Values in field order.
+            read_picture: Turns what the front end hands over into a picture.
+
+        Raises:
+            SettingsError: A name is unknown or a value is out of range; `field` names it.
+        """
+        if len(args) > len(_FIELDS):
+            raise SettingsError(f"Expected at most {len(_FIELDS)} values, got {len(args)}.")
+        given: dict[str, Any] = {}
+        named: dict[str, Any] = {}
+        for name, value in zip(_FIELDS, args, strict=False):
+            if isinstance(value, Mapping) and not _FIELDS[name].metadata.get("picture"):
+                named |= {"enabled": True} | {_field_name(k): v for k, v in value.items()}
+            else:
+                given[name] = value
+        merged = {k: v for k, v in (given | named).items() if v is not None}
+        return cls(**{k: _read(k, v, read_picture) for k, v in merged.items()})
+
+
+_FIELDS = {f.name: f for f in fields(LayerSettings)}
+_BY_API = {f.metadata["api"]: f.name for f in _FIELDS.values()}
+
+
+def _field_name(name: str) -> str:
+    if name in _FIELDS or name in _BY_API:
+        return _BY_API.get(name, name)
+    near = get_close_matches(str(name), [*_BY_API, *_FIELDS], n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(_BY_API)}."
+    raise SettingsError(f"Expected the name of a setting, got {name!r}.", hint, field=str(name))
+
+
+def _read(name: str, value: Any, read_picture: Callable[[Any], Picture | None] | None) -> Any:
+    meta = _FIELDS[name].metadata
+    try:
+        if meta.get("picture") and read_picture is not None:
+            return read_picture(value)
+        return meta["read"](meta["api"], value)
+    except SettingsError as error:
+        error.field = name
+        raise

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from lib_layerdiffuse.errors import MissingLayerError, SettingsError
+from lib_layerdiffuse.images import ResizeMode
+from lib_layerdiffuse.methods import Layer, find_method
+from lib_layerdiffuse.settings import LayerSettings
+
+ORIGINAL_ORDER = [
+    True,
+    "(SD1.5) Generate Everything Together (need batch size 3)",
+    0.5,
+    0.75,
+    "a",
+    "b",
+    "c",
+    "Resize and Fill",
+    True,
+    "a man",
+    "a chair",
+    "a man on a chair",
+]
+
+
+def test_the_originals_twelve_values_keep_their_places():
+    s = LayerSettings.from_args(ORIGINAL_ORDER)
+    assert (s.enabled, s.method.id, s.strength, s.stop_at) == (True, "joint_sd15", 0.5, 0.75)
+    assert (s.fg_image, s.bg_image, s.blended_image) == ("a", "b", "c")
+    assert s.resize_mode is ResizeMode.FILL
+    assert [s.prompt(layer) for layer in Layer] == ["a man", "a chair", "a man on a chair"]
+    assert [s.negative_prompt(layer) for layer in Layer] == ["", "", ""]
+
+
+def test_none_and_missing_values_are_the_defaults():
+    default = LayerSettings()
+    for args in ([], [None] * 12, [False], (None, None, 1)):
+        s = LayerSettings.from_args(args)
+        assert (s.method, s.strength, s.prompt(Layer.FG)) == (default.method, 1.0, "")
+        assert s.picture(Layer.FG) is None
+
+
+def test_a_dict_enables_and_takes_both_kinds_of_names():
+    s = LayerSettings.from_args(
+        [{"method": "joint_sd15", "weight": "0.5", "stop_at": 0.2, "blend_negative_prompt": " x "}]
+    )
+    assert s.enabled
+    assert (s.strength, s.stop_at, s.negative_prompt(Layer.BLENDED)) == (0.5, 0.2, "x")
+    assert not LayerSettings.from_args([{"enabled": False}]).enabled
+
+
+def test_a_dict_overrides_the_values_beside_it():
+    s = LayerSettings.from_args([True, "joint_sd15", {"method": "fg_attn_sd15"}, 0.25])
+    assert (s.method.id, s.strength, s.stop_at) == ("fg_attn_sd15", 1.0, 0.25)
+
+
+def test_pictures_are_read_by_the_front_end():
+    seen = np.zeros((2, 2, 4))
+    s = LayerSettings.from_args([{"bg_image": "…"}], read_picture=lambda value: seen)
+    assert s.picture(Layer.BG) is seen
+
+
+def test_an_error_of_a_picture_names_its_field():
+    def refuse(value):
+        raise SettingsError("no")
+
+    with pytest.raises(SettingsError) as caught:
+        LayerSettings.from_args([{"blend_image": "…"}], read_picture=refuse)
+    assert caught.value.field == "blended_image"
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "words"),
+    [
+        ([{"wieght": 1}], "wieght", "Did you mean 'weight'"),
+        ([{"qqqq": 1}], "qqqq", "ending_step"),
+        ([{"weight": 2.01}], "strength", "weight from 0 to 2, got 2.01"),
+        ([{"weight": float("nan")}], "strength", "weight"),
+        ([{"ending_step": "soon"}], "stop_at", "ending_step from 0 to 1"),
+        ([{"resize_mode": "Cut"}], "resize_mode", "Crop and Resize"),
+        ([{"enabled": "maybe"}], "enabled", "true or false"),
+        ([True, "nonsense"], "method", "joint_sd15"),
+        ([True] + [None] * 40, None, "at most"),
+    ],
+)
+def test_bad_input_is_refused_by_name(args, field, words):
+    with pytest.raises(SettingsError, match=words) as caught:
+        LayerSettings.from_args(args)
+    assert caught.value.field == field
+
+
+def test_a_missing_picture_is_named():
+    method = find_method("fg_blended_to_bg_sdxl")
+    s = LayerSettings(method=method, fg_image=np.zeros((1, 1, 4)))
+    with pytest.raises(MissingLayerError, match="blended") as caught:
+        s.check_pictures()
+    assert caught.value.field == "blended_image"
+    LayerSettings(method=find_method("fg_attn_sdxl")).check_pictures()
+
+
+@pytest.mark.parametrize(("strength", "stop_at", "acts"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])
+def test_whether_it_acts(strength, stop_at, acts):
+    assert LayerSettings(strength=strength, stop_at=stop_at).acts == bool(acts)
