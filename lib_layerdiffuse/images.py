@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,12 +19,13 @@ from .errors import ImageSizeError, SettingsError
 
 Picture = npt.NDArray[np.float32]
 PictureU8 = npt.NDArray[np.uint8]
-AnyPicture = TypeVar("AnyPicture", bound=npt.NDArray[Any])
+Value = TypeVar("Value", bound=np.generic)
 
 GREY = 0.5
 """The grey that pictures with alpha are flattened on before the VAE sees them."""
 
 _PYRAMID_STEP = 1.2
+_AREA, _LINEAR, _LANCZOS = cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4
 _LANCZOS_REACH = 4
 _FLOAT_SLACK = 1e-3
 
@@ -32,17 +33,17 @@ _FLOAT_SLACK = 1e-3
 class ResizeMode(str, Enum):
     """How a picture is brought to another size; the value is the WebUI's name for it."""
 
-    STRETCH = "Just Resize"
-    CROP = "Crop and Resize"
-    FILL = "Resize and Fill"
+    JUST_RESIZE = "Just Resize"
+    CROP_AND_RESIZE = "Crop and Resize"
+    RESIZE_AND_FILL = "Resize and Fill"
 
 
 def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Picture:
     """Returns the picture at exactly `width` by `height`; unchanged if it has that size.
 
-    `STRETCH` ignores the aspect ratio, `CROP` covers the size and cuts the sides off evenly, `FILL`
-    stays inside it and repeats the outermost rows or columns, those of alpha included. Shrinking
-    averages areas; enlarging is Lanczos, clipped to [0, 1].
+    `JUST_RESIZE` ignores the aspect ratio. `CROP_AND_RESIZE` covers the size and cuts the sides off
+    evenly. `RESIZE_AND_FILL` stays inside it and repeats the outermost rows or columns, with their
+    alpha, as the WebUI does. Shrinking averages areas; enlarging is Lanczos, clipped to [0, 1].
 
     Args:
         picture: `h w c`, RGB or straight RGBA. RGBA is resampled premultiplied, so colours under
@@ -63,9 +64,9 @@ def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Pi
     if source.shape[:2] == (height, width):
         return source.copy()
     mode = ResizeMode(mode)
-    if mode is ResizeMode.CROP:
+    if mode is ResizeMode.CROP_AND_RESIZE:
         return _cover(source, width, height)
-    if mode is ResizeMode.FILL:
+    if mode is ResizeMode.RESIZE_AND_FILL:
         return _contain(source, width, height)
     return _resample(source, width, height)
 
@@ -77,13 +78,10 @@ def _cover(picture: Picture, width: int, height: int) -> Picture:
     spare_y = max(0, int((rows - height / scale) / 2) - _LANCZOS_REACH)
     spare_x = max(0, int((columns - width / scale) / 2) - _LANCZOS_REACH)
     middle = picture[spare_y : rows - spare_y, spare_x : columns - spare_x]
-    covering = _resample(
-        middle,
-        max(width, round(middle.shape[1] * scale)),
-        max(height, round(middle.shape[0] * scale)),
-    )
-    top = (covering.shape[0] - height) // 2
-    left = (covering.shape[1] - width) // 2
+    wide = max(width, round(middle.shape[1] * scale))
+    tall = max(height, round(middle.shape[0] * scale))
+    top, left = (tall - height) // 2, (wide - width) // 2
+    covering = _resample(middle, wide, tall)
     return covering[top : top + height, left : left + width].copy()
 
 
@@ -93,12 +91,9 @@ def _contain(picture: Picture, width: int, height: int) -> Picture:
     inner_width = min(width, max(1, round(columns * scale)))
     inner_height = min(height, max(1, round(rows * scale)))
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    borders = (
-        (top, height - inner_height - top),
-        (left, width - inner_width - left),
-        (0, 0),
-    )
-    return np.pad(_resample(picture, inner_width, inner_height), borders, mode="edge")
+    below, right = height - inner_height - top, width - inner_width - left
+    inner = _resample(picture, inner_width, inner_height)
+    return np.pad(inner, ((top, below), (left, right), (0, 0)), mode="edge")
 
 
 def _resample(picture: Picture, width: int, height: int) -> Picture:
@@ -113,20 +108,15 @@ def _resample_channels(picture: Picture, width: int, height: int) -> Picture:
     """Resizes one axis after the other: OpenCV averages areas only where both axes shrink."""
     rows, columns = picture.shape[:2]
     if width != columns:
-        picture = _resize(picture, width, rows, cv2.INTER_AREA if width < columns else _ENLARGE)
+        picture = _resize(picture, width, rows, _AREA if width < columns else _LANCZOS)
     if height != rows:
-        picture = _resize(picture, width, height, cv2.INTER_AREA if height < rows else _ENLARGE)
+        picture = _resize(picture, width, height, _AREA if height < rows else _LANCZOS)
     return picture
 
 
-_ENLARGE = cv2.INTER_LANCZOS4
-
-
-def _resize(picture: Picture, width: int, height: int, interpolation: int) -> Picture:
+def _resize(picture: Picture, width: int, height: int, filter_: int) -> Picture:
     """Resizes `h w c` and keeps the channel axis, which OpenCV drops for one channel."""
-    resized = cv2.resize(
-        np.ascontiguousarray(picture), (width, height), interpolation=interpolation
-    )
+    resized = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=filter_)
     return np.asarray(resized, dtype=np.float32).reshape(height, width, picture.shape[2])
 
 
@@ -205,7 +195,7 @@ def pad_colours(rgba: npt.ArrayLike) -> Picture:
     rgb = _mean_colour(levels[-1])
     for level in reversed(levels):
         rows, columns = level.shape[:2]
-        rgb = _resize(rgb, columns, rows, cv2.INTER_LINEAR)
+        rgb = _resize(rgb, columns, rows, _LINEAR)
         rgb = level[..., :3] + rgb * (1 - level[..., 3:])
     return np.concatenate([rgb.clip(0, 1), straight[..., 3:]], axis=2)
 
@@ -215,7 +205,7 @@ def _premultiplied_pyramid(rgba: Picture) -> list[Picture]:
     levels = [premultiply(rgba)]
     while min(levels[-1].shape[:2]) > 1:
         rows, columns = (int(side / _PYRAMID_STEP) for side in levels[-1].shape[:2])
-        levels.append(_resize(levels[-1], columns, rows, cv2.INTER_AREA))
+        levels.append(_resize(levels[-1], columns, rows, _AREA))
     return levels
 
 
@@ -235,7 +225,7 @@ def checkerboard(
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def trim(rgba: AnyPicture) -> tuple[AnyPicture, tuple[int, int]]:
+def trim(rgba: npt.NDArray[Value]) -> tuple[npt.NDArray[Value], tuple[int, int]]:
     """Returns the picture cut to the bounds of alpha > 0, and where its top left corner was (x, y).
 
     A fully transparent picture comes back whole, at (0, 0).
@@ -243,7 +233,7 @@ def trim(rgba: AnyPicture) -> tuple[AnyPicture, tuple[int, int]]:
     Args:
         rgba: `h w 4`, straight or premultiplied, float or 0..255.
     """
-    visible = rgba[..., 3] > 0
+    visible = rgba[..., 3].astype(bool)
     if not visible.any():
         return rgba.copy(), (0, 0)
     ys, xs = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
@@ -257,8 +247,8 @@ def matte(rgba: npt.ArrayLike) -> Picture:
 
 def to_u8(picture: npt.ArrayLike) -> PictureU8:
     """Returns a picture in [0, 1] as 0..255, rounded and clipped."""
-    scaled = np.asarray(picture, dtype=np.float32).clip(0, 1) * 255
-    return np.rint(scaled).astype(np.uint8)
+    scaled: Picture = np.asarray(picture, dtype=np.float32).clip(0, 1) * 255
+    return scaled.round().astype(np.uint8)
 
 
 def from_u8(picture_u8: npt.NDArray[np.uint8]) -> Picture:
