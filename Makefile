@@ -1,0 +1,70 @@
+# The same commands for people and for CI. `make test` needs only make, git and Python 3.10 or later.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first Python that runs, is new enough and can make virtual environments. Version managers
+# leave commands on the path that do not run, so a name alone proves nothing.
+USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
+PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3 python; do \
+	if $$p -c '$(USABLE)' >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+# Extra arguments for pytest: make test PYTEST_ARGS="-k images"
+PYTEST_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Checks must not depend on what happens to be installed elsewhere.
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test check lint format types imports e2e bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make .venv and install what the tests and checks need
+
+$(STAMP): requirements-dev.txt constraints-dev.txt
+	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
+		echo "Expected Python 3.10 or later with the venv module, found none." \
+			"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
+	@if [ ! -x $(BIN)/python ]; then echo "Making $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv $(VENV); fi
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+test: $(STAMP) ## Run every test that needs no WebUI
+	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+
+check: lint types imports test ## Run everything that CI runs
+
+lint: $(STAMP) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## Fix style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+imports: $(STAMP) ## Check that imports go down the layers only
+	$(BIN)/lint-imports
+
+e2e: $(STAMP) ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
+	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}" ]; then \
+		echo "SKIPPED: every test in tests/e2e (pictures made by a real WebUI: hooks, panel, API)."; \
+		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them."; \
+	else $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
+
+bench: $(STAMP) ## Measure time and memory; prints one table for each program in bench/
+	@set -e; found=; for f in bench/bench_*.py; do if [ -e "$$f" ]; then found=1; \
+		echo "== $$f"; PYTHONPATH=. $(BIN)/python "$$f"; fi; done; \
+		[ -n "$$found" ] || echo "SKIPPED: no bench/bench_*.py here."
+
+clean: ## Remove everything that the targets made, .venv included
+	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist
+	rm -rf *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
