@@ -1,0 +1,315 @@
+"""Seeded random checkpoints and layer weights with the real names, types, shapes and sizes.
+
+The files load wherever the released ones load, so an end-to-end test needs no download. What
+they paint is meaningless, but it is finite, varied, repeatable and moved by every method.
+
+Run ``python random_weights.py FOLDER`` to fill a cache folder by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+SHAPES = Path(__file__).parent / "shapes"
+RECIPE = 1  # raise it when the numbers change: files of another recipe are written again
+SEED = 20240227
+POOL_SIZE = 16_777_259  # a prime, so that a tensor never lines up with itself when it wraps
+NUMPY_TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
+
+Shape = tuple[int, ...]
+Scale = tuple[float, float]  # standard deviation, mean
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file to write.
+
+    Attributes:
+        layout: Name of the JSON file in ``shapes/``.
+        scale: Gives the standard deviation and mean of a tensor by its name and shape.
+        size: Size in bytes of the released file, where it is public.
+        resize: Shapes that differ from the layout's.
+    """
+
+    layout: str
+    scale: Callable[[str, Shape], Scale]
+    size: int | None = None
+    resize: dict[str, Shape] = field(default_factory=dict)
+
+
+def fan_in(shape: Shape, gain: float = 1.0) -> float:
+    """Returns the deviation that keeps a layer's output at ``gain`` times its input."""
+    return gain / math.sqrt(math.prod(shape[1:]))
+
+
+def model_scale(name: str, shape: Shape) -> Scale:
+    """Scales a tensor of a Stable Diffusion checkpoint."""
+    named = (("logit_scale", (0.0, math.log(100.0))), ("position", (0.3, 0.0)))
+    named += (("token_embedding", (1.0, 0.0)), ("bias", (0.02, 0.0)))
+    for part, scale in named:
+        if part in name:
+            return scale
+    if len(shape) == 1:
+        return 0.02, 1.0
+    if name == "first_stage_model.decoder.conv_out.weight":
+        return fan_in(shape, 0.6), 0.0
+    return fan_in(shape, 2.0 if "attn2.to_q" in name or "attn2.to_k" in name else 1.0), 0.0
+
+
+def lora_scale(name: str, shape: Shape) -> Scale:
+    """Scales the two factors of a low-rank SDXL weight."""
+    return fan_in(shape, 0.3 if name.endswith("::0") else 1.0), 0.0
+
+
+def diff_scale(name: str, shape: Shape) -> Scale:
+    """Scales a difference that is added to an SDXL parameter."""
+    if len(shape) == 1:
+        return 0.03, 0.0
+    return fan_in(shape, 0.25), 0.0
+
+
+def sharing_scale(name: str, shape: Shape) -> Scale:
+    """Scales a tensor of an SD1.5 attention-sharing file."""
+    if len(shape) == 1:
+        return model_scale(name, shape)
+    if name.startswith("kwargs_encoder"):
+        return fan_in(shape, 1.7), 0.0
+    small = ("lora" in name and ".up." in name) or "temporal_o" in name or ".0.2." in name
+    return fan_in(shape, 0.3 if small else 1.0), 0.0
+
+
+def encoder_scale(name: str, shape: Shape) -> Scale:
+    """Scales a transparent encoder: an offset of a few hundredths."""
+    if name == "blocks.16.bias":
+        return 0.01, 0.0
+    if len(shape) == 1:
+        return 0.02, 0.0
+    return fan_in(shape, 0.05 if name == "blocks.16.weight" else 1.7), 0.0
+
+
+def decoder_scale(name: str, shape: Shape) -> Scale:
+    """Scales a transparent decoder: colour and alpha spread about one half."""
+    if name == "conv_out.bias":
+        return 0.0, 0.5
+    if name == "conv_out.weight":
+        return fan_in(shape, 1.5), 0.0
+    return model_scale(name, shape)
+
+
+def _conv_in(channels: int) -> dict[str, Shape]:
+    return {"diffusion_model.input_blocks.0.0.weight::diff::0": (320, channels, 3, 3)}
+
+
+CHECKPOINTS = {
+    "sd15_random.safetensors": WeightFile("sd15_checkpoint", model_scale),
+    "sdxl_random.safetensors": WeightFile("sdxl_checkpoint", model_scale),
+}
+
+SD15, SDXL = CHECKPOINTS
+
+LAYER_WEIGHTS = {
+    "layer_xl_transparent_attn.safetensors": WeightFile("sdxl_attn", lora_scale, 743_352_688),
+    "layer_xl_transparent_conv.safetensors": WeightFile(
+        "sdxl_all_but_qkv", diff_scale, 3_619_745_776
+    ),
+    "layer_xl_fg2ble.safetensors": WeightFile("sdxl_convs", diff_scale, 701_981_624),
+    "layer_xl_bg2ble.safetensors": WeightFile("sdxl_convs", diff_scale, 701_981_624),
+    "layer_xl_fgble2bg.safetensors": WeightFile("sdxl_convs", diff_scale, resize=_conv_in(12)),
+    "layer_xl_bgble2fg.safetensors": WeightFile(
+        "sdxl_all_but_qkv", diff_scale, resize=_conv_in(12)
+    ),
+    "vae_transparent_encoder.safetensors": WeightFile("encoder", encoder_scale, 2_365_008),
+    "vae_transparent_decoder.safetensors": WeightFile("decoder", decoder_scale, 208_266_320),
+    "layer_sd15_transparent_attn.safetensors": WeightFile("sd15_attn", sharing_scale, 350_266_608),
+    "layer_sd15_joint.safetensors": WeightFile("sd15_joint", sharing_scale, 554_404_208),
+    "layer_sd15_fg2bg.safetensors": WeightFile("sd15_control", sharing_scale, 562_982_312),
+    "layer_sd15_bg2fg.safetensors": WeightFile("sd15_control", sharing_scale, 562_982_312),
+    "layer_sd15_vae_transparent_encoder.safetensors": WeightFile(
+        "encoder", encoder_scale, 2_365_008
+    ),
+    "layer_sd15_vae_transparent_decoder.safetensors": WeightFile(
+        "decoder", decoder_scale, 208_266_320
+    ),
+}
+
+
+def read_layout(
+    layout: str, resize: dict[str, Shape] | None = None
+) -> dict[str, tuple[str, Shape]]:
+    """Reads a layout.
+
+    Args:
+        layout: Name of the JSON file in ``shapes/``, a tree of name parts; a leaf is the shape,
+            with the type in front where it is not F16.
+        resize: Shapes that differ from the layout's.
+
+    Returns:
+        Type and shape by tensor name, sorted by name.
+    """
+
+    def leaves(node: dict, prefix: str) -> Iterator[tuple[str, tuple[str, Shape]]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{prefix}{key}.")
+            elif value and isinstance(value[0], str):
+                yield prefix + key, (value[0], tuple(value[1:]))
+            else:
+                yield prefix + key, ("F16", tuple(value))
+
+    tensors = dict(leaves(json.loads((SHAPES / f"{layout}.json").read_text()), ""))
+    for name, shape in (resize or {}).items():
+        tensors[name] = (tensors[name][0], shape)
+    return dict(sorted(tensors.items(), key=lambda item: (item[1][0] == "F16", item[0])))
+
+
+class Pool:
+    """Standard normal numbers, drawn once and cut at a seeded place for each tensor."""
+
+    def __init__(self) -> None:
+        generator = np.random.Generator(np.random.PCG64(SEED))
+        self._values = torch.from_numpy(
+            generator.standard_normal(POOL_SIZE, dtype=np.float32),
+        )
+
+    def draw(self, key: str, shape: Shape, std: float, mean: float) -> torch.Tensor:
+        """Returns float32 normal numbers that depend on ``key`` only."""
+        count = math.prod(shape)
+        start = np.random.Generator(np.random.PCG64([SEED, zlib.crc32(key.encode())])).integers(
+            POOL_SIZE
+        )
+        values = self._values[start : start + count]
+        while values.numel() < count:
+            values = torch.cat((values, self._values))[:count]
+        return values.mul(std).add_(mean).reshape(shape)
+
+
+def _posterior(name: str, values: torch.Tensor) -> torch.Tensor:
+    """Gives the VAE a posterior like a real one: means of a few units, hardly any noise."""
+    if name == "first_stage_model.quant_conv.weight":
+        values[:4] *= 4.0
+        values[4:] *= 0.05
+    elif name == "first_stage_model.quant_conv.bias":
+        values[4:] = -12.0
+    return values
+
+
+def _array(pool: Pool, file: str, name: str, kind: str, shape: Shape, spec: WeightFile):
+    if kind == "I64":  # position ids are the only integers
+        return np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+    values = pool.draw(f"{file}/{name}", shape, *spec.scale(name, shape))
+    values = _posterior(name, values)
+    return (values.half() if kind == "F16" else values).numpy()
+
+
+def _header(tensors: dict[str, tuple[str, Shape]]) -> bytes:
+    offset = 0
+    entries = {}
+    for name, (kind, shape) in tensors.items():
+        end = offset + math.prod(shape) * np.dtype(NUMPY_TYPES[kind]).itemsize
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def write_file(path: Path, spec: WeightFile, pool: Pool) -> bool:
+    """Writes one weight file, unless a whole one of this recipe is there.
+
+    Returns:
+        Whether the file was written.
+    """
+    tensors = read_layout(spec.layout, spec.resize)
+    header = _header(tensors)
+    size = len(header) + sum(
+        math.prod(shape) * np.dtype(NUMPY_TYPES[kind]).itemsize for kind, shape in tensors.values()
+    )
+    stamp = path.with_suffix(".recipe")
+    whole = path.exists() and path.stat().st_size == size
+    if whole and stamp.exists() and stamp.read_text() == str(RECIPE):
+        return False
+    part = path.with_suffix(".tmp")
+    with part.open("wb") as out:
+        out.write(header)
+        for name, (kind, shape) in tensors.items():
+            out.write(_array(pool, path.name, name, kind, shape, spec).tobytes())
+    os.replace(part, path)
+    stamp.write_text(str(RECIPE))
+    return True
+
+
+def write_all(folder: Path, report: Callable[[str], None] = print) -> None:
+    """Fills a cache folder: ``checkpoints/`` and ``layer_model/``, about 22 GB in all."""
+    pool = Pool()
+    for subfolder, specs in (("checkpoints", CHECKPOINTS), ("layer_model", LAYER_WEIGHTS)):
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
+        for name, spec in specs.items():
+            written = write_file(folder / subfolder / name, spec, pool)
+            size = (folder / subfolder / name).stat().st_size
+            known = "" if spec.size is None else f", released size {spec.size}"
+            report(f"{'wrote' if written else 'kept'} {name}: {size} bytes{known}")
+
+
+def _lora_targets() -> Iterator[tuple[str, int, int]]:
+    """Yields name, input width and output width of SD1.5's attention and ff layers."""
+    places = [
+        (f"down_blocks_{i}_attentions_{j}", w)
+        for i, w in enumerate((320, 640, 1280))
+        for j in range(2)
+    ]
+    places += [("mid_block_attentions_0", 1280)]
+    places += [
+        (f"up_blocks_{i}_attentions_{j}", w)
+        for i, w in ((1, 1280), (2, 640), (3, 320))
+        for j in range(3)
+    ]
+    for place, width in places:
+        prefix = f"lora_unet_{place}_transformer_blocks_0"
+        for layer, context in (("attn1", width), ("attn2", 768)):
+            yield f"{prefix}_{layer}_to_q", width, width
+            yield f"{prefix}_{layer}_to_k", context, width
+            yield f"{prefix}_{layer}_to_v", context, width
+            yield f"{prefix}_{layer}_to_out_0", width, width
+        yield f"{prefix}_ff_net_0_proj", width, 8 * width
+        yield f"{prefix}_ff_net_2", 4 * width, width
+
+
+def write_sd15_lora(path: Path, rank: int = 4, gain: float = 0.5) -> None:
+    """Writes a user LoRA for SD1.5 in the kohya key format.
+
+    Args:
+        path: File to write.
+        rank: Rank of every factor.
+        gain: Size of the change of a layer's output, relative to its input.
+    """
+    pool = Pool()
+    tensors = {}
+    for name, width_in, width_out in _lora_targets():
+        down, up = (rank, width_in), (width_out, rank)
+        tensors[f"{name}.lora_down.weight"] = pool.draw(f"{name}/down", down, fan_in(down), 0.0)
+        tensors[f"{name}.lora_up.weight"] = pool.draw(f"{name}/up", up, fan_in(up, gain), 0.0)
+        tensors[f"{name}.alpha"] = torch.tensor(float(rank))
+    save_file({key: value.half().contiguous() for key, value in tensors.items()}, str(path))
+
+
+def main() -> None:
+    """Fills the folder named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    write_all(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()
