@@ -1,0 +1,212 @@
+"""A small client of the WebUI's HTTP API."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+DEFAULTS: dict[str, Any] = {
+    "prompt": "a glass ball",
+    "negative_prompt": "blurry",
+    "width": 256,
+    "height": 256,
+    "steps": 2,
+    "cfg_scale": 7,
+    "sampler_name": "Euler",
+    "scheduler": "Automatic",
+    "seed": 1234,
+}
+
+
+class ApiError(Exception):
+    """The server's answer was not a success.
+
+    Attributes:
+        status: HTTP status.
+        body: Parsed JSON, or the text where it is none.
+    """
+
+    def __init__(self, status: int, body: Any) -> None:
+        """Keeps the answer."""
+        super().__init__(f"HTTP {status}: {body}")
+        self.status, self.body = status, body
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a generation returned.
+
+    Attributes:
+        images: Pictures as uint8 arrays, H W 3 or H W 4, in the API's order.
+        info: The host's summary of the job.
+        seconds: How long the request took.
+        record: Folder of the probe's record, where one was asked for.
+    """
+
+    images: list[np.ndarray]
+    info: dict[str, Any]
+    seconds: float
+    record: Path | None = None
+
+    @property
+    def infotexts(self) -> list[str]:
+        """The generation parameters of each picture."""
+        return self.info["infotexts"]
+
+    @property
+    def latents(self) -> np.ndarray:
+        """The probe's latents of all batches, stacked in the order of the pictures."""
+        assert self.record is not None, "no record was asked for"
+        files = sorted(self.record.glob("latents_*.npy"), key=lambda f: int(f.stem.split("_")[1]))
+        return np.concatenate([np.load(file) for file in files])
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The probe's summary: steps, calls, checksum, overridden, hooks, rss."""
+        assert self.record is not None, "no record was asked for"
+        return json.loads((self.record / "run.json").read_text())
+
+
+def encode_image(pixels: np.ndarray) -> str:
+    """Encodes a uint8 picture, H W 3 or H W 4, as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode_image(text: str) -> np.ndarray:
+    """Decodes a base64 picture as the host sent it."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+class Client:
+    """Talks to one server."""
+
+    def __init__(self, url: str, timeout: float = 1800.0) -> None:
+        """Keeps the address.
+
+        Args:
+            url: Address of the server.
+            timeout: Longest wait for one answer, in seconds.
+        """
+        self.url, self.timeout = url, timeout
+
+    def request(self, method: str, path: str, payload: Any = None) -> tuple[int, Any]:
+        """Sends one request and returns status and parsed answer, whatever the status."""
+        data = None if payload is None else json.dumps(payload).encode()
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                return answer.status, _parse(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _parse(error.read())
+
+    def call(self, method: str, path: str, payload: Any = None) -> Any:
+        """Sends one request and returns the parsed answer.
+
+        Raises:
+            ApiError: The status was not 200.
+        """
+        status, body = self.request(method, path, payload)
+        if status != 200:
+            raise ApiError(status, body)
+        return body
+
+    def txt2img(self, **options: Any) -> Result:
+        """Generates from text, see `_generate` for the options."""
+        return self._generate("/sdapi/v1/txt2img", **options)
+
+    def img2img(self, images: list[np.ndarray], **options: Any) -> Result:
+        """Generates from pictures, see `_generate` for the options."""
+        encoded = [encode_image(image) for image in images]
+        return self._generate("/sdapi/v1/img2img", init_images=encoded, **options)
+
+    def _generate(
+        self,
+        path: str,
+        *,
+        checkpoint: str | None = None,
+        scripts: dict[str, list[Any]] | None = None,
+        record: Path | None = None,
+        fail_at: int = -1,
+        interrupt_at: int = -1,
+        **payload: Any,
+    ) -> Result:
+        """Runs one generation.
+
+        Args:
+            path: Route.
+            checkpoint: Checkpoint file to switch to first (it stays).
+            scripts: Arguments of always-on scripts, by lower-case title.
+            record: Fresh folder for the probe's record.
+            fail_at: Step at which the probe makes the UNet raise.
+            interrupt_at: Step at which the probe asks for an interrupt.
+            **payload: Fields of the request, over `DEFAULTS`.
+        """
+        if checkpoint is not None:
+            payload["override_settings"] = {
+                "sd_model_checkpoint": checkpoint,
+                **payload.get("override_settings", {}),
+            }
+            payload.setdefault("override_settings_restore_afterwards", False)
+        probe = ["" if record is None else str(record), fail_at, interrupt_at]
+        titles = {"e2e probe": probe, **(scripts or {})}
+        payload["alwayson_scripts"] = {title: {"args": args} for title, args in titles.items()}
+        start = time.monotonic()
+        answer = self.call("POST", path, DEFAULTS | payload)
+        seconds = time.monotonic() - start
+        images = [decode_image(text) for text in answer["images"]]
+        return Result(images, json.loads(answer["info"]), seconds, record)
+
+    def options(self) -> dict[str, Any]:
+        """Returns all settings."""
+        return self.call("GET", "/sdapi/v1/options")
+
+    def set_options(self, **options: Any) -> None:
+        """Changes settings."""
+        self.call("POST", "/sdapi/v1/options", options)
+
+    def use_checkpoint(self, name: str) -> None:
+        """Chooses the checkpoint of the jobs to come; it is loaded by the first of them."""
+        self.set_options(sd_model_checkpoint=name)
+
+    def interrupt(self) -> None:
+        """Asks the running job to stop."""
+        self.call("POST", "/sdapi/v1/interrupt")
+
+    def progress(self) -> dict[str, Any]:
+        """Returns how far the running job is."""
+        return self.call("GET", "/sdapi/v1/progress?skip_current_image=true")
+
+    def script_info(self) -> list[dict[str, Any]]:
+        """Returns every script's title and arguments."""
+        return self.call("GET", "/sdapi/v1/script-info")
+
+    def png_info(self, pixels_with_info: bytes) -> dict[str, Any]:
+        """Returns the infotext of a PNG file and what the host parses from it."""
+        encoded = "data:image/png;base64," + base64.b64encode(pixels_with_info).decode()
+        return self.call("POST", "/sdapi/v1/png-info", {"image": encoded})
+
+    def model(self) -> dict[str, Any]:
+        """Returns the probe's description of the loaded model."""
+        return self.call("GET", "/e2e/model")
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
