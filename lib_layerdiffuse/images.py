@@ -33,16 +33,16 @@ _FLOAT_SLACK = 1e-3
 class ResizeMode(str, Enum):
     """How a picture is brought to another size; the value is the WebUI's name for it."""
 
-    JUST_RESIZE = "Just Resize"
-    CROP_AND_RESIZE = "Crop and Resize"
-    RESIZE_AND_FILL = "Resize and Fill"
+    STRETCH = "Just Resize"
+    CROP = "Crop and Resize"
+    FILL = "Resize and Fill"
 
 
 def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Picture:
     """Returns the picture at exactly `width` by `height`; unchanged if it has that size.
 
-    `JUST_RESIZE` ignores the aspect ratio. `CROP_AND_RESIZE` covers the size and cuts the sides off
-    evenly. `RESIZE_AND_FILL` stays inside it and repeats the outermost rows or columns, with their
+    `STRETCH` ignores the aspect ratio. `CROP` covers the size and cuts the sides off
+    evenly. `FILL` stays inside it and repeats the outermost rows or columns, with their
     alpha, as the WebUI does. Shrinking averages areas; enlarging is Lanczos, clipped to [0, 1].
 
     Args:
@@ -64,9 +64,9 @@ def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Pi
     if source.shape[:2] == (height, width):
         return source.copy()
     mode = ResizeMode(mode)
-    if mode is ResizeMode.CROP_AND_RESIZE:
+    if mode is ResizeMode.CROP:
         return _cover(source, width, height)
-    if mode is ResizeMode.RESIZE_AND_FILL:
+    if mode is ResizeMode.FILL:
         return _contain(source, width, height)
     return _resample(source, width, height)
 
