@@ -12,7 +12,7 @@ def preload(parser: argparse.ArgumentParser) -> None:
         type=str,
         default=None,
         metavar="DIR",
-        help="folder with LayerDiffuse's weight files, looked in before models/layer_model",
+        help="a further folder to look for LayerDiffuse's weight files in",
     )
     parser.add_argument(
         "--layerdiffuse-offline",
