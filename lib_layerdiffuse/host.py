@@ -1,0 +1,79 @@
+"""The port: what the core hands to a host, and what it needs of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .methods import Arch, LayerMethod
+from .nets.attention_sharing import AttentionSharing
+from .patches import Patch
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """What a host must do to its UNet for one run. Exactly one of patches and sharing is set.
+
+    Attributes:
+        method: The method that acts.
+        stop_at: It acts while sigma ≥ the host's sigma for this part of the schedule; below, the
+            plain UNet runs, without concat channels.
+        identity: Names the weights' content, for hosts that cache by name.
+        strength: Scale of the patches; the sharing module carries its own.
+        patches: Weight patches by `diffusion_model.…` key.
+        concat: Latents beside x, `1 4n h w`, sampler's scale; None for methods without.
+        sharing: The attention-sharing module.
+        control: Picture for its control encoder, `1 3 H W` in [-1, 1]; None for methods without.
+    """
+
+    method: LayerMethod
+    stop_at: float
+    identity: str
+    strength: float = 1.0
+    patches: Mapping[str, Patch] | None = None
+    concat: Tensor | None = None
+    sharing: AttentionSharing | None = None
+    control: Tensor | None = None
+
+
+class Attachment(Protocol):
+    """An injection that is in force for the coming sampling run."""
+
+    calls: int
+    """UNet calls that went through it; 0 afterwards means that something replaced it."""
+
+
+class Host(Protocol):
+    """One loaded checkpoint in a host."""
+
+    def arch(self) -> Arch | None:
+        """Returns the checkpoint's family; None for one that no method fits."""
+        ...
+
+    def check(self, method: LayerMethod) -> None:
+        """Checks, before sampling, that the method can be attached.
+
+        Raises:
+            MissingCapabilityError: The checkpoint or the host lacks something.
+        """
+        ...
+
+    def attach(self, injection: Injection) -> Attachment:
+        """Puts the injection on a clone of the UNet that the coming sampling run uses."""
+        ...
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
+        ...
+
+    def vae_latent(self, latent: Tensor) -> Tensor:
+        """Returns the sampler's latent on the VAE's own scale."""
+        ...
+
+    def place(self, net: nn.Module) -> tuple[torch.device, torch.dtype]:
+        """Moves a network to where the host computes; returns the device and dtype to feed it."""
+        ...

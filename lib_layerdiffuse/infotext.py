@@ -1,0 +1,52 @@
+"""`LayerSettings` to and from infotext, with the original extension's keys and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from .errors import SettingsError
+from .images import ResizeMode
+from .methods import LayerMethod
+from .settings import LayerSettings
+
+
+def to_infotext(settings: LayerSettings) -> dict[str, str]:
+    """Returns the values to write by key; empty texts are left out, as the WebUI requires.
+
+    A picture is written as whether it was given.
+    """
+    out = {}
+    for field in fields(settings):
+        key, value = field.metadata["infotext"], getattr(settings, field.name)
+        if key is None or value == "":
+            continue
+        out[key] = str(value is not None) if field.metadata.get("picture") else _text(value)
+    return out
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, LayerMethod):
+        return value.label
+    if isinstance(value, ResizeMode):
+        return value.value
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def from_infotext(params: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the field values that parsed infotext carries; without our keys, `enabled` is False.
+
+    Pictures are not in infotext. A value that cannot be read is left out.
+    """
+    found: dict[str, Any] = {"enabled": False}
+    for field in fields(LayerSettings):
+        key = field.metadata["infotext"]
+        if key not in params or field.metadata.get("picture"):
+            continue
+        try:
+            one = LayerSettings.from_args([{field.name: params[key]}])
+        except SettingsError:
+            continue
+        found[field.name] = getattr(one, field.name)
+    return found
