@@ -1,0 +1,124 @@
+"""The transparent decoder's network: a picture and its latent to colour and alpha.
+
+Source: Zhang & Agrawala, "Transparent Image Layer Diffusion using Latent Transparency",
+arXiv:2402.17113.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ChecksumError
+from .loading import HINT, assign_strictly, conv_weight
+from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
+
+PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4
+LATENT_LEVEL = 3  # the level at 1/8 of the picture, where the latent joins
+
+
+@dataclass(frozen=True)
+class UNetLayout:
+    """What varies between networks of this kind.
+
+    Attributes:
+        widths: Channels of each level, the finest first.
+        blocks: Residual blocks of a level on the way down; one more on the way up.
+        attention: For each level, whether self-attention follows its residual blocks.
+    """
+
+    widths: tuple[int, ...]
+    blocks: int
+    attention: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, state_dict: Mapping[str, Tensor]) -> UNetLayout:
+        """Returns the layout that the names and shapes of a state dict imply.
+
+        Raises:
+            ChecksumError: The state dict is not one of this network.
+        """
+        levels = _count(state_dict, r"down_blocks\.(\d+)\.")
+        if levels <= LATENT_LEVEL:
+            expected = f"Expected a decoder of at least {LATENT_LEVEL + 1} levels"
+            raise ChecksumError(f"{expected}, got a file with {levels}.", HINT)
+        firsts = (f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(levels))
+        widths = tuple(conv_weight(state_dict, key).shape[0] for key in firsts)
+        for width in widths:
+            if width == 0 or width % HEAD_WIDTH:
+                raise ChecksumError(f"Expected widths in steps of {HEAD_WIDTH}, got {width}.", HINT)
+        attention = (f"down_blocks.{i}.attentions.0.to_q.weight" for i in range(levels))
+        return cls(
+            widths=widths,
+            blocks=_count(state_dict, r"down_blocks\.\d+\.resnets\.(\d+)\."),
+            attention=tuple(key in state_dict for key in attention),
+        )
+
+
+def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
+    """Returns how many different indices the keys have where `pattern` has its group."""
+    return len({match[1] for key in state_dict if (match := re.match(pattern, key))})
+
+
+class UNet1024(nn.Module):
+    """The transparent decoder's network.
+
+    Attributes:
+        multiple: Height and width of a picture must be multiples of this.
+    """
+
+    def __init__(self, layout: UNetLayout) -> None:
+        super().__init__()
+        widths, blocks, attention = layout.widths, layout.blocks, layout.attention
+        end = len(widths) - 1
+        self.multiple = 2**end
+        self.conv_in = nn.Conv2d(PICTURE_CHANNELS, widths[0], 3, padding=1)
+        self.latent_conv_in = nn.Conv2d(LATENT_CHANNELS, widths[LATENT_LEVEL - 1], 1)
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        before, skips = widths[0], [widths[0]]
+        for i, width in enumerate(widths):
+            self.down_blocks.append(DownBlock(before, width, blocks, attention[i], i == end))
+            skips += [width] * (blocks + (i < end))
+            before = width
+        self.mid_block = MiddleBlock(before)
+        for i, width in reversed(list(enumerate(widths))):
+            taken = [skips.pop() for _ in range(blocks + 1)]
+            self.up_blocks.append(UpBlock(before, width, taken, attention[i], i == 0))
+            before = width
+        self.conv_norm_out = nn.GroupNorm(GROUPS, before)
+        self.conv_out = nn.Conv2d(before, OUTPUT_CHANNELS, 3, padding=1)
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor]) -> UNet1024:
+        """Returns the network that a file holds, with the file's tensors, type and device.
+
+        Raises:
+            ChecksumError: A tensor is missing, surplus or of the wrong shape.
+        """
+        layout = UNetLayout.of(state_dict)
+        with torch.device("meta"):
+            net = cls(layout)
+        return assign_strictly(net, state_dict)
+
+    def forward(self, pixels: Tensor, latent: Tensor) -> Tensor:
+        """Returns `b 4 H W`, channels A R G B, straight alpha, about [0, 1] but not clipped.
+
+        Args:
+            pixels: `b 3 H W` in [0, 1], R G B; H and W multiples of `multiple`.
+            latent: `b 4 H/8 W/8` on the VAE's scale.
+        """
+        x = self.conv_in(pixels)
+        skips = [x]
+        for i, block in enumerate(self.down_blocks):
+            if i == LATENT_LEVEL:
+                x = x + self.latent_conv_in(latent)
+            x = block(x, skips)
+        x = self.mid_block(x)
+        for block in self.up_blocks:
+            x = block(x, skips)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
