@@ -1,0 +1,47 @@
+"""Mirrored and turned views of a picture, and the median of what is seen in them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# (mirrored, quarter turns) of each view. The first two keep the picture upright and the first four
+# keep its format, so that fewer views are the ones nearest to what a network has learned from.
+VIEWS = ((False, 0), (True, 0), (False, 2), (True, 2), (False, 1), (True, 1), (False, 3), (True, 3))
+
+
+def turn(x: Tensor, mirrored: bool, turns: int) -> Tensor:
+    """Returns a view of `b c h w`: mirrored left to right or not, then turned left."""
+    return (x.flip(3) if mirrored else x).rot90(turns, dims=(2, 3))
+
+
+def turn_back(x: Tensor, mirrored: bool, turns: int) -> Tensor:
+    """Returns what `turn` was given."""
+    upright = x.rot90(-turns, dims=(2, 3))
+    return upright.flip(3) if mirrored else upright
+
+
+class LowerMedian:
+    """The element-wise lower median of up to `most` tensors of one shape, at any time.
+
+    It is what `torch.median` returns over a new axis. Here it takes minima and maxima only, since
+    `torch.median` fails on five axes on Apple's MPS, and holds half as many tensors.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._added = 0
+        self._lowest: list[Tensor] = []  # the n-th holds each element's n-th lowest value
+
+    def add(self, x: Tensor) -> None:
+        """Takes another tensor into account."""
+        for i, kept in enumerate(self._lowest):
+            self._lowest[i], x = torch.minimum(kept, x), torch.maximum(kept, x)
+        if len(self._lowest) < (self._most + 1) // 2:
+            self._lowest.append(x)
+        self._added += 1
+
+    @property
+    def value(self) -> Tensor:
+        """The median of the tensors added so far; at least one is needed."""
+        return self._lowest[(self._added - 1) // 2]
