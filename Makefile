@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The versions to install: constraints-forge.txt has the WebUI's.
+CONSTRAINTS := constraints-dev.txt
 
 # The first Python that runs, is new enough and can make virtual environments. Version managers
 # leave commands on the path that do not run, so a name alone proves nothing.
@@ -25,13 +27,14 @@ help: ## List the targets
 
 venv: $(STAMP) ## Make .venv and install what the tests and checks need
 
-$(STAMP): requirements-dev.txt constraints-dev.txt
+$(STAMP): requirements-dev.txt $(CONSTRAINTS)
 	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
 		echo "Expected Python 3.10 or later with the venv module, found none." \
 			"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
 	@if [ ! -x $(BIN)/python ]; then echo "Making $(VENV) with $(PYTHON)"; \
 		$(PYTHON) -m venv $(VENV); fi
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt \
+		--constraint $(CONSTRAINTS)
 	@touch $@
 
 test: $(STAMP) ## Run every test that needs no WebUI
@@ -64,7 +67,7 @@ bench: $(STAMP) ## Measure time and memory; prints one table for each program in
 		echo "== $$f"; PYTHONPATH=. $(BIN)/python "$$f"; fi; done; \
 		[ -n "$$found" ] || echo "SKIPPED: no bench/bench_*.py here."
 
-clean: ## Remove everything that the targets made, .venv included
-	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist
+clean: ## Remove everything that the targets made
+	rm -rf .venv .venv-forge .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist
 	rm -rf *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
