@@ -90,7 +90,7 @@ class TransparentDecoder:
         inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
         median = LowerMedian(views)
         for done, (mirrored, turns) in enumerate(VIEWS[:views], start=1):
-            pictures = zip(*(turn(x, mirrored, turns).split(1) for x in inputs), strict=True)
+            pictures = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
             seen = torch.cat([self.net(*picture) for picture in pictures]).float()
             _check_finite(seen)
             median.add(turn_back(seen.clamp(0, 1), mirrored, turns)[..., :height, :width])
@@ -139,7 +139,7 @@ class TransparentEncoder:
         """
         _check_picture(rgba, "RGBA")
         (argb,) = _like_net(self.net, rgba.roll(1, dims=1))
-        offset = self.net(argb).float()
+        offset: Tensor = self.net(argb).float()
         _check_finite(offset)
         return offset
 

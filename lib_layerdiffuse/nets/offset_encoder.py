@@ -54,4 +54,5 @@ class OffsetEncoder(nn.Module):
             argb: `b 4 H W` in [0, 1], channels A R G B, straight alpha, colour-padded; H and W
                 multiples of 8.
         """
-        return self.blocks(argb)
+        offset: Tensor = self.blocks(argb)
+        return offset

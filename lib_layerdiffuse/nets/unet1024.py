@@ -121,4 +121,5 @@ class UNet1024(nn.Module):
         x = self.mid_block(x)
         for block in self.up_blocks:
             x = block(x, skips)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        argb: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return argb

@@ -32,9 +32,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `b width h w`."""
-        y = self.conv1(F.silu(self.norm1(x)))
+        y: Tensor = self.conv1(F.silu(self.norm1(x)))
         y = self.conv2(F.silu(self.norm2(y)))
-        return self.conv_shortcut(x) + y
+        y += self.conv_shortcut(x)
+        return y
 
 
 class SelfAttention(nn.Module):
@@ -56,7 +57,8 @@ class SelfAttention(nn.Module):
             for project in (self.to_q, self.to_k, self.to_v)
         )
         mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-        return x + self.to_out[0](mixed).transpose(1, 2).reshape(x.shape)
+        added: Tensor = self.to_out[0](mixed)
+        return x + added.transpose(1, 2).reshape(x.shape)
 
 
 def _attentions(width: int, count: int, attention: bool) -> nn.ModuleList:
@@ -73,7 +75,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `b c h/2 w/2`."""
-        return self.conv(x)
+        halved: Tensor = self.conv(x)
+        return halved
 
 
 class Upsample(nn.Module):
@@ -85,7 +88,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `b c 2h 2w`."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        doubled: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return doubled
 
 
 class DownBlock(nn.Module):
@@ -119,7 +123,8 @@ class MiddleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `b c h w`."""
-        return self.resnets[1](self.attentions[0](self.resnets[0](x)))
+        y: Tensor = self.resnets[1](self.attentions[0](self.resnets[0](x)))
+        return y
 
 
 class UpBlock(nn.Module):
