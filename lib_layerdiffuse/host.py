@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from .methods import Arch, LayerMethod
 from .nets.attention_sharing import AttentionSharing
-from .patches import Patch
+from .patches import WeightPatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,7 @@ class Injection:
     stop_at: float
     identity: str
     strength: float = 1.0
-    patches: Mapping[str, Patch] | None = None
+    patches: Mapping[str, WeightPatch] | None = None
     concat: Tensor | None = None
     sharing: AttentionSharing | None = None
     control: Tensor | None = None
@@ -74,6 +73,6 @@ class Host(Protocol):
         """Returns the sampler's latent on the VAE's own scale."""
         ...
 
-    def place(self, net: nn.Module) -> tuple[torch.device, torch.dtype]:
-        """Moves a network to where the host computes; returns the device and dtype to feed it."""
+    def place(self, net: nn.Module) -> None:
+        """Moves a network to the device, and casts it to the type, that the host computes in."""
         ...

@@ -45,7 +45,7 @@ class Arch(str, Enum):
         return 0.18215 if self is Arch.SD15 else 0.13025
 
 
-class Patch(str, Enum):
+class PatchKind(str, Enum):
     """How a method changes the UNet."""
 
     ATTENTION_SHARING = "attention sharing"
@@ -175,7 +175,7 @@ class LayerMethod:
     id: str
     label: str
     arch: Arch
-    patch: Patch
+    patch: PatchKind
     weights: WeightFile
     inputs: tuple[Layer, ...]
     outputs: tuple[Layer, ...]
@@ -208,12 +208,12 @@ class LayerMethod:
     @property
     def concat_channels(self) -> int:
         """Latent channels put beside the noisy latent at the UNet's first convolution."""
-        return 4 * len(self.inputs) if self.patch is Patch.WEIGHTS else 0
+        return 4 * len(self.inputs) if self.patch is PatchKind.WEIGHTS else 0
 
     @property
     def uses_control(self) -> bool:
         """Whether the sharing module's control encoder reads a picture."""
-        return self.patch is Patch.ATTENTION_SHARING and bool(self.inputs)
+        return self.patch is PatchKind.ATTENTION_SHARING and bool(self.inputs)
 
     @property
     def weight_files(self) -> tuple[WeightFile, ...]:
@@ -235,7 +235,7 @@ def _method(
     outputs: tuple[Layer, ...],
     label: str,
 ) -> LayerMethod:
-    patch = Patch.ATTENTION_SHARING if arch is Arch.SD15 else Patch.WEIGHTS
+    patch = PatchKind.ATTENTION_SHARING if arch is Arch.SD15 else PatchKind.WEIGHTS
     suffix = f" (need batch size {len(outputs)})" if len(outputs) > 1 else ""
     full = f"({arch.value}) {label}{suffix}"
     return LayerMethod(id, full, arch, patch, WEIGHT_FILES[stem], inputs, outputs)

@@ -41,10 +41,10 @@ class Diff:
     delta: Tensor
 
 
-Patch = LoRA | Diff
+WeightPatch = LoRA | Diff
 
 
-def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str, Patch]:
+def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str, WeightPatch]:
     """Returns the patches of an SDXL file by `diffusion_model.…` key.
 
     Raises:
@@ -67,7 +67,7 @@ def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str
     return patches
 
 
-def _patch(name: str, slots: dict[str, Tensor]) -> Patch:
+def _patch(name: str, slots: dict[str, Tensor]) -> WeightPatch:
     if slots.keys() == {"lora::0", "lora::1"}:
         return LoRA(slots["lora::0"], slots["lora::1"])
     if slots.keys() == {"diff::0"}:

@@ -9,7 +9,7 @@ from lib_layerdiffuse.methods import (
     WEIGHT_FILES,
     Arch,
     Layer,
-    Patch,
+    PatchKind,
     WeightFile,
     find_method,
 )
@@ -72,7 +72,7 @@ def test_each_family_decodes_with_its_own_file():
         sd15 = method.arch is Arch.SD15
         want = ["layer_sd15_vae_transparent_decoder" if sd15 else "vae_transparent_decoder"]
         assert decoders == (want if method.decodes else [])
-        assert method.patch is (Patch.ATTENTION_SHARING if sd15 else Patch.WEIGHTS)
+        assert method.patch is (PatchKind.ATTENTION_SHARING if sd15 else PatchKind.WEIGHTS)
 
 
 def test_the_table_is_data_only():

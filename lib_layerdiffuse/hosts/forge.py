@@ -1,0 +1,212 @@
+"""The adapter for Forge (its `backend` package).
+
+The caller's UNet is never edited: everything rides on a clone's options. Weight patches go through
+the host's own LoRA loader. Attention sharing replaces the 32 attention modules' `forward` for the
+duration of each UNet call only, so the parameters stay visible to the host and nothing is left
+behind by an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from backend import memory_management
+from backend.attention import attention_function
+from backend.patcher.base import ModelPatcher
+from backend.utils import get_attr
+from torch import Tensor, nn
+
+from ..errors import ChecksumError, MissingCapabilityError
+from ..host import Injection
+from ..methods import Arch, LayerMethod
+from ..nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ..patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
+
+_SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
+
+
+class ForgeAttachment:
+    """An injection on one UNet clone; counts the UNet calls that went through it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+class ForgeHost:
+    """The checkpoint that Forge has loaded.
+
+    Args:
+        sd_model: The WebUI's `p.sd_model`.
+    """
+
+    def __init__(self, sd_model: Any) -> None:
+        self.sd_model = sd_model
+
+    def arch(self) -> Arch | None:
+        """Returns the checkpoint's family; None for one that no method fits."""
+        if getattr(self.sd_model, "is_sd1", False):
+            return Arch.SD15
+        return Arch.SDXL if getattr(self.sd_model, "is_sdxl", False) else None
+
+    def check(self, method: LayerMethod) -> None:
+        """Checks that the UNet takes four latent channels, as an ordinary checkpoint's does.
+
+        Raises:
+            MissingCapabilityError: It is an inpainting or editing checkpoint.
+        """
+        channels = get_attr(self.sd_model.forge_objects.unet.model, CONV_IN).shape[1]
+        if channels != 4:
+            raise MissingCapabilityError(
+                f"Expected a checkpoint with 4 latent channels, got {channels}.",
+                "Choose an ordinary checkpoint instead of one for inpainting or editing.",
+                field="method",
+            )
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
+        vae = self.sd_model.forge_objects.vae
+        return vae.first_stage_model.process_in(vae.encode(picture.movedim(1, -1)))
+
+    def vae_latent(self, latent: Tensor) -> Tensor:
+        """Returns the sampler's latent on the VAE's own scale."""
+        return self.sd_model.forge_objects.vae.first_stage_model.process_out(latent)
+
+    def place(self, net: nn.Module) -> None:
+        """Moves a network to the host's device through its memory manager."""
+        device = memory_management.get_torch_device()
+        half = memory_management.should_use_fp16(device)
+        net.to(torch.float16 if half else torch.float32)
+        offload = memory_management.unet_offload_device()
+        memory_management.load_model_gpu(ModelPatcher(net, device, offload))
+
+    def attach(self, injection: Injection) -> ForgeAttachment:
+        """Puts the injection on a clone of the UNet that the coming sampling run uses.
+
+        Raises:
+            ChecksumError: The weight file has keys that the UNet lacks.
+        """
+        plain = self.sd_model.forge_objects.unet
+        unet = plain.clone()
+        attachment = ForgeAttachment()
+        patched = (
+            _share_attention(unet, injection)
+            if injection.sharing is not None
+            else _patch_weights(unet, plain, injection)
+        )
+        _wrap_unet_call(unet, injection.stop_at, attachment, patched)
+        self.sd_model.forge_objects.unet = unet
+        return attachment
+
+
+_UnetCall = Callable[[Callable[..., Tensor], dict[str, Any]], Tensor]
+_Applied = Callable[[bool, dict[str, Any]], Any]
+
+
+def _wrap_unet_call(
+    unet: Any, stop_at: float, attachment: ForgeAttachment, applied: _Applied
+) -> None:
+    """Runs each UNet call of a clone inside `applied(whether the method acts, arguments)`."""
+    inner: _UnetCall = unet.model_options.get("model_function_wrapper") or _plain_call
+    sigma_end = unet.model.predictor.percent_to_sigma(stop_at)
+
+    def call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
+        attachment.calls += 1
+        acts = stop_at >= 1 or bool(args["timestep"].max() >= sigma_end)
+        with applied(acts, args) as changed:
+            return inner(apply_model, changed)
+
+    unet.set_model_unet_function_wrapper(call)
+
+
+def _plain_call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
+    return apply_model(args["input"], args["timestep"], **args["c"])
+
+
+def _patch_weights(unet: Any, plain: Any, injection: Injection) -> _Applied:
+    patches = {key: _encode(patch) for key, patch in (injection.patches or {}).items()}
+    accepted = unet.add_patches(
+        filename=injection.identity, patches=patches, strength_patch=injection.strength
+    )
+    unused = sorted(patches.keys() - accepted)
+    if unused:
+        raise ChecksumError(
+            f"Expected every key of the weight file in the UNet, got {len(unused)} that it lacks, "
+            f"such as {unused[0]}.",
+            "Choose an ordinary checkpoint of the method's family, or download the file again.",
+        )
+
+    @contextmanager
+    def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if injection.stop_at < 1:
+            patcher = unet if acts else plain  # No work unless it has changed since the last call.
+            patcher.lora_loader.refresh(patcher.lora_patches, offload_device=unet.offload_device)
+        if acts and injection.concat is not None:
+            x = args["input"]
+            concat = injection.concat.to(x).expand(x.shape[0], -1, -1, -1)
+            args = args | {"c": args["c"] | {"c_concat": concat}}
+        yield args
+
+    return applied
+
+
+def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:
+    if isinstance(patch, LoRA):
+        parts: list[Tensor | None] = [patch.up, patch.down]
+        return "lora", parts + [None] * (_SLOTS_OF_A_PATCH - len(parts))
+    return "diff", [patch.delta]
+
+
+def _share_attention(unet: Any, injection: Injection) -> _Applied:
+    assert injection.sharing is not None
+    sharing = injection.sharing.to(unet.model.computation_dtype)
+    unet.add_extra_model_patcher_during_sampling(
+        ModelPatcher(sharing, unet.load_device, unet.offload_device)
+    )
+    run = SharingRun(sharing, injection.control, attend=attention_function)
+    modules = [get_attr(unet.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
+
+    @contextmanager
+    def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not acts:
+            yield args
+            return
+        previous = [vars(module).get("forward") for module in modules]
+        try:
+            for slot, module in enumerate(modules):
+                module.forward = partial(_shared_forward, run, slot, module)
+            yield args
+        finally:
+            for module, forward in zip(modules, previous, strict=True):
+                _restore_forward(module, forward)
+
+    return applied
+
+
+def _restore_forward(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:
+    if forward is not None:
+        module.forward = forward
+    elif "forward" in vars(module):
+        del module.forward
+
+
+def _shared_forward(
+    run: SharingRun,
+    slot: int,
+    module: Any,
+    x: Tensor,
+    context: Tensor | None = None,
+    value: Tensor | None = None,
+    **_: Any,
+) -> Tensor:
+    layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
+    base = BaseAttention(module.heads, *map(_projection, layers))
+    return run(slot, base, x, context, value)
+
+
+def _projection(layer: nn.Module) -> Projection:
+    """Returns the layer, or its bare function where LoRAs are applied to it on the fly."""
+    return layer.forward if getattr(layer, "forge_online_loras", None) else layer

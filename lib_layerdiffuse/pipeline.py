@@ -1,0 +1,176 @@
+"""From settings to an injection, and from latents to pictures; knows no host.
+
+A front end makes one `Session`, which keeps what is costly to load, and for each job calls
+`prepare` (before sampling), `inject` (when the size is known) and `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .codec import OnView, TransparentDecoder, rgba_u8
+from .errors import ArchMismatchError, BatchSizeError
+from .host import Host, Injection
+from .images import Picture, as_rgba, fit, flatten
+from .methods import DECODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
+from .nets.attention_sharing import AttentionSharing
+from .patches import read_patches
+from .settings import LayerSettings
+from .weights import WeightStore
+
+
+class Session:
+    """What outlives a job: one method's weights and one decoder for each family, by file."""
+
+    def __init__(self, store: WeightStore) -> None:
+        self.store = store
+        self._weights: dict[object, Injection] = {}
+        self._decoders: dict[object, TransparentDecoder] = {}
+
+    def weights(self, settings: LayerSettings) -> Injection:
+        """Returns the injection of the method's weights at this strength, without pictures.
+
+        Raises:
+            WeightsError: The file is missing, corrupt or of another method.
+        """
+        method, strength = settings.method, settings.strength
+        identity = self._identity(method.weights)
+        key = (identity, method.id, strength)
+        if key not in self._weights:
+            self._weights.clear()  # One method at a time: the files are up to 3.6 GB.
+            tensors = self.store.load(method.weights)
+            blank = Injection(method, settings.stop_at, f"layerdiffuse {identity}", strength)
+            self._weights[key] = (
+                replace(blank, patches=read_patches(tensors, method))
+                if method.patch is PatchKind.WEIGHTS
+                else replace(blank, sharing=AttentionSharing.from_state_dict(tensors, strength))
+            )
+        return replace(self._weights[key], stop_at=settings.stop_at)
+
+    def decoder(self, arch: Arch) -> TransparentDecoder:
+        """Returns the family's transparent decoder.
+
+        Raises:
+            WeightsError: The file is missing or corrupt.
+        """
+        file = DECODERS[arch]
+        key = self._identity(file)
+        if key not in self._decoders:
+            for old in [k for k in self._decoders if k[0] == key[0]]:
+                del self._decoders[old]
+            self._decoders[key] = TransparentDecoder.from_state_dict(self.store.load(file))
+        return self._decoders[key]
+
+    def _identity(self, file: WeightFile) -> tuple[str, int, int]:
+        path = self.store.ensure(file)
+        stat = path.stat()
+        return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def check_arch(method: LayerMethod, arch: Arch | None) -> None:
+    """Checks that the loaded checkpoint is of the method's family.
+
+    Raises:
+        ArchMismatchError: It is not.
+    """
+    if arch is not method.arch:
+        loaded = f"an {arch.value} one" if arch else "one of another family"
+        raise ArchMismatchError(
+            f"This method needs an {method.arch.value} checkpoint, but {loaded} is loaded.",
+            f"Choose an {method.arch.value} checkpoint"
+            + (f" or a method marked {arch.value}." if arch else "."),
+            field="method",
+        )
+
+
+def whole_sets(method: LayerMethod, pictures: int) -> int:
+    """Returns how many sets hold at least this many pictures."""
+    return -(-pictures // method.frames)
+
+
+def layer_prompts(settings: LayerSettings, prompts: Sequence[str], negative: bool) -> list[str]:
+    """Returns each row's prompt: its layer's own, a comma, and the main one.
+
+    Args:
+        settings: The layers' own prompts.
+        prompts: The batch's (negative) prompts by row.
+        negative: Whether these are the negative ones.
+
+    Raises:
+        BatchSizeError: The rows are not whole sets.
+    """
+    method = settings.method
+    if len(prompts) % method.frames:
+        raise BatchSizeError(
+            f"Expected a batch of whole sets of {method.frames}, got {len(prompts)} prompts.",
+            "Turn off extensions that change the batch size.",
+        )
+    if not method.layer_prompts or not settings.acts:
+        return list(prompts)
+    own = settings.negative_prompt if negative else settings.prompt
+    rows = zip(prompts, method.outputs * (len(prompts) // method.frames), strict=True)
+    return [", ".join(part for part in (own(layer), main) if part) for main, layer in rows]
+
+
+def conditioning_picture(settings: LayerSettings, layer: Layer, width: int, height: int) -> Picture:
+    """Returns a conditioning picture at the job's size, `H W 3`, flattened on 0.5 grey."""
+    rgba = as_rgba(settings.picture(layer), field=f"{layer.value}_image")
+    return flatten(fit(rgba, width, height, settings.resize_mode))
+
+
+def inject(
+    settings: LayerSettings, session: Session, host: Host, width: int, height: int
+) -> Injection:
+    """Returns what the host must do for a sampling run of this size in pixels.
+
+    Conditioning pictures are encoded in the order foreground, background, blended, since the
+    host's VAE draws from the seeded generator.
+
+    Raises:
+        WeightsError: A file cannot be used.
+        MissingLayerError: A picture is missing.
+    """
+    settings.check_pictures()
+    injection = session.weights(settings)
+    pictures = [
+        torch.from_numpy(conditioning_picture(settings, layer, width, height))
+        .permute(2, 0, 1)
+        .unsqueeze(0)
+        for layer in settings.method.inputs
+    ]
+    if not pictures:
+        return injection
+    if settings.method.uses_control:
+        return replace(injection, control=pictures[0] * 2 - 1)
+    return replace(injection, concat=torch.cat([host.encode(p) for p in pictures], dim=1))
+
+
+def decode(
+    decoder: TransparentDecoder,
+    host: Host,
+    pixels: Tensor,
+    latent: Tensor,
+    *,
+    views: int = 8,
+    on_view: OnView | None = None,
+) -> np.ndarray:
+    """Returns one picture's straight RGBA, `H W 4` uint8.
+
+    Args:
+        decoder: The family's decoder.
+        host: Where it runs.
+        pixels: `3 H W` in [0, 1], as the VAE decoded them.
+        latent: `4 H/8 W/8`, sampler's scale.
+        views: How many of the eight views to take.
+        on_view: Called after each view; returning False ends with those seen so far.
+    """
+    host.place(decoder.net)
+    rgba = decoder.decode(
+        pixels.unsqueeze(0), host.vae_latent(latent).unsqueeze(0), views=views, on_view=on_view
+    )
+    return rgba_u8(rgba)[0]

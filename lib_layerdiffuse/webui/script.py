@@ -1,0 +1,301 @@
+"""The WebUI's hooks: a job from its settings to its saved layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from modules import images, scripts, shared
+from modules.paths import models_path
+from PIL import Image
+
+from ..errors import DownloadError, HostError, MissingCapabilityError
+from ..images import checkerboard, composite, from_u8, matte, to_u8
+from ..infotext import to_infotext
+from ..methods import Layer
+from ..pipeline import Session, check_arch, decode, inject, layer_prompts, whole_sets
+from ..settings import LayerSettings
+from ..weights import WeightStore
+from . import panel
+from .abort import abort
+from .job import Job, is_nested, job_of, set_job
+from .pictures import is_opaque, png_base64, read_picture
+
+try:
+    from ..hosts.forge import ForgeHost
+except ImportError:  # Another WebUI; the panel says so.
+    ForgeHost = None  # type: ignore[assignment, misc]
+
+TITLE = "LayerDiffuse"
+_STEALTH = "stealth_pnginfo_option"  # Its default writes into alpha and so erases it.
+_FIELD_COUNT = len(LayerSettings.__dataclass_fields__)
+
+
+def _store() -> WeightStore:
+    options = shared.cmd_opts
+    extra = getattr(options, "layerdiffuse_models_dir", None)
+    return WeightStore(
+        Path(models_path) / "layer_model",
+        extra_folders=[Path(extra)] if extra else [],
+        offline=getattr(options, "layerdiffuse_offline", False),
+        on_progress=_show_download,
+    )
+
+
+def _show_download(name: str, done: int, total: int | None) -> None:
+    share = f"{done / total:.0%}" if total else f"{done >> 20} MiB"
+    shared.state.textinfo = f"LayerDiffuse: downloading {name}, {share}"
+    if shared.state.interrupted:
+        raise DownloadError(
+            f"The download of {name} was stopped at {share}.", "Run again to go on."
+        )
+
+
+def _hook(method: Callable[..., None]) -> Callable[..., None]:
+    """Runs a hook for jobs of ours only, and ends the job if it fails."""
+
+    @wraps(method)
+    def run(self: LayerDiffuseScript, p: Any, *args: Any, **kwargs: Any) -> None:
+        job = job_of(p)
+        if job is None:
+            return
+        try:
+            method(self, p, job, *args, **kwargs)
+        except Exception as error:
+            set_job(p, None)
+            abort(p, error)
+
+    return run
+
+
+class LayerDiffuseScript(scripts.Script):
+    """The always-on script."""
+
+    session: Session | None = None
+
+    def title(self) -> str:
+        return TITLE
+
+    def show(self, is_img2img: bool) -> object:
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        problem = self._problem()
+        if problem:
+            panel.notice(TITLE, problem)
+            return []
+        built = panel.build(TITLE, self.elem_id)
+        self.infotext_fields = built.infotext_fields
+        self.paste_field_names = [key for _, key in built.infotext_fields if isinstance(key, str)]
+        return built.components
+
+    def _problem(self) -> str | None:
+        """Returns why the extension stays off, or None."""
+        if ForgeHost is None:
+            return "This WebUI lacks Forge's model backend. Use Stable Diffusion WebUI Forge."
+        for data in scripts.scripts_data:
+            other = data.script_class
+            if not issubclass(other, LayerDiffuseScript) and _title_of(other) == TITLE:
+                return (
+                    f"The original extension is installed too ({data.path}), so this one stays "
+                    "off. Disable the original in the Extensions tab and restart."
+                )
+        return None
+
+    # Before sampling
+
+    def before_process(self, p: Any, *args: Any) -> None:
+        set_job(p, None)
+        if not args or args[0] in (None, False, "False", "false") or is_nested():
+            return
+        try:
+            settings = LayerSettings.from_args(args[:_FIELD_COUNT], read_picture)
+            if settings.enabled:
+                self._begin(p, settings, args)
+        except Exception as error:
+            abort(p, error)
+
+    def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
+        _check_job(p)
+        settings.check_pictures()
+        method, asked = settings.method, p.batch_size
+        by_sets = not getattr(p, "is_api", False) or any(isinstance(a, Mapping) for a in args)
+        sets = asked if by_sets else whole_sets(method, asked)
+        p.batch_size = sets * method.frames
+        if not by_sets and p.batch_size != asked:
+            p.comment(f"LayerDiffuse: {p.batch_size} pictures instead of {asked}: whole sets.")
+        if Layer.FG in method.inputs and is_opaque(settings.fg_image):
+            p.comment("LayerDiffuse: the foreground picture has no transparency.")
+        if _STEALTH in shared.opts.data:
+            p.override_settings[_STEALTH] = "None"
+        set_job(p, Job(settings, asked))
+
+    @_hook
+    def process(self, p: Any, job: Job, *args: Any) -> None:
+        """Checks the checkpoint, fetches the weights, and writes the infotext."""
+        assert ForgeHost is not None
+        method = job.settings.method
+        job.host = ForgeHost(p.sd_model)
+        check_arch(method, job.host.arch())
+        job.host.check(method)
+        session = self._session()
+        for file in method.weight_files:
+            session.store.ensure(file)
+        if job.settings.acts:
+            session.weights(job.settings)
+        p.extra_generation_params.update(to_infotext(job.settings))
+
+    @classmethod
+    def _session(cls) -> Session:
+        if LayerDiffuseScript.session is None:
+            LayerDiffuseScript.session = Session(_store())
+        return LayerDiffuseScript.session
+
+    @_hook
+    def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
+        """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
+        job.attachment = job.latents = job.pixels = None
+        p.prompts = layer_prompts(job.settings, p.prompts, negative=False)
+        p.negative_prompts = layer_prompts(job.settings, p.negative_prompts, negative=True)
+
+    @_hook
+    def process_before_every_sampling(
+        self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
+    ) -> None:
+        assert job.host is not None
+        if job.settings.acts:
+            height, width = (8 * side for side in x.shape[2:])
+            injection = inject(job.settings, self._session(), job.host, width, height)
+            job.attachment = job.host.attach(injection)
+
+    # After sampling
+
+    @_hook
+    def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
+        stopped = shared.state.interrupted or shared.state.skipped
+        if job.attachment is not None and not job.attachment.calls and not stopped:
+            raise HostError(
+                "Expected the UNet to run with the layer method, but something replaced it.",
+                "Turn off extensions that wrap the UNet, such as tiled diffusion.",
+            )
+        job.latents = ps.samples
+
+    @_hook
+    def postprocess_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
+        job.pixels = kwargs["images"]
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
+        job = job_of(p)
+        if job is None:
+            return
+        try:
+            layer = job.layer(p.batch_index)
+            if layer is Layer.FG:
+                pp.image = self._decode(p, job, pp.image)
+                self._add_extras(p, job, pp.image)
+            job.results.append((pp.image, layer.value))
+        except Exception as error:
+            set_job(p, None)
+            abort(p, error)
+            pp.image = p.scripts  # Not even this picture may pass as a result.
+
+    def _decode(self, p: Any, job: Job, image: Image.Image) -> Image.Image:
+        assert job.host is not None
+        if job.latents is None or len(job.latents) <= p.batch_index:
+            raise HostError("Expected a latent for each picture, got fewer.", "Run again.")
+        latent = job.latents[p.batch_index]
+        decoder = self._session().decoder(job.settings.method.arch)
+        pixels = _true_pixels(job, p.batch_index, image)
+        rgba_u8 = decode(decoder, job.host, pixels, latent, on_view=_show_view)
+        return Image.fromarray(rgba_u8, "RGBA")
+
+    def _add_extras(self, p: Any, job: Job, rgba: Image.Image) -> None:
+        picture = from_u8(np.asarray(rgba))
+        height, width = picture.shape[:2]
+        extras = []
+        if job.settings.show_preview:
+            board = checkerboard(width, height)
+            extras.append(("preview", Image.fromarray(to_u8(composite(picture, board)))))
+        if job.settings.show_matte:
+            extras.append(("matte", Image.fromarray(to_u8(matte(picture)))))
+        for name, extra in extras:
+            p.extra_result_images.append(extra)
+            job.results.append((extra, f"{Layer.FG.value}-{name}"))
+            if p.save_samples():
+                seed, prompt = p.seeds[p.batch_index], p.prompts[p.batch_index]
+                images.save_image(extra, p.outpath_samples, "", seed, prompt, "png", p=p)
+
+    @_hook
+    def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
+        p.batch_size = job.asked_batch_size  # Loops run the same object again.
+        set_job(p, None)
+        if getattr(p, "is_api", False) and shared.opts.samples_format.lower() != "png":
+            processed.images = [
+                png_base64(image) if image.mode == "RGBA" else image for image in processed.images
+            ]
+
+
+def name_layer(params: Any) -> None:
+    """Puts the layer into the name of a file that is about to be saved; keeps alpha lossless."""
+    job = job_of(params.p)
+    if job is None or params.image is None:
+        return
+    path = Path(params.filename)
+    suffix = job.suffix(params.image)
+    stem = f"{path.stem}-{suffix}" if suffix else path.stem
+    extension = ".png" if params.image.mode == "RGBA" else path.suffix
+    if extension != path.suffix:
+        params.p.comment(
+            f"LayerDiffuse: saved as PNG, since {path.suffix} would lose transparency."
+        )
+    params.filename = str(path.with_name(stem + extension))
+
+
+def _check_job(p: Any) -> None:
+    """Checks what can be seen before the checkpoint is loaded.
+
+    Raises:
+        MissingCapabilityError: The job uses something that the methods cannot work with.
+    """
+    if getattr(p, "enable_hr", False):
+        raise MissingCapabilityError(
+            "Expected a job without hires fix, since it does not keep transparency yet.",
+            "Turn off Hires. fix, or LayerDiffuse.",
+        )
+    if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
+        raise MissingCapabilityError(
+            "Expected a job without a refiner, since it would drop the method halfway.",
+            "Turn off the refiner, or LayerDiffuse.",
+        )
+    if getattr(p, "image_mask", None) is not None:
+        raise MissingCapabilityError(
+            "Expected a job without an inpaint mask, since it does not keep transparency yet.",
+            "Use the img2img tab without a mask, or turn off LayerDiffuse.",
+        )
+
+
+def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
+    """Returns the VAE's float picture `3 H W`, or the 8-bit one if something edited it since."""
+    edited_u8 = np.asarray(image.convert("RGB"))
+    if job.pixels is not None and row < len(job.pixels):
+        pixels = job.pixels[row].float().cpu()
+        host_u8 = (255.0 * pixels.permute(1, 2, 0).numpy()).astype(np.uint8)
+        if np.array_equal(host_u8, edited_u8):
+            return pixels
+    return torch.from_numpy(from_u8(edited_u8)).permute(2, 0, 1)
+
+
+def _show_view(done: int, total: int) -> bool:
+    shared.state.textinfo = f"LayerDiffuse: transparency, view {done} of {total}"
+    return not (shared.state.interrupted or shared.state.skipped)
+
+
+def _title_of(script_class: type) -> str | None:
+    try:
+        return script_class.title(None)  # type: ignore[attr-defined]
+    except Exception:
+        return None
