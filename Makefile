@@ -56,11 +56,12 @@ types: $(STAMP) ## Check types
 imports: $(STAMP) ## Check that imports go down the layers only
 	$(BIN)/lint-imports
 
-e2e: $(STAMP) ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
+e2e: ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
 	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}" ]; then \
 		echo "SKIPPED: every test in tests/e2e (pictures made by a real WebUI: hooks, panel, API)."; \
 		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them."; \
-	else $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
+	else $(MAKE) --no-print-directory venv \
+		&& $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
 
 bench: $(STAMP) ## Measure time and memory; prints one table for each program in bench/
 	@set -e; found=; for f in bench/bench_*.py; do if [ -e "$$f" ]; then found=1; \
