@@ -8,7 +8,6 @@ Source: the files of `LayerDiffusion/layerdiffusion-v1` and the original extensi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -164,7 +163,7 @@ class LayerMethod:
 
     Attributes:
         id: Stable name in the API, the command line and settings.
-        label: The original extension's label, kept because infotexts and saved defaults carry it.
+        label: Its name for people, one of those that the original extension wrote to infotexts.
         arch: Checkpoint family it belongs to.
         patch: How it changes the UNet.
         weights: Its weight file.
@@ -223,8 +222,9 @@ class LayerMethod:
     @property
     def aliases(self) -> tuple[str, ...]:
         """Every spelling of the label that infotexts carry, the current one first."""
-        short = re.sub(r" \(need batch size \d\)$", "", self.label)
-        return tuple(dict.fromkeys((self.label, short, short.removeprefix("(SDXL) "))))
+        suffix = f" (need batch size {self.frames})" if self.frames > 1 else ""
+        spellings = (self.label, self.label + suffix, self.label.removeprefix("(SDXL) "))
+        return tuple(dict.fromkeys(spellings))
 
 
 def _method(
@@ -236,8 +236,7 @@ def _method(
     label: str,
 ) -> LayerMethod:
     patch = PatchKind.ATTENTION_SHARING if arch is Arch.SD15 else PatchKind.WEIGHTS
-    suffix = f" (need batch size {len(outputs)})" if len(outputs) > 1 else ""
-    full = f"({arch.value}) {label}{suffix}"
+    full = f"({arch.value}) {label}"
     return LayerMethod(id, full, arch, patch, WEIGHT_FILES[stem], inputs, outputs)
 
 
