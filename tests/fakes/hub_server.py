@@ -35,6 +35,7 @@ class HubServer:
         cuts: Body bytes to send before the connection is closed, one entry for each GET.
         drip: Bytes and seconds: sends so many, then sleeps, and so on.
         ranges: Whether Range is honoured.
+        shift: Bytes by which the answer to a Range starts too late.
         redirect: Base address of another server that holds the bytes, as the real Hub's CDN.
         requests: What came in.
     """
@@ -44,6 +45,7 @@ class HubServer:
     cuts: list[int] = field(default_factory=list)
     drip: tuple[int, float] | None = None
     ranges: bool = True
+    shift: int = 0
     redirect: str | None = None
     requests: list[Request] = field(default_factory=list)
 
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, data: bytes, asked: str, common: dict[str, str], body: bool) -> None:
         start = 0
         if self.hub.ranges and (match := re.match(r"bytes=(\d+)-$", asked)):
-            start = int(match[1])
+            start = int(match[1]) + self.hub.shift
             if start >= len(data):
                 whole = {"Content-Range": f"bytes */{len(data)}", "Content-Length": "0"}
                 self._head(416, common | whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -235,6 +236,30 @@ def test_connection_always_cut_gives_up_and_keeps_the_part(folder: Path, server:
     assert left_over(folder) == []
     server.cuts = []
     assert WeightStore(folder).ensure(TINY).read_bytes() == GOOD
+
+
+def test_body_that_ends_early_without_an_error_is_continued(
+    folder: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = hub._guarded
+
+    def quiet(chunks: Iterator[bytes]) -> Iterator[bytes]:  # as urllib3 1 reads a cut body
+        with contextlib.suppress(hub._Broken):
+            yield from real(chunks)
+
+    monkeypatch.setattr(hub, "_guarded", quiet)
+    server.files[NAME] = BIG
+    server.cuts = [400_000]
+    assert WeightStore(folder).ensure(LARGE).read_bytes() == BIG
+    assert "range" in server.gets[1].headers
+
+
+def test_answer_from_another_byte_on_is_not_used(folder: Path, server: HubServer) -> None:
+    begin(folder, GOOD[:20])
+    server.shift = 3
+    with pytest.raises(DownloadError, match="asked for bytes from 20 on, got 'bytes 23-"):
+        WeightStore(folder).ensure(TINY)
+    assert parts(folder)[0].read_bytes() == GOOD[:20]
 
 
 def test_server_without_ranges_starts_over(folder: Path, server: HubServer) -> None:
@@ -500,7 +525,11 @@ def test_offline_refuses_a_bad_file_and_leaves_it(folder: Path, server: HubServe
 # Verifying
 
 
-@pytest.mark.parametrize("bad", [spoilt(GOOD), GOOD[:40], b"", GOOD + b"\0"])
+@pytest.mark.parametrize(
+    "bad",
+    [spoilt(GOOD), GOOD[:40], b"", GOOD + b"\0"],
+    ids=["spoilt", "truncated", "empty", "longer"],
+)
 @pytest.mark.parametrize("sized", [True, False])
 def test_bad_file_is_set_aside_and_fetched(
     folder: Path,
@@ -537,15 +566,21 @@ def test_bad_file_stays_set_aside_if_the_download_fails(folder: Path, server: Hu
     assert left_over(folder) == [f"{NAME}.bad-1"]
 
 
-@pytest.mark.parametrize("bad", [spoilt(GOOD), GOOD[:40]])
+@pytest.mark.parametrize("own", ["empty", "bad", "closed"])
+@pytest.mark.parametrize("bad", [spoilt(GOOD), GOOD[:40]], ids=["spoilt", "truncated"])
 def test_bad_file_in_an_extra_folder_is_refused_by_name(
-    folder: Path, extra: Path, server: HubServer, bad: bytes
+    folder: Path, extra: Path, server: HubServer, bad: bytes, own: str
 ) -> None:
     (extra / NAME).write_bytes(bad)
+    if own == "bad":
+        (folder / NAME).write_bytes(bad)
+    if own == "closed":
+        (folder / ".layerdiffuse").write_text("a file in the way")
     with pytest.raises(ChecksumError) as error:
         WeightStore(folder, extra_folders=[extra]).ensure(TINY)
     assert str(extra / NAME) in error.value.message
     assert "sha256sum" in error.value.hint
+    assert str(extra) in error.value.hint
     assert left_over(extra) == [NAME]
     assert server.requests == []
 
@@ -705,7 +740,9 @@ def test_load_returns_the_tensors_on_the_cpu(folder: Path, server: HubServer) ->
 
 
 @pytest.mark.parametrize(
-    "data", [b"not safetensors at all", GOOD[:-4], (10**12).to_bytes(8, "little")]
+    "data",
+    [b"not safetensors at all", GOOD[:-4], (10**12).to_bytes(8, "little")],
+    ids=["text", "truncated", "huge header"],
 )
 def test_load_refuses_what_is_no_safetensors_file(folder: Path, data: bytes) -> None:
     (folder / NAME).write_bytes(data)
