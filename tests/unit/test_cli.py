@@ -1,0 +1,541 @@
+"""The command line: every command, and one line for every error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hub_server import HubServer
+from safetensors.torch import load_file, save_file
+from tiny_codec import tiny_decoder_weights, tiny_encoder_weights
+
+from lib_layerdiffuse import methods
+from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder, rgba_u8
+from lib_layerdiffuse.images import pad_colours
+from lib_layerdiffuse.methods import DECODERS, METHODS, WEIGHT_FILES, WeightFile
+
+ROOT = Path(__file__).parents[2]
+SIDE = 64
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, check=False, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def fails(capfd: Capture, *arguments: object) -> str:
+    """Runs a command that has to fail, and returns its one line."""
+    assert main([str(a) for a in arguments]) == 2
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"layerdiffuse: [^\n]+\n", err), err
+    return err
+
+
+def done(capfd: Capture, *arguments: object) -> str:
+    """Runs a command that has to succeed, and returns what it printed."""
+    assert main([str(a) for a in arguments]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    return out
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# methods
+
+
+def test_json_equals_the_table(capfd):
+    rows = json.loads(done(capfd, "methods", "--json"))
+    assert [row["id"] for row in rows] == [m.id for m in METHODS]
+    for row, method in zip(rows, METHODS, strict=True):
+        files = [row.pop("weights"), *row.pop("weight_files")]
+        assert files == [f.filename for f in (method.weights, *method.weight_files)]
+        for name, value in row.items():
+            expected = getattr(method, name)
+            assert value == (list(expected) if isinstance(expected, tuple) else expected), name
+        assert row.keys() == {
+            *("id", "label", "arch", "patch", "inputs", "outputs", "frames", "layer_prompts"),
+            *("decodes", "fg_frame", "concat_channels", "uses_control"),
+        }
+
+
+def test_the_text_names_every_method_in_100_columns(capfd):
+    out = done(capfd, "methods")
+    lines = out.splitlines()
+    assert len(lines) == 1 + 3 * len(METHODS)
+    assert max(map(len, lines)) <= 100
+    for method, first, label, how in zip(
+        METHODS, lines[1::3], lines[2::3], lines[3::3], strict=True
+    ):
+        assert first.startswith(f"{method.id} ")
+        assert re.search(rf" {', '.join(x.value for x in method.outputs)} +{method.frames} ", first)
+        assert first.endswith("yes" if method.uses_control else "no")
+        assert label.strip() == method.label
+        assert how.split(": ")[1].split(", ") == [file.stem for file in method.weight_files]
+
+
+def test_methods_start_without_heavy_libraries():
+    heavy = ("torch", "numpy", "cv2", "safetensors", "huggingface_hub")
+    program = (
+        "import sys; from lib_layerdiffuse.cli import main; status = main(['methods']);"
+        f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr); sys.exit(status)"
+    )
+    ran = python("-c", program)
+    assert (ran.returncode, ran.stderr) == (0, "[]\n")
+
+
+def test_the_package_runs_as_a_program():
+    ran = python("-m", "lib_layerdiffuse", "methods", "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(json.loads(ran.stdout)) == len(METHODS)
+    ran = python("-m", "lib_layerdiffuse", "decode")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(
+        r"layerdiffuse: .*--pixels, .*See `layerdiffuse decode --help`\.\n", ran.stderr
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    program = (
+        "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1);"
+        "from lib_layerdiffuse.cli import main; sys.exit(main(['methods']))"
+    )
+    ran = python("-c", program)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+# arguments
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "methods",
+        "weights",
+        "weights list",
+        "weights fetch",
+        "weights verify",
+        "decode",
+        "encode",
+    ],
+)
+def test_help(capfd, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert capfd.readouterr().out.startswith(f"usage: layerdiffuse {command}".rstrip())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "nothing",
+        "methods --yaml",
+        "weights",
+        "weights burn",
+        "weights list --models-dir",
+        "decode",
+        "encode --image a.png",
+        "decode --views 9",
+        "decode --views many",
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(capfd, arguments):
+    assert " --help`." in fails(capfd, *arguments.split())
+
+
+def test_interrupted(capfd, monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(json, "dumps", interrupt)
+    assert main(["methods", "--json"]) == 130
+    assert capfd.readouterr().err == "layerdiffuse: interrupted\n"
+
+
+# weights
+
+GOOD = b"the released bytes"
+OTHER = b"the released bytes of another file"
+DECODER = DECODERS[METHODS[0].arch].stem
+
+
+@pytest.fixture
+def released(monkeypatch) -> dict[str, bytes]:
+    """Makes two files of the table small enough to fetch; returns name to bytes."""
+    small = {METHODS[0].weights.stem: GOOD, DECODER: OTHER}
+    for stem, data in small.items():
+        file = WeightFile(stem, hashlib.sha256(data).hexdigest(), len(data))
+        monkeypatch.setitem(WEIGHT_FILES, stem, file)
+    monkeypatch.setitem(DECODERS, METHODS[0].arch, WEIGHT_FILES[DECODER])
+    method = replace(METHODS[0], id="small", weights=WEIGHT_FILES[METHODS[0].weights.stem])
+    monkeypatch.setitem(methods._BY_NAME, "small", method)
+    return {f"{stem}.safetensors": data for stem, data in small.items()}
+
+
+def test_list_shows_every_file(capfd, tmp_path, released):
+    own, extra = tmp_path / "models" / "layer_model", tmp_path / "extra"
+    first, second = released
+    for folder in (own, extra):
+        folder.mkdir(parents=True)
+    (own / first).write_bytes(GOOD)
+    (extra / second).write_bytes(b"cut")
+    out = done(capfd, "weights", "list", "--extra-dir", extra)
+    assert out.startswith("Folder: models/layer_model\n")
+    assert re.search(rf"^present +18 B  models/layer_model/{first}$", out, re.MULTILINE)
+    assert re.search(rf"^corrupt +3 B  {extra}/{second}\n +Expected .* got 3\.$", out, re.MULTILINE)
+    assert len(re.findall(r"^missing .*\.safetensors$", out, re.MULTILINE)) == 12
+    assert re.search(r"^missing +3.6 GB  layer_xl_transparent_conv", out, re.MULTILINE)
+
+
+def test_list_of_named_files_in_the_users_folder(capfd, tmp_path):
+    out = done(capfd, "weights", "list", "vae_transparent_encoder.safetensors")
+    assert out.splitlines() == [
+        f"Folder: {tmp_path}/cache/layerdiffuse",
+        "missing     2 MB  vae_transparent_encoder.safetensors",
+    ]
+    assert everything(tmp_path) == {}
+
+
+@pytest.mark.parametrize("wanted", [["--method", "small"], [METHODS[0].weights.stem, DECODER]])
+def test_fetch(capfd, monkeypatch, tmp_path, released, wanted):
+    with HubServer(released) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        folder = tmp_path / "new" / "models"
+        out = done(capfd, "weights", "fetch", *wanted, "--models-dir", folder)
+        assert out.splitlines() == [f"Folder: {folder}", *(str(folder / name) for name in released)]
+        assert {name: (folder / name).read_bytes() for name in released} == released
+        again = done(capfd, "weights", "fetch", *wanted, "--models-dir", folder, "--offline")
+        assert (again, len(hub.gets)) == (out, 2)
+
+
+def test_fetch_says_what_fails(capfd, tmp_path, released):
+    assert "got neither" in fails(capfd, "weights", "fetch")
+    assert "'nobody'" in fails(capfd, "weights", "fetch", "nobody")
+    assert "id or label" in fails(capfd, "weights", "fetch", "--method", "nobody")
+    assert "downloads are off" in fails(capfd, "weights", "fetch", DECODER, "--offline")
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert "Expected a folder" in fails(capfd, "weights", "fetch", DECODER, "--models-dir", blocked)
+    assert everything(tmp_path) == {"file": b""}
+
+
+def test_fetch_of_a_file_that_the_hub_lacks(capfd, monkeypatch, released):
+    with HubServer({}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert "HTTP 404" in fails(capfd, "weights", "fetch", DECODER)
+
+
+def test_verify(capfd, tmp_path, released):
+    first, second = released
+    (tmp_path / first).write_bytes(GOOD)
+    assert done(capfd, "weights", "verify", "--models-dir", tmp_path).splitlines() == [
+        f"Folder: {tmp_path}",
+        f"present     18 B  {tmp_path / first}",
+        "                  the released file, verified",
+        "1 checked, 0 bad",
+    ]
+    (tmp_path / second).write_bytes(bytes(reversed(OTHER)))
+    assert main(["weights", "verify", "--models-dir", str(tmp_path)]) == 1
+    out = capfd.readouterr().out
+    assert "corrupt " in out
+    assert out.endswith("2 checked, 1 bad\n")
+    assert done(capfd, "weights", "verify", METHODS[0].weights.stem, "--models-dir", tmp_path)
+
+
+def test_verify_of_a_named_file_that_is_not_there(capfd):
+    assert main(["weights", "verify", DECODER]) == 1
+    assert capfd.readouterr().out.endswith("1 checked, 1 bad\n")
+    assert "0 checked, 0 bad" in done(capfd, "weights", "verify")
+
+
+@pytest.mark.parametrize("option", ["--models-dir", "--extra-dir"])
+@pytest.mark.parametrize("action", ["list", "verify"])
+def test_a_folder_that_is_not_there(capfd, action, option):
+    assert "Expected a folder at nowhere" in fails(capfd, "weights", action, option, "nowhere")
+
+
+# decode and encode
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    """Writes grey, RGB or RGBA pixels of 8 or 16 bits as a PNG."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def noise(channels: int, dtype: type = np.uint8, side: int = SIDE) -> np.ndarray:
+    shape = (side, side, channels) if channels > 1 else (side, side)
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+@pytest.fixture
+def job(tmp_path) -> dict[str, Path]:
+    """The options of a `decode` that works."""
+    torch.manual_seed(0)
+    save_file({"latent": torch.randn(4, SIDE // 8, SIDE // 8)}, tmp_path / "latent.safetensors")
+    save_file(tiny_decoder_weights(), tmp_path / "decoder.safetensors")
+    return {
+        "--pixels": write(tmp_path / "rgb.png", noise(3)),
+        "--latent": tmp_path / "latent.safetensors",
+        "--decoder": tmp_path / "decoder.safetensors",
+        "--out": tmp_path / "rgba.png",
+    }
+
+
+@pytest.fixture
+def picture_job(tmp_path) -> dict[str, Path]:
+    """The options of an `encode` that works."""
+    save_file(tiny_encoder_weights(), tmp_path / "encoder.safetensors")
+    return {
+        "--image": write(tmp_path / "rgba.png", noise(4)),
+        "--encoder": tmp_path / "encoder.safetensors",
+        "--out": tmp_path / "offset.safetensors",
+    }
+
+
+def options(job: dict[str, Path]) -> list[object]:
+    return [part for option in job.items() for part in option]
+
+
+def rgba_of(path: Path) -> np.ndarray:
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels.dtype == np.uint8
+    return pixels[..., [2, 1, 0, 3]]
+
+
+def decoded(job: dict[str, Path], pixels: np.ndarray, views: int, dtype: torch.dtype) -> np.ndarray:
+    """What the codec itself makes of float RGB pixels."""
+    codec = TransparentDecoder.from_state_dict(load_file(job["--decoder"]), dtype=dtype)
+    rgb = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+    return rgba_u8(codec.decode(rgb, load_file(job["--latent"])["latent"][None], views=views))[0]
+
+
+@pytest.mark.parametrize(("views", "dtype"), [(8, "float32"), (1, "float32"), (2, "bfloat16")])
+def test_decode_is_the_codecs_result(capfd, job, views, dtype):
+    out = done(capfd, "decode", *options(job), "--views", views, "--dtype", dtype)
+    assert out == f"Wrote {job['--out']}\n"
+    expected = decoded(job, noise(3) / 255, views, getattr(torch, dtype))
+    np.testing.assert_array_equal(rgba_of(job["--out"]), expected)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [noise(1), noise(3, np.uint16), np.dstack([noise(3), np.full((SIDE, SIDE), 255, np.uint8)])],
+    ids=["grey", "16 bits", "opaque alpha"],
+)
+def test_decode_of_other_pictures(capfd, job, pixels):
+    write(job["--pixels"], pixels)
+    done(capfd, "decode", *options(job), "--views", 1)
+    rgb = np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels[..., :3]
+    expected = decoded(job, rgb / np.iinfo(pixels.dtype).max, 1, torch.float32)
+    np.testing.assert_array_equal(rgba_of(job["--out"]), expected)
+
+
+def test_decode_replaces_a_picture_with_usual_permissions(capfd, job):
+    job["--out"].write_bytes(b"old")
+    done(capfd, "decode", *options(job), "--views", 1)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert job["--out"].stat().st_mode & 0o777 == 0o666 & ~umask
+    assert rgba_of(job["--out"]).shape == (SIDE, SIDE, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_encode_is_the_encoders_result(capfd, picture_job, channels, dtype):
+    pixels = noise(channels, dtype)
+    write(picture_job["--image"], pixels)
+    done(capfd, "encode", *options(picture_job))
+    rgba = np.ones((SIDE, SIDE, 4), np.float32)
+    colours = pixels.reshape(SIDE, SIDE, -1).astype(np.float32) / np.iinfo(dtype).max
+    rgba[..., : max(3, channels)] = colours
+    codec = TransparentEncoder.from_state_dict(load_file(picture_job["--encoder"]))
+    expected = codec.offset(torch.from_numpy(pad_colours(rgba)).permute(2, 0, 1)[None])[0]
+    saved = load_file(picture_job["--out"])
+    assert list(saved) == ["offset"]
+    assert saved["offset"].shape == (4, SIDE // 8, SIDE // 8)
+    assert saved["offset"].dtype == torch.float32
+    torch.testing.assert_close(saved["offset"], expected, rtol=0, atol=0)
+
+
+def latent(**tensors: torch.Tensor) -> Callable[[Path], None]:
+    return lambda path: save_file(tensors, path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def rubbish(path: Path) -> None:
+    path.write_bytes(b"rubbish" * 9)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "no picture": ("--pixels", Path.unlink, "got nothing there. Check the name."),
+    "a folder": ("--pixels", folder, "got a folder"),
+    "rubbish": ("--pixels", rubbish, "to be a picture, got 63 bytes that are none. Give"),
+    "empty": ("--pixels", empty, "to be a picture, got 0 bytes"),
+    "a cut picture": ("--pixels", cut, "to be a picture"),
+    "transparent": ("--pixels", lambda p: write(p, noise(4)), "Expected an opaque picture"),
+    "odd size": ("--pixels", lambda p: write(p, noise(3, side=60)), "multiples of 8, got 60×60."),
+    "other size": (
+        "--pixels",
+        lambda p: write(p, noise(3, side=72)),
+        "Expected a picture of 64×64",
+    ),
+    "no latent": ("--latent", Path.unlink, "got nothing there"),
+    "a cut latent": ("--latent", cut, "to be a safetensors file, got:"),
+    "an empty latent": ("--latent", empty, "to be a safetensors file, got:"),
+    "no safetensors": ("--latent", rubbish, "to be a safetensors file, got:"),
+    "other tensor": ("--latent", latent(a=torch.ones(4, 8, 8)), "`latent` in"),
+    "a batch": ("--latent", latent(latent=torch.ones(1, 4, 8, 8)), "got float32 [1, 4, 8, 8]."),
+    "whole numbers": ("--latent", latent(latent=torch.ones(4, 8, 8).int()), "got int32 [4, 8, 8]."),
+    "16 channels": ("--latent", latent(latent=torch.ones(16, 8, 8)), "got float32 [16, 8, 8]."),
+    "NaN": ("--latent", latent(latent=torch.full((4, 8, 8), torch.nan)), "Expected finite numbers"),
+    "no decoder": ("--decoder", Path.unlink, "got nothing there"),
+    "a cut decoder": ("--decoder", cut, "to be a safetensors file"),
+    "an encoder": (
+        "--decoder",
+        lambda p: save_file(tiny_encoder_weights(), p),
+        f"Use {DECODERS[METHODS[0].arch].filename}",
+    ),
+    "out is a folder": ("--out", folder, "Expected a file name"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_decode_says_what_is_wrong(capfd, job, tmp_path, fault):
+    option, spoil, said = FAULTS[fault]
+    spoil(job[option])
+    before = everything(tmp_path)
+    assert said in fails(capfd, "decode", *options(job))
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--out", "missing/rgba.png"], "Expected a folder at missing, got none. Make it"),
+        (["--out", "rgba.jpg"], "Expected --out to end in .png, got rgba.jpg."),
+        (["--out", "rgb.png/rgba.png"], "Expected a folder at rgb.png"),
+        (["--out", f"{'x' * 300}.png"], "File name too long"),
+        (["--device", "nowhere"], "Expected to compute in float32 on nowhere, got:"),
+        (["--dtype", "int8"], "invalid choice"),
+    ],
+)
+def test_decode_refuses_options(capfd, job, tmp_path, extra, said):
+    before = everything(tmp_path)
+    assert said in fails(capfd, "decode", *options(job), *extra)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RuntimeError("out of memory\nat length"), 2, "got: out of memory. Try"),
+        (MemoryError(), 2, "got: MemoryError. Try"),
+        (OSError(28, "No space left on device"), 2, "got: No space left on device."),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_nothing_half_written_is_left(capfd, monkeypatch, job, tmp_path, error, status, said):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    job["--out"].write_bytes(b"old")
+    before = everything(tmp_path)
+    monkeypatch.setattr(TransparentDecoder, "decode", fail)
+    assert main(["decode", *map(str, options(job))]) == status
+    assert re.fullmatch(rf"layerdiffuse: [^\n]*{said}[^\n]*\n", capfd.readouterr().err)
+    assert everything(tmp_path) == before
+
+
+def test_a_closed_folder_is_told_before_the_work(capfd, monkeypatch, job):
+    def work(*_: object, **__: object) -> None:
+        pytest.fail("It worked for nothing.")
+
+    monkeypatch.setattr(TransparentDecoder, "from_state_dict", work)
+    refuse(monkeypatch, "xb")
+    assert "got: Permission denied. Choose a folder" in fails(capfd, "decode", *options(job))
+
+
+def test_a_picture_that_may_not_be_read(capfd, monkeypatch, job):
+    refuse(monkeypatch, "rb")
+    assert "got: Permission denied. Allow reading it." in fails(capfd, "decode", *options(job))
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    """Makes opening files in one mode fail, as it does for people other than root."""
+    real = Path.open
+
+    def opened(self: Path, mode: str = "r", *arguments: object, **named: object) -> object:
+        if mode == refused:
+            raise PermissionError(13, "Permission denied")
+        return real(self, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", opened)
+
+
+@pytest.mark.parametrize(
+    ("option", "spoil", "said"),
+    [
+        ("--image", Path.unlink, "got nothing there"),
+        ("--image", cut, "to be a picture"),
+        ("--image", lambda p: write(p, noise(4, side=60)), "multiples of 8, got 60×60."),
+        ("--encoder", rubbish, "to be a safetensors file"),
+        ("--encoder", lambda p: save_file(tiny_decoder_weights(), p), "Use layer_sd15_vae_"),
+        ("--out", folder, "Expected a file name"),
+    ],
+)
+def test_encode_says_what_is_wrong(capfd, picture_job, tmp_path, option, spoil, said):
+    spoil(picture_job[option])
+    before = everything(tmp_path)
+    assert said in fails(capfd, "encode", *options(picture_job))
+    assert everything(tmp_path) == before
+
+
+def test_encode_wants_a_safetensors_name(capfd, picture_job):
+    picture_job["--out"] = Path("offset.pt")
+    assert "to end in .safetensors" in fails(capfd, "encode", *options(picture_job))
