@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from .errors import SettingsError
 from .images import ResizeMode
 from .methods import LayerMethod
@@ -17,13 +19,11 @@ def to_infotext(settings: LayerSettings) -> dict[str, str]:
 
     A picture is written as whether it was given.
     """
-    out = {}
-    for field in fields(settings):
-        key, value = field.metadata["infotext"], getattr(settings, field.name)
-        if key is None or value == "":
-            continue
-        out[key] = str(value is not None) if field.metadata.get("picture") else _text(value)
-    return out
+    values = (
+        (field.metadata["infotext"], _text(getattr(settings, field.name)))
+        for field in fields(settings)
+    )
+    return {key: text for key, text in values if key and text}
 
 
 def _text(value: Any) -> str:
@@ -31,6 +31,8 @@ def _text(value: Any) -> str:
         return value.label
     if isinstance(value, ResizeMode):
         return value.value
+    if value is None or isinstance(value, np.ndarray):
+        return str(value is not None)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

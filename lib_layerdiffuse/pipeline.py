@@ -23,14 +23,16 @@ from .patches import read_patches
 from .settings import LayerSettings
 from .weights import WeightStore
 
+FileIdentity = tuple[str, int, int]
+
 
 class Session:
     """What outlives a job: one method's weights and one decoder for each family, by file."""
 
     def __init__(self, store: WeightStore) -> None:
         self.store = store
-        self._weights: dict[object, Injection] = {}
-        self._decoders: dict[object, TransparentDecoder] = {}
+        self._weights: tuple[object, Injection] | None = None
+        self._decoders: dict[Arch, tuple[FileIdentity, TransparentDecoder]] = {}
 
     def weights(self, settings: LayerSettings) -> Injection:
         """Returns the injection of the method's weights at this strength, without pictures.
@@ -41,16 +43,17 @@ class Session:
         method, strength = settings.method, settings.strength
         identity = self._identity(method.weights)
         key = (identity, method.id, strength)
-        if key not in self._weights:
-            self._weights.clear()  # One method at a time: the files are up to 3.6 GB.
+        if self._weights is None or self._weights[0] != key:
+            self._weights = None  # One method at a time: the files are up to 3.6 GB.
             tensors = self.store.load(method.weights)
             blank = Injection(method, settings.stop_at, f"layerdiffuse {identity}", strength)
-            self._weights[key] = (
+            made = (
                 replace(blank, patches=read_patches(tensors, method))
                 if method.patch is PatchKind.WEIGHTS
                 else replace(blank, sharing=AttentionSharing.from_state_dict(tensors, strength))
             )
-        return replace(self._weights[key], stop_at=settings.stop_at)
+            self._weights = key, made
+        return replace(self._weights[1], stop_at=settings.stop_at)
 
     def decoder(self, arch: Arch) -> TransparentDecoder:
         """Returns the family's transparent decoder.
@@ -59,14 +62,13 @@ class Session:
             WeightsError: The file is missing or corrupt.
         """
         file = DECODERS[arch]
-        key = self._identity(file)
-        if key not in self._decoders:
-            for old in [k for k in self._decoders if k[0] == key[0]]:
-                del self._decoders[old]
-            self._decoders[key] = TransparentDecoder.from_state_dict(self.store.load(file))
-        return self._decoders[key]
+        identity = self._identity(file)
+        if arch not in self._decoders or self._decoders[arch][0] != identity:
+            made = TransparentDecoder.from_state_dict(self.store.load(file))
+            self._decoders[arch] = identity, made
+        return self._decoders[arch][1]
 
-    def _identity(self, file: WeightFile) -> tuple[str, int, int]:
+    def _identity(self, file: WeightFile) -> FileIdentity:
         path = self.store.ensure(file)
         stat = path.stat()
         return str(path), stat.st_size, stat.st_mtime_ns

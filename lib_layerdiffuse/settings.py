@@ -111,15 +111,16 @@ class LayerSettings:
 
     def picture(self, layer: Layer) -> Picture | None:
         """Returns the conditioning picture given for a layer."""
-        return getattr(self, f"{layer.value}_image")
+        picture: Picture | None = getattr(self, f"{layer.value}_image")
+        return picture
 
     def prompt(self, layer: Layer) -> str:
         """Returns the prompt of a layer's own; empty for none."""
-        return getattr(self, f"{layer.value}_prompt")
+        return str(getattr(self, f"{layer.value}_prompt"))
 
     def negative_prompt(self, layer: Layer) -> str:
         """Returns the negative prompt of a layer's own; empty for none."""
-        return getattr(self, f"{layer.value}_negative_prompt")
+        return str(getattr(self, f"{layer.value}_negative_prompt"))
 
     @property
     def acts(self) -> bool:

@@ -91,7 +91,7 @@ class CrossFrame(nn.Module):
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(*reversed(weight.shape), device="meta")
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     linear.load_state_dict({"weight": weight, "bias": bias}, assign=True)
     return linear.requires_grad_(False)
 
@@ -250,8 +250,9 @@ class SharingRun:
                 f"Expected a batch of whole sets of {self.sharing.frames}, got {x.shape[0]} rows.",
                 "Turn off extensions that regroup the batch.",
             )
-        layer = self.sharing.layers[slot]
-        return layer(base, x, context, value, self._control(slot, x), self.attend)
+        control = self._control(slot, x)
+        out: Tensor = self.sharing.layers[slot](base, x, context, value, control, self.attend)
+        return out
 
     def _control(self, slot: int, x: Tensor) -> Tensor | None:
         encoder = self.sharing.encoder
@@ -261,7 +262,9 @@ class SharingRun:
             if self._signals is None:
                 self._signals = encoder(self.control.to(x))
             signal = self._signals[BLOCK_LEVELS[slot // 2]]
-            self._tokens[slot] = self.sharing.layers[slot].control_tokens(signal)
+            layer = self.sharing.layers[slot]
+            assert isinstance(layer, SharedAttention)
+            self._tokens[slot] = layer.control_tokens(signal)
         tokens = self._tokens[slot]
         if tokens.shape[2] != x.shape[1]:
             raise HostError(

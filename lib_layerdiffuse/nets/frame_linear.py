@@ -25,54 +25,55 @@ class FrameLinear(nn.Module):
 
     def __init__(self, ups: list[Tensor], downs: list[Tensor], strength: float) -> None:
         super().__init__()
-        self.ups, self.downs = (
-            ups,
-            downs,
-        )  # Plain lists: the factors stay on the CPU, in mapped files.
-        self.strength = strength
+        # Plain lists, not parameters: the factors stay on the CPU, in the mapped file.
+        self.ups, self.downs, self.strength = ups, downs, strength
         shape = (len(ups), ups[0].shape[0], downs[0].shape[1])
         self.weight = nn.Parameter(torch.empty(shape), requires_grad=False)
-        self._source: object = None
+        self._merged_from: tuple[Callable[[], Tensor | None], int] | None = None
 
     def forward(self, x: Tensor, base: Callable[[Tensor], Tensor]) -> Tensor:
         """Returns `f m out` for `f m in`."""
-        merged = self._refresh(base, x)
+        source = _mergeable_weight(base, self.weight.shape[1:])
+        if not self._is_current(source, x):
+            self._merge(source, x)
         y = torch.bmm(x, self.weight.transpose(1, 2))
-        if not merged:
+        if source is None:
             return y + base(x)
         bias = getattr(base, "bias", None)
         return y if bias is None else y + bias.to(y)
 
-    def _refresh(self, base: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-        source = _mergeable_weight(base, self.weight.shape[1:])
-        key = _identity(source)
-        stale = self._source is None or not _same(self._source, key)
-        if stale or self.weight.dtype != x.dtype or self.weight.device != x.device:
-            up, down = (
-                torch.stack(list(t)).to(x.device, torch.float32) for t in (self.ups, self.downs)
-            )
-            weight = torch.bmm(up, down).mul_(self.strength)
-            if source is not None:
-                weight += source.detach().to(x.device, torch.float32)
-            self.weight = nn.Parameter(weight.to(x.dtype), requires_grad=False)
-            self._source = key
-        return source is not None
+    def _is_current(self, source: Tensor | None, x: Tensor) -> bool:
+        if self._merged_from is None or (self.weight.dtype, self.weight.device) != (
+            x.dtype,
+            x.device,
+        ):
+            return False
+        merged, version = self._merged_from
+        return merged() is source and version == _version(source)
+
+    def _merge(self, source: Tensor | None, x: Tensor) -> None:
+        up, down = (
+            torch.stack(factors).to(x.device, torch.float32) for factors in (self.ups, self.downs)
+        )
+        weight = torch.bmm(up, down).mul_(self.strength)
+        if source is not None:
+            weight += source.detach().to(weight)
+        self.weight = nn.Parameter(weight.to(x.dtype), requires_grad=False)
+        self._merged_from = (
+            (lambda: None) if source is None else weakref.ref(source),
+            _version(source),
+        )
 
 
 def _mergeable_weight(base: Callable[[Tensor], Tensor], shape: torch.Size) -> Tensor | None:
     weight = getattr(base, "weight", None)
-    plain = isinstance(weight, Tensor) and weight.dtype in _FLOATS and weight.shape == shape
-    return weight if plain else None
+    if isinstance(weight, Tensor) and weight.dtype in _FLOATS and weight.shape == shape:
+        return weight
+    return None
 
 
-def _identity(weight: Tensor | None) -> object:
-    if weight is None:
-        return "added"
-    return weakref.ref(weight), None if weight.is_inference() else weight._version
-
-
-def _same(a: object, b: object) -> bool:
-    if isinstance(a, str) or isinstance(b, str):
-        return a == b
-    (ref_a, version_a), (ref_b, version_b) = a, b  # type: ignore[misc]
-    return ref_a() is ref_b() and version_a == version_b
+def _version(source: Tensor | None) -> int:
+    """Returns a number that grows with each change in place; 0 where torch keeps none."""
+    if source is None:
+        return -1
+    return 0 if source.is_inference() else source._version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from PIL import Image
@@ -60,9 +61,7 @@ def set_job(p: Any, job: Job | None) -> None:
 
 def is_nested() -> bool:
     """Whether the caller runs inside another job, as detailers and upscalers start them."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "process_images_inner":
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "process_images_inner":
+        frame = frame.f_back
+    return frame is not None

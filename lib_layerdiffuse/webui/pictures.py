@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from fastapi import HTTPException
 from modules.api.api import decode_base64_to_image
 from PIL import Image, ImageOps
@@ -49,9 +50,9 @@ def _from_text(text: str) -> Image.Image:
         ) from error
 
 
-def is_opaque(rgba: Picture) -> bool:
-    """Whether a straight RGBA picture has no transparency at all."""
-    return bool((rgba[..., 3] >= 1).all())
+def is_opaque(rgba: npt.NDArray[Any] | None) -> bool:
+    """Whether a straight RGBA picture in [0, 1] has no transparency at all; False for none."""
+    return rgba is not None and bool((rgba[..., 3] >= 1).all())
 
 
 def png_base64(image: Image.Image) -> str:

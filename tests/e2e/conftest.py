@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import random_weights  # noqa: E402
-from client import Client  # noqa: E402
+from client import Client, Result  # noqa: E402
 from forge_server import ForgeServer  # noqa: E402
 
 ROOT = HERE.parent.parent
@@ -80,7 +80,7 @@ def models() -> Models:
     random_weights.write_sd15_lora(lora)
     return Models(
         [cache / "checkpoints" / name for name in random_weights.CHECKPOINTS],
-        [cache / "layer_model" / name for name in random_weights.LAYER_WEIGHTS],
+        [cache / "layer_model" / name for name in (*random_weights.LAYER_WEIGHTS, "SHA256SUMS")],
         lora,
     )
 
@@ -114,6 +114,22 @@ def forge(
     with make_forge(tmp_path_factory.mktemp("forge")) as server:
         print(f"log of the server: {server.log_path}")
         yield server
+
+
+@pytest.fixture(scope="session")
+def plain(forge: ForgeServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
+    """Returns plain results of the shared server, each made once, as first thing where it can."""
+    made: dict[str, Result] = {}
+
+    def run(checkpoint: str, **options: int) -> Result:
+        key = f"{checkpoint} {sorted(options.items())}"
+        if key not in made:
+            client = Client(forge.url)
+            client.use_checkpoint(checkpoint)
+            made[key] = client.txt2img(record=tmp_path_factory.mktemp("plain") / "run", **options)
+        return made[key]
+
+    return run
 
 
 @pytest.fixture

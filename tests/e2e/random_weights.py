@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from lib_layerdiffuse.checksums import sha256_of
+
 SHAPES = Path(__file__).parent / "shapes"
 RECIPE = 2  # raise it when the numbers change: files of another recipe are written again
 SEED = 20240227
@@ -262,6 +264,18 @@ def write_all(folder: Path, report: Callable[[str], None] = print) -> None:
             size = (folder / subfolder / name).stat().st_size
             known = "" if spec.size is None else f", released size {spec.size}"
             report(f"{'wrote' if written else 'kept'} {name}: {size} bytes{known}")
+    write_sums(folder / "layer_model")
+
+
+def write_sums(folder: Path) -> Path:
+    """Vouches for the layer weights in a ``SHA256SUMS`` beside them; returns it."""
+    sums = folder / "SHA256SUMS"
+    files = [folder / name for name in LAYER_WEIGHTS]
+    newest = max(file.stat().st_mtime for file in files)
+    if not sums.exists() or sums.stat().st_mtime < newest:
+        lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
+        sums.write_text("".join(lines))
+    return sums
 
 
 def _lora_targets() -> Iterator[tuple[str, int, int]]:

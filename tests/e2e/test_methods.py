@@ -1,0 +1,140 @@
+"""All ten methods, each between two plain pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from client import Client, Result
+from layers import assert_same, check_layers, difference, generate
+from random_weights import SD15, SDXL
+
+from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
+
+CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
+Plain = Callable[..., Result]
+
+
+def methods_of(arch: Arch) -> list[LayerMethod]:
+    return [m for m in METHODS if m.arch is arch]
+
+
+def named(method: LayerMethod) -> str:
+    return method.id
+
+
+BY_FAMILY = methods_of(Arch.SD15) + methods_of(Arch.SDXL)
+
+
+@pytest.mark.parametrize("method", BY_FAMILY, ids=named)
+def test_method_between_two_plain_pictures(
+    client: Client, plain: Plain, tmp_path: Path, method: LayerMethod
+) -> None:
+    checkpoint = CHECKPOINTS[method.arch]
+    before = plain(checkpoint)
+    client.use_checkpoint(checkpoint)
+    made = generate(client, method.id, tmp_path / "layers")
+    check_layers(made, method)
+    assert np.abs(made.latents[0] - before.latents[0]).max() > 0.01, "the method did nothing"
+    after = client.txt2img(record=tmp_path / "after")
+    assert_same(before, after)
+    assert after.run["checksum"] == before.run["checksum"]
+    assert after.run["overridden"] == []
+    again = generate(client, method.id, tmp_path / "again")
+    assert_same(made, again)
+
+
+@pytest.mark.parametrize(
+    "method_id", ["joint_sd15", "bg_to_fg_sd15", "fg_attn_sdxl", "fg_to_blended_sdxl"]
+)
+def test_strength_and_stop_at(client: Client, plain: Plain, tmp_path: Path, method_id: str) -> None:
+    method = next(m for m in METHODS if m.id == method_id)
+    checkpoint = CHECKPOINTS[method.arch]
+    rows, steps = method.frames, 3
+    before = plain(checkpoint, batch_size=rows, steps=steps)
+
+    def run(name: str, **settings: float) -> Result:
+        return generate(client, method_id, tmp_path / name, settings=settings, steps=steps)
+
+    full, half, none = run("full"), run("half", ending_step=0.5), run("none", ending_step=0)
+    off = run("off", weight=0)
+    np.testing.assert_array_equal(none.latents, before.latents)
+    np.testing.assert_array_equal(off.latents, before.latents)
+    assert difference(half, full) > 0.001
+    assert difference(half, none) > 0.001
+    assert difference(run("light", weight=0.5), full) > 0.001
+    assert_same(full, run("full again"))
+    after = client.txt2img(batch_size=rows, steps=steps, record=tmp_path / "after")
+    assert_same(before, after)
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 192), (264, 200)])
+@pytest.mark.parametrize("method_id", ["fg_attn_sd15", "bg_to_fg_sd15", "bg_blended_to_fg_sdxl"])
+def test_other_sizes(
+    client: Client, tmp_path: Path, method_id: str, width: int, height: int
+) -> None:
+    method = next(m for m in METHODS if m.id == method_id)
+    client.use_checkpoint(CHECKPOINTS[method.arch])
+    made = generate(client, method_id, tmp_path / "run", width=width, height=height)
+    check_layers(made, method, width=width, height=height)
+
+
+@pytest.mark.parametrize("method_id", ["bg_to_fg_sd15", "fg_to_blended_sdxl"])
+def test_two_sets_and_two_batches(client: Client, tmp_path: Path, method_id: str) -> None:
+    method = next(m for m in METHODS if m.id == method_id)
+    client.use_checkpoint(CHECKPOINTS[method.arch])
+    small = {"width": 128, "height": 128}
+    both = generate(client, method_id, tmp_path / "both", batch_size=2, n_iter=2, **small)
+    check_layers(both, method, sets=4, **small)
+    for k in (1, 3):
+        seed = both.info["all_seeds"][k * method.frames]
+        alone = generate(client, method_id, tmp_path / f"alone{k}", seed=seed, **small)
+        rows = slice(k * method.frames, (k + 1) * method.frames)
+        np.testing.assert_allclose(alone.latents, both.latents[rows], atol=2e-3)
+
+
+def test_positional_arguments_count_pictures(client: Client, tmp_path: Path) -> None:
+    client.use_checkpoint(SD15)
+    args = [True, "(SD1.5) Generate Everything Together (need batch size 3)"]
+    small = {"width": 128, "height": 128}
+    made = client.txt2img(
+        scripts={"layerdiffuse": args}, batch_size=2, record=tmp_path / "run", **small
+    )
+    method = next(m for m in METHODS if m.id == "joint_sd15")
+    check_layers(made, method, **small)
+    by_name = generate(client, "joint_sd15", tmp_path / "named", **small)
+    assert_same(made, by_name)
+
+
+def test_layer_prompts(client: Client, tmp_path: Path) -> None:
+    client.use_checkpoint(SD15)
+    small = {"width": 128, "height": 128}
+
+    def run(name: str, **settings: str) -> Result:
+        return generate(client, "joint_sd15", tmp_path / name, settings=settings, **small)
+
+    absent = run("absent")
+    short = run("short", fg_additional_prompt="an old man", bg_additional_prompt="a chair")
+    long = run("long", fg_additional_prompt=", ".join(f"thing number {i}" for i in range(40)))
+    negative = run("negative", bg_negative_prompt="people")
+    for other in (short, long, negative):
+        assert difference(absent, other) > 0.001
+    assert absent.infotexts[0].startswith("a glass ball\n")
+    assert short.infotexts[0].startswith("a glass ball\n")
+    assert "layerdiffusion_fg_additional_prompt: an old man" in short.infotexts[0]
+    assert_same(absent, run("absent again"))
+
+
+def test_each_family_uses_its_own_decoder(client: Client, tmp_path: Path) -> None:
+    small = {"width": 128, "height": 128}
+
+    def run(name: str, method_id: str, checkpoint: str) -> Result:
+        client.use_checkpoint(checkpoint)
+        return generate(client, method_id, tmp_path / name, **small)
+
+    first = run("xl", "fg_attn_sdxl", SDXL)
+    other = run("sd15", "fg_attn_sd15", SD15)
+    assert_same(first, run("xl again", "fg_attn_sdxl", SDXL))
+    assert_same(other, run("sd15 again", "fg_attn_sd15", SD15))

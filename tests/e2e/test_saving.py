@@ -1,0 +1,109 @@
+"""Alpha in the files, the gallery and the API, with the host's default options and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from client import Client, Result
+from forge_server import ForgeServer
+from layers import generate
+from PIL import Image
+from random_weights import SD15
+
+SMALL = {"width": 128, "height": 128}
+
+
+@pytest.fixture
+def options(client: Client) -> Iterator[Any]:
+    """Sets options for one test."""
+    before = client.options()
+    changed: dict[str, Any] = {}
+
+    def put(**values: Any) -> None:
+        changed.update({name: before[name] for name in values})
+        client.set_options(**values)
+
+    yield put
+    client.set_options(**changed)
+
+
+def files(forge: ForgeServer) -> set[Path]:
+    """Returns every picture that the server has saved."""
+    return {p for p in forge.data_dir.rglob("output*/**/*.*") if p.is_file()}
+
+
+def save(forge: ForgeServer, client: Client, tmp_path: Path, **settings: Any) -> tuple[Result, Any]:
+    """Runs a joint set that is saved; returns it with its files by layer."""
+    client.use_checkpoint(SD15)
+    before = files(forge)
+    made = generate(
+        client, "joint_sd15", tmp_path / "run", save_images=True, settings=settings, **SMALL
+    )
+    new = files(forge) - before
+    return made, {p.stem.partition("1234")[0] + p.stem.rsplit("-", 1)[-1]: p for p in new}
+
+
+def by_layer(saved: dict[str, Path], layer: str) -> Path:
+    [path] = [p for p in saved.values() if p.stem.endswith(f"-{layer}")]
+    return path
+
+
+def test_default_options(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
+    assert client.options()["stealth_pnginfo_option"] == "Alpha"
+    made, saved = save(forge, client, tmp_path)
+    fg = Image.open(by_layer(saved, "fg"))
+    assert fg.mode == "RGBA"
+    transparent = next(image for image in made.images if image.shape[2] == 4)
+    np.testing.assert_array_equal(np.asarray(fg), transparent)
+    assert "layerdiffusion_method: (SD1.5) Generate Everything Together" in fg.info["parameters"]
+    for layer in ("bg", "blended"):
+        assert Image.open(by_layer(saved, layer)).mode == "RGB"
+    assert client.options()["stealth_pnginfo_option"] == "Alpha"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "None"])
+def test_other_stealth_modes(
+    forge: ForgeServer, client: Client, options: Any, tmp_path: Path, mode: str
+) -> None:
+    options(stealth_pnginfo_option=mode)
+    made, saved = save(forge, client, tmp_path)
+    fg = np.asarray(Image.open(by_layer(saved, "fg")))
+    np.testing.assert_array_equal(fg, next(i for i in made.images if i.shape[2] == 4))
+
+
+@pytest.mark.parametrize("form", ["jpg", "webp"])
+def test_lossy_formats_keep_alpha_as_png(
+    forge: ForgeServer, client: Client, options: Any, tmp_path: Path, form: str
+) -> None:
+    options(samples_format=form)
+    made, saved = save(forge, client, tmp_path)
+    fg = by_layer(saved, "fg")
+    assert fg.suffix == ".png"
+    assert by_layer(saved, "bg").suffix == f".{form}"
+    transparent = next(image for image in made.images if image.shape[2] == 4)
+    np.testing.assert_array_equal(np.asarray(Image.open(fg)), transparent)
+    assert any("PNG" in text for text in made.info["comments"])
+
+
+def test_preview_and_matte(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
+    made, saved = save(forge, client, tmp_path, show_preview=True, show_matte=True)
+    assert len(made.images) == 5
+    rgba, preview, matte = made.images[0], made.images[3], made.images[4]
+    np.testing.assert_array_equal(matte[..., 0], rgba[..., 3])
+    assert preview.shape == (128, 128, 3)
+    assert by_layer(saved, "fg-preview").exists()
+    assert by_layer(saved, "fg-matte").exists()
+
+
+def test_paste_last_has_the_settings(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
+    client.use_checkpoint(SD15)
+    settings = {"bg_additional_prompt": "a chair", "weight": 0.5}
+    generate(client, "joint_sd15", tmp_path / "run", settings=settings, **SMALL)
+    last = (forge.data_dir / "params.txt").read_text(encoding="utf8")
+    assert "layerdiffusion_weight: 0.5" in last
+    assert "layerdiffusion_bg_additional_prompt: a chair" in last
+    assert last.startswith("a glass ball\n")
