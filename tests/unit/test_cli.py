@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from hub_server import HubServer
 from safetensors.torch import load_file, save_file
 from tiny_codec import tiny_decoder_weights, tiny_encoder_weights
 
-from lib_layerdiffuse import methods
+from lib_layerdiffuse import cli, methods
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder, rgba_u8
 from lib_layerdiffuse.images import pad_colours
@@ -172,6 +173,13 @@ def test_help(capfd, command):
 )
 def test_wrong_arguments_are_told_in_one_line(capfd, arguments):
     assert " --help`." in fails(capfd, *arguments.split())
+
+
+def test_the_commands_of_the_readme_are_understood():
+    lines = re.findall(r"^ {4}layerdiffuse (.*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert len(lines) >= 6
+    for line in lines:
+        cli._parser().parse_args(shlex.split(line))
 
 
 def test_interrupted(capfd, monkeypatch):
