@@ -17,7 +17,6 @@ PACKAGES = {
     "numpy": "numpy>=1.26",
     "cv2": "opencv-python>=4.8",
     "huggingface_hub": "huggingface_hub>=0.26",
-    "filelock": "filelock>=3.12",
 }
 """What to ask pip for, by the name that the code imports."""
 
