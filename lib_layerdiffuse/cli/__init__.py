@@ -5,6 +5,7 @@ Only what a command needs is imported: `methods` starts without torch.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the command's name; those of the process if None.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every console can show every path
     try:
         args = _parser().parse_args(argv)
         status: int = args.run(args)

@@ -155,7 +155,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "nothing there"
+        other = "a folder" if path.is_dir() else "no ordinary file"
+        got = other if path.exists() else "nothing there"
         raise SettingsError(f"Expected a file at {path}, got {got}.", "Check the name.")
     return path
 

@@ -29,6 +29,7 @@ from lib_layerdiffuse.methods import DECODERS, METHODS, WEIGHT_FILES, WeightFile
 
 ROOT = Path(__file__).parents[2]
 SIDE = 64
+DECODER = DECODERS[METHODS[0].arch].stem
 Capture = pytest.CaptureFixture[str]
 
 
@@ -42,8 +43,8 @@ def _env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, *arguments]
     return subprocess.run(
         command, check=False, env=environment, capture_output=True, text=True, timeout=60
@@ -175,6 +176,14 @@ def test_wrong_arguments_are_told_in_one_line(capfd, arguments):
     assert " --help`." in fails(capfd, *arguments.split())
 
 
+def test_a_path_that_the_console_cannot_show(tmp_path):
+    (tmp_path / "Bäume").mkdir()
+    command = ("-m", "lib_layerdiffuse", "weights", "list", DECODER, "--models-dir", "Bäume")
+    ran = python(*command, PYTHONIOENCODING="ascii")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("Folder: B\\xe4ume\n")
+
+
 def test_the_commands_of_the_readme_are_understood():
     lines = re.findall(r"^ {4}layerdiffuse (.*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
     assert len(lines) >= 6
@@ -195,7 +204,6 @@ def test_interrupted(capfd, monkeypatch):
 
 GOOD = b"the released bytes"
 OTHER = b"the released bytes of another file"
-DECODER = DECODERS[METHODS[0].arch].stem
 
 
 @pytest.fixture
@@ -448,6 +456,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "--decoder",
         lambda p: save_file(tiny_encoder_weights(), p),
         f"Use {DECODERS[METHODS[0].arch].filename}",
+    ),
+    "a device": (
+        "--pixels",
+        lambda p: (p.unlink(), p.symlink_to(os.devnull)),
+        "got no ordinary file",
     ),
     "out is a folder": ("--out", folder, "Expected a file name"),
 }
