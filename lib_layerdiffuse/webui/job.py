@@ -29,6 +29,7 @@ class Job:
         latents: The current batch's latents `b 4 h w`, sampler's scale.
         pixels: The current batch's pictures as the VAE decoded them, `b 3 H W` in [0, 1].
         results: The pictures made so far with the layer that each is.
+        notes: What the user should know of this job.
     """
 
     settings: LayerSettings
@@ -38,6 +39,13 @@ class Job:
     latents: Tensor | None = None
     pixels: Tensor | None = None
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, p: Any, text: str) -> None:
+        """Tells the user something once, below the pictures and in the API's `info`."""
+        if text not in self.notes:
+            self.notes.append(text)
+            p.comment(f"LayerDiffuse: {text}")
 
     def layer(self, batch_index: int) -> Layer:
         """Returns the layer that a row of the batch is."""

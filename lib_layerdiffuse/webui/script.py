@@ -126,13 +126,14 @@ class LayerDiffuseScript(scripts.Script):
         by_sets = not getattr(p, "is_api", False) or any(isinstance(a, Mapping) for a in args)
         sets = asked if by_sets else whole_sets(method, asked)
         p.batch_size = sets * method.frames
+        job = Job(settings, asked)
         if not by_sets and p.batch_size != asked:
-            p.comment(f"LayerDiffuse: {p.batch_size} pictures instead of {asked}: whole sets.")
+            job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
         if Layer.FG in method.inputs and is_opaque(settings.fg_image):
-            p.comment("LayerDiffuse: the foreground picture has no transparency.")
+            job.note(p, "the foreground picture has no transparency.")
         if _STEALTH in shared.opts.data:
             p.override_settings[_STEALTH] = "None"
-        set_job(p, Job(settings, asked))
+        set_job(p, job)
 
     @_hook
     def process(self, p: Any, job: Job, *args: Any) -> None:
@@ -233,6 +234,9 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         p.batch_size = job.asked_batch_size  # Loops run the same object again.
         set_job(p, None)
+        if job.notes:
+            params = {"layerdiffusion_notes": job.notes}
+            processed.extra_generation_params = processed.extra_generation_params | params
         if getattr(p, "is_api", False) and shared.opts.samples_format.lower() != "png":
             processed.images = [
                 png_base64(image) if image.mode == "RGBA" else image for image in processed.images

@@ -64,3 +64,8 @@ def assert_same(first: Result, second: Result) -> None:
 def difference(first: Result, second: Result) -> float:
     """Returns the largest difference of the latents."""
     return float(np.abs(first.latents - second.latents).max())
+
+
+def notes(result: Result) -> list[str]:
+    """Returns what the extension noted of a job."""
+    return result.info["extra_generation_params"].get("layerdiffusion_notes", [])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from client import ApiError, Client, Result
 from forge_server import ForgeServer, link
-from layers import assert_same, check_layers, difference, generate, request
+from layers import assert_same, check_layers, difference, generate, notes, request
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import find_method
@@ -95,7 +95,7 @@ def test_an_opaque_foreground_is_warned_of(client: Client, tmp_path: Path) -> No
     client.use_checkpoint(SD15)
     bg = request("bg_to_fg_sd15")["layerdiffuse"][0]["bg_image"]
     made = generate(client, "fg_to_bg_sd15", tmp_path / "run", settings={"fg_image": bg}, **SMALL)
-    assert any("no transparency" in text for text in made.info["comments"])
+    assert any("no transparency" in text for text in notes(made))
 
 
 @pytest.mark.parametrize(

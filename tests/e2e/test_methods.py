@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from client import Client, Result
-from layers import assert_same, check_layers, difference, generate
+from layers import assert_same, check_layers, difference, generate, notes
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
@@ -104,6 +104,7 @@ def test_positional_arguments_count_pictures(client: Client, tmp_path: Path) -> 
     )
     method = next(m for m in METHODS if m.id == "joint_sd15")
     check_layers(made, method, **small)
+    assert notes(made) == ["3 pictures instead of 2, to make whole sets."]
     by_name = generate(client, "joint_sd15", tmp_path / "named", **small)
     assert_same(made, by_name)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from client import Client, Result
 from forge_server import ForgeServer
-from layers import generate
+from layers import generate, notes
 from PIL import Image
 from random_weights import SD15
 
@@ -86,7 +86,7 @@ def test_lossy_formats_keep_alpha_as_png(
     assert by_layer(saved, "bg").suffix == f".{form}"
     transparent = next(image for image in made.images if image.shape[2] == 4)
     np.testing.assert_array_equal(np.asarray(Image.open(fg)), transparent)
-    assert any("PNG" in text for text in made.info["comments"])
+    assert any("PNG" in text for text in notes(made))
 
 
 def test_preview_and_matte(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
