@@ -1,0 +1,51 @@
+"""Lends the stand-ins for a WebUI to one test at a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import lib_layerdiffuse
+import lib_layerdiffuse.hosts
+
+FAKES = Path(__file__).parents[1] / "fakes" / "forge"
+STAND_INS = {path.stem for path in FAKES.iterdir()}
+OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.webui")
+
+
+def _is_lent(name: str) -> bool:
+    ours = any(name == module or name.startswith(f"{module}.") for module in OURS)
+    return ours or name.partition(".")[0] in STAND_INS
+
+
+def _taken() -> dict[str, ModuleType]:
+    """Takes the modules out that depend on which WebUI there is, and returns them."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if _is_lent(name)}
+
+
+@pytest.fixture
+def webui(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Puts stand-ins for the WebUI's packages on the path, new for each test."""
+    before = _taken()
+    attributes = [(lib_layerdiffuse, "webui"), (lib_layerdiffuse.hosts, "forge")]
+    monkeypatch.syspath_prepend(str(FAKES))
+    yield
+    _taken()
+    for package, name in attributes:
+        vars(package).pop(name, None)
+    for name, module in before.items():
+        sys.modules[name] = module
+        for package, attribute in attributes:
+            if name == f"{package.__name__}.{attribute}":
+                setattr(package, attribute, module)
+
+
+@pytest.fixture
+def forge(webui: None) -> ModuleType:
+    """The adapter, over the stand-ins."""
+    return import_module("lib_layerdiffuse.hosts.forge")

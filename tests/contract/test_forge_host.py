@@ -1,0 +1,419 @@
+"""The adapter for Forge against stand-ins for its `backend` package."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+import sharing as reference
+import torch
+from tiny_weights import method_file
+
+from lib_layerdiffuse.errors import ChecksumError, HostError, MissingCapabilityError
+from lib_layerdiffuse.host import Injection
+from lib_layerdiffuse.methods import METHODS, Arch, PatchKind, find_method
+from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
+from lib_layerdiffuse.patches import ATTENTION_SLOTS, Diff, LoRA, read_patches
+
+JOINT = find_method("joint_sd15")
+BG_TO_FG = find_method("bg_to_fg_sd15")
+SDXL_FG = find_method("fg_attn_sdxl")
+TWO_PICTURES = find_method("fg_blended_to_bg_sdxl")
+HIGH, LOW = 10.0, 0.1
+
+
+@pytest.fixture
+def run(forge):
+    """A checkpoint of each method's family, and ways to use it."""
+    return Run(forge, import_module("tiny_checkpoint"))
+
+
+class Run:
+    def __init__(self, forge, tiny):
+        self.forge, self.tiny = forge, tiny
+
+    def open(self, method):
+        self.checkpoint = self.tiny.Checkpoint(method.arch.value)
+        self.plain = self.checkpoint.forge_objects.unet
+        self.host = self.forge.ForgeHost(self.checkpoint)
+        self.before = self.snapshot()
+        return self
+
+    def attach(self, method, **more):
+        self.open(method)
+        self.attachment = self.host.attach(injection(method, **more))
+        self.unet = self.checkpoint.forge_objects.unet
+        self.tiny.load_for_sampling(self.unet)
+        return self
+
+    def snapshot(self):
+        model = self.plain.model
+        return {
+            "parameters": {k: (id(p), p.clone()) for k, p in model.named_parameters()},
+            "options": copy.deepcopy(self.plain.model_options),
+            "patches": dict(self.plain.lora_patches),
+            "extras": list(self.plain.extra_model_patchers_during_sampling),
+            "forwards": [n for n, m in model.named_modules() if "forward" in vars(m)],
+        }
+
+    def assert_as_before(self):
+        """Checks the caller's UNet, once the host has loaded it again for a plain run."""
+        self.tiny.load_for_sampling(self.plain)
+        now, before = self.snapshot(), self.before
+        for key in ("options", "patches", "extras", "forwards"):
+            assert now[key] == before[key], key
+        assert list(now["parameters"]) == list(before["parameters"])
+        for name, (identity, value) in before["parameters"].items():
+            assert now["parameters"][name][0] == identity, name
+            assert torch.equal(now["parameters"][name][1], value), name
+
+    def inputs(self, frames, sets=1):
+        generator = torch.Generator().manual_seed(3)
+        x = torch.randn(sets * frames, 4, 8, 8, generator=generator)
+        rows = [[f"{name} {i}" for i in range(len(x))] for name in ("negative", "prompt")]
+        return x, [self.tiny.conditioning(prompts) for prompts in rows]
+
+    def call(self, sigma, *, unet=None, frames=1, sets=1):
+        return self.tiny.call_unet(unet or self.unet, *self._at(sigma, frames, sets))
+
+    def _at(self, sigma, frames, sets):
+        x, rows = self.inputs(frames, sets)
+        return x, sigma, rows
+
+
+def injection(method, *, strength=1.0, stop_at=1.0, seed=0, **more):
+    tensors = method_file(method, seed)
+    made = (
+        {"patches": read_patches(tensors, method)}
+        if method.patch is PatchKind.WEIGHTS
+        else {"sharing": AttentionSharing.from_state_dict(tensors, strength)}
+    )
+    generator = torch.Generator().manual_seed(9)
+    if method.concat_channels:
+        made["concat"] = torch.randn(1, method.concat_channels, 8, 8, generator=generator)
+    if method.uses_control:
+        made["control"] = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
+    return Injection(method, stop_at, f"{method.id} {seed}", strength, **made | more)
+
+
+def near(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
+
+
+def plain_call(run, sigma, frames=1, sets=1):
+    """Returns a call of the caller's UNet, and leaves the clone loaded."""
+    run.tiny.load_for_sampling(run.plain)
+    result = run.call(sigma, unet=run.plain, frames=frames, sets=sets)
+    run.tiny.load_for_sampling(run.unet)
+    return result
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("arch", Arch)
+    def test_its_family_is_read(self, run, arch):
+        assert run.forge.ForgeHost(run.tiny.Checkpoint(arch.value)).arch() is arch
+
+    def test_other_families_are_none(self, run):
+        assert run.forge.ForgeHost(run.tiny.Checkpoint("Flux")).arch() is None
+        assert run.forge.ForgeHost(SimpleNamespace()).arch() is None
+
+    def test_an_ordinary_one_passes(self, run):
+        run.open(SDXL_FG).host.check(SDXL_FG)
+
+    @pytest.mark.parametrize("channels", [8, 9])
+    def test_one_for_inpainting_or_editing_is_refused(self, run, channels):
+        run.open(SDXL_FG)
+        conv = run.plain.model.diffusion_model.input_blocks[0][0]
+        conv.weight = torch.nn.Parameter(torch.zeros(16, channels, 3, 3))
+        with pytest.raises(MissingCapabilityError, match=f"4 latent channels, got {channels}"):
+            run.host.check(SDXL_FG)
+
+    def test_latents_change_scale_as_in_the_host(self, run):
+        host = run.open(JOINT).host
+        picture = torch.rand(1, 3, 16, 24)
+        latent = host.encode(picture)
+        assert latent.shape == (1, 4, 2, 3)
+        on_vae_scale = run.checkpoint.forge_objects.vae.encode(picture.movedim(1, -1))
+        torch.testing.assert_close(latent, 0.18215 * on_vae_scale)
+        torch.testing.assert_close(host.vae_latent(latent), on_vae_scale)
+
+    def test_networks_are_placed_by_the_memory_manager(self, run):
+        net = torch.nn.Linear(2, 2).double()
+        run.open(JOINT).host.place(net)
+        assert import_module("backend.memory_management").loaded == [net]
+        assert net.weight.dtype is torch.float32
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+class TestTheCallersUNet:
+    def test_it_is_as_before_after_a_run(self, run, method):
+        run.attach(method)
+        assert run.unet is not run.plain
+        result = run.call(HIGH, frames=method.frames)
+        assert run.attachment.calls == 1
+        assert not torch.allclose(result, plain_call(run, HIGH, method.frames), atol=1e-3)
+        run.assert_as_before()
+
+    def test_it_is_as_before_after_an_error_inside_the_call(self, run, method):
+        run.attach(method)
+        out = run.plain.model.diffusion_model.out
+        hook = out.register_forward_pre_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.call(HIGH, frames=method.frames)
+        hook.remove()
+        run.assert_as_before()
+
+    def test_it_is_as_before_after_stopping(self, run, method):
+        run.attach(method, stop_at=0.5)
+        for sigma in (HIGH, LOW):
+            run.call(sigma, frames=method.frames)
+        run.assert_as_before()
+
+    def test_the_clone_equals_it_where_the_method_has_stopped(self, run, method):
+        run.attach(method, stop_at=0.5)
+        frames = method.frames
+        acting = run.call(HIGH, frames=frames)
+        plain = {sigma: plain_call(run, sigma, frames) for sigma in (HIGH, LOW)}
+        assert not torch.allclose(acting, plain[HIGH], atol=1e-3)
+        assert torch.equal(run.call(LOW, frames=frames), plain[LOW])
+        near(run.call(HIGH, frames=frames), acting)
+        assert run.attachment.calls == 3
+
+    def test_stopping_at_the_end_acts_to_the_end(self, run, method):
+        run.attach(method, stop_at=1.0)
+        run.call(HIGH, frames=method.frames)
+        acting = run.call(0.0301, frames=method.frames)
+        plain = plain_call(run, 0.0301, method.frames)
+        assert not torch.allclose(acting, plain, atol=1e-6, rtol=1e-5)
+
+    def test_an_earlier_wrapper_runs_inside(self, run, method):
+        seen = []
+
+        def wrapper(apply_model, args):
+            seen.append(args["c"].get("c_concat"))
+            return 2 * apply_model(args["input"], args["timestep"], **args["c"])
+
+        run.attach(method)
+        without = run.call(HIGH, frames=method.frames)
+        run.tiny.load_for_sampling(run.plain)
+        run.plain.set_model_unet_function_wrapper(wrapper)
+        run.host.sd_model.forge_objects.unet = run.plain
+        run.host.attach(injection(method))
+        run.unet = run.checkpoint.forge_objects.unet
+        run.tiny.load_for_sampling(run.unet)
+        near(run.call(HIGH, frames=method.frames), 2 * without)
+        assert len(seen) == 1
+        assert (seen[0] is not None) == bool(method.concat_channels)
+        assert run.plain.model_options["model_function_wrapper"] is wrapper
+
+    def test_clones_of_other_extensions_share_the_attachment(self, run, method):
+        run.attach(method)
+        first = run.call(HIGH, frames=method.frames)
+        run.unet = run.unet.clone()
+        run.tiny.load_for_sampling(run.unet)
+        assert torch.equal(run.call(HIGH, frames=method.frames), first)
+        assert run.attachment.calls == 2
+
+    def test_two_sets_and_one_chunk_work(self, run, method):
+        run.attach(method)
+        x, rows = run.inputs(method.frames, sets=2)
+        both = run.tiny.call_unet(run.unet, x, HIGH, rows)
+        alone = [run.tiny.call_unet(run.unet, x, HIGH, [chunk]) for chunk in rows]
+        near(both, torch.cat(alone))
+        by_set = [
+            run.tiny.call_unet(run.unet, part, HIGH, [text])
+            for part, text in zip(x.chunk(2), rows[1].chunk(2), strict=True)
+        ]
+        near(alone[1], torch.cat(by_set))
+
+
+class TestStopAt:
+    def test_the_border_sigma_still_acts(self, run):
+        run.attach(SDXL_FG, stop_at=0.5)
+        border = run.plain.model.predictor.percent_to_sigma(0.5)
+        plain = {s: plain_call(run, s) for s in (border * 1.001, border * 0.999)}
+        above, below = (run.call(sigma) for sigma in plain)
+        assert not torch.allclose(above, plain[border * 1.001], atol=1e-3)
+        assert torch.equal(below, plain[border * 0.999])
+
+    def test_weights_are_merged_only_when_the_side_changes(self, run):
+        run.attach(SDXL_FG, stop_at=0.5)
+        loader = run.plain.lora_loader
+        merges = []
+        for sigma in (HIGH, HIGH, LOW, LOW, HIGH):
+            run.call(sigma)
+            merges.append(loader.merges)
+        assert merges == [1, 1, 2, 2, 3]
+
+    def test_a_users_merged_lora_stays(self, run):
+        run.open(SDXL_FG)
+        key = "diffusion_model.input_blocks.2.1.transformer_blocks.0.attn1.to_k.weight"
+        lora = ("diff", [torch.ones(16, 16)])
+        run.plain.add_patches(filename="user", patches={key: lora})
+        run.tiny.load_for_sampling(run.plain)
+        wanted = run.call(LOW, unet=run.plain)
+        run.host.attach(injection(SDXL_FG, stop_at=0.5))
+        run.unet = run.checkpoint.forge_objects.unet
+        run.tiny.load_for_sampling(run.unet)
+        run.call(HIGH)
+        assert torch.equal(run.call(LOW), wanted)
+
+
+class TestWeights:
+    @pytest.mark.parametrize("strength", [0.5, 2.0])
+    def test_the_hosts_loader_merges_them_at_their_strength(self, run, strength):
+        run.attach(TWO_PICTURES, strength=strength)
+        merged = dict(run.plain.model.named_parameters())
+        for key, patch in injection(TWO_PICTURES).patches.items():
+            base = run.before["parameters"][key][1]
+            delta = patch.up @ patch.down if isinstance(patch, LoRA) else patch.delta
+            wanted = strength * delta
+            wanted[:, : base.shape[1]] += base
+            torch.testing.assert_close(merged[key], wanted)
+
+    def test_files_of_other_content_do_not_keep_stale_weights(self, run):
+        first = run.attach(SDXL_FG).call(HIGH)
+        run.checkpoint.forge_objects.unet = run.plain
+        run.host.attach(injection(SDXL_FG, seed=1))
+        run.unet = run.checkpoint.forge_objects.unet
+        run.tiny.load_for_sampling(run.unet)
+        assert not torch.allclose(run.call(HIGH), first, atol=1e-3)
+
+    def test_concat_latents_are_repeated_for_each_row_while_it_acts(self, run):
+        seen = []
+        run.open(TWO_PICTURES)
+        run.plain.set_model_unet_function_wrapper(
+            lambda apply_model, args: (
+                seen.append(args["c"].get("c_concat"))
+                or apply_model(args["input"], args["timestep"], **args["c"])
+            )
+        )
+        given = injection(TWO_PICTURES, stop_at=0.5)
+        run.host.attach(given)
+        run.unet = run.checkpoint.forge_objects.unet
+        run.tiny.load_for_sampling(run.unet)
+        run.call(HIGH, sets=3)
+        run.call(LOW, sets=3)
+        acting, stopped = seen
+        assert torch.equal(acting, given.concat.expand(6, -1, -1, -1))
+        assert stopped is None
+
+    def test_the_hosts_arguments_are_not_changed(self, run):
+        run.attach(TWO_PICTURES)
+        x, rows = run.inputs(1)
+        c = {"c_crossattn": rows[0]}
+        args = {"input": x, "timestep": torch.tensor([HIGH]), "c": c, "cond_or_uncond": [0]}
+        run.unet.model_options["model_function_wrapper"](run.unet.model.apply_model, args)
+        assert c.keys() == {"c_crossattn"}
+        assert args["c"] is c
+
+    def test_keys_that_the_unet_lacks_are_refused_and_named(self, run):
+        run.open(SDXL_FG)
+        lacking = {"diffusion_model.no.such.weight": Diff(torch.zeros(2, 2))}
+        patches = injection(SDXL_FG).patches | lacking
+        with pytest.raises(ChecksumError, match=r"got 1 that it lacks.*no\.such\.weight"):
+            run.host.attach(injection(SDXL_FG, patches=patches))
+        assert run.checkpoint.forge_objects.unet is run.plain
+        run.assert_as_before()
+
+
+class TestSharing:
+    @pytest.mark.parametrize("id", ["joint_sd15", "bg_to_fg_sd15", "fg_attn_sd15"])
+    @pytest.mark.parametrize("strength", [1.0, 0.4])
+    def test_the_unet_computes_the_reference(self, run, id, strength):
+        method = find_method(id)
+        run.attach(method, strength=strength)
+        result = run.call(HIGH, frames=method.frames, sets=2)
+        twin = copy.deepcopy(run.plain.model)
+        control = injection(method).control
+        use_reference(twin.diffusion_model, method_file(method), method.frames, strength, control)
+        run.unet = SimpleNamespace(model=twin, model_options={})
+        near(result, run.call(HIGH, frames=method.frames, sets=2))
+
+    def test_the_hosts_attention_computes(self, run):
+        run.attach(JOINT)
+        calls = import_module("backend.attention").calls
+        run.call(HIGH, frames=3)
+        assert calls == [run.tiny.HEADS] * len(ATTENTION_SLOTS)
+
+    def test_the_host_brings_the_module_to_the_device(self, run):
+        run.attach(JOINT)
+        (patcher,) = run.unet.extra_model_patchers_during_sampling
+        loaded = import_module("backend.memory_management").loaded
+        assert loaded == [run.plain.model, patcher.model]
+        assert isinstance(patcher.model, AttentionSharing)
+
+    def test_another_extensions_forward_comes_back(self, run):
+        run.attach(JOINT)
+        module = run.plain.model.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+
+        def theirs(x, **_):
+            return x
+
+        module.forward = theirs
+        run.call(HIGH, frames=3)
+        assert vars(module)["forward"] is theirs
+        out = run.plain.model.diffusion_model.out
+        out.register_forward_pre_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.call(HIGH, frames=3)
+        assert vars(module)["forward"] is theirs
+
+    def test_parameters_stay_visible_during_the_call(self, run):
+        run.attach(JOINT)
+        names = []
+        run.plain.model.diffusion_model.out.register_forward_pre_hook(
+            lambda *_: names.extend(name for name, _ in run.plain.model.named_parameters())
+        )
+        run.call(HIGH, frames=3)
+        assert names == list(run.before["parameters"])
+
+    @pytest.mark.parametrize("part", ["to_q", "to_v", "to_out.0"])
+    def test_loras_on_the_fly_count_as_merged_ones_do(self, run, part):
+        key = f"diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight"
+        torch.manual_seed(4)
+        parts = [torch.randn(16, 2), torch.randn(2, 16)] + [None] * 14
+        results = []
+        for online in (None, False, True):
+            run.open(JOINT)
+            if online is not None:
+                patches = {key: ("lora", parts)}
+                run.plain.add_patches(filename="user", patches=patches, online_mode=online)
+            run.host.attach(injection(JOINT))
+            run.unet = run.checkpoint.forge_objects.unet
+            run.tiny.load_for_sampling(run.unet)
+            results.append(run.call(HIGH, frames=3))
+        without, merged, on_the_fly = results
+        assert not torch.allclose(without, merged, atol=1e-2)
+        near(on_the_fly, merged)
+
+    def test_broken_sets_are_refused_inside_the_call(self, run):
+        run.attach(JOINT)
+        with pytest.raises(HostError, match="whole sets of 3"):
+            run.call(HIGH, frames=2)
+        run.assert_as_before()
+
+    def test_the_control_picture_counts(self, run):
+        shown = run.attach(BG_TO_FG).call(HIGH, frames=2)
+        black = -torch.ones(1, 3, 64, 64)
+        other = run.attach(BG_TO_FG, control=black).call(HIGH, frames=2)
+        assert not torch.allclose(shown, other, atol=1e-3)
+
+
+def use_reference(unet, file, frames, strength, control):
+    """Makes a UNet's attention modules compute the definition."""
+    signals = None if control is None else reference.reference_signals(file, control)
+    get_attr = import_module("backend.utils").get_attr
+    for slot, path in enumerate(ATTENTION_SLOTS):
+        module = get_attr(unet, path)
+        layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
+        base = reference.Attention(module.heads, *layers)
+
+        def forward(x, context=None, slot=slot, base=base, **_):
+            return reference.reference_attention(
+                file, slot, base, x, context, frames, strength, signals
+            )
+
+        module.forward = forward

@@ -1,0 +1,1 @@
+"""A stand-in for the WebUI's model back end: the names and behaviour that the adapter relies on."""

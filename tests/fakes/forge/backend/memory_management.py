@@ -1,0 +1,34 @@
+"""One CPU "device"; notes what is brought to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+loaded: list[Any] = []
+"""Every network that was loaded, in order."""
+
+
+def get_torch_device() -> torch.device:
+    return torch.device("cpu")
+
+
+def unet_offload_device() -> torch.device:
+    return torch.device("cpu")
+
+
+def should_use_fp16(device: torch.device | None = None) -> bool:
+    return False
+
+
+def load_models_gpu(models: list[Any], memory_required: int = 0) -> None:
+    """Loads patchers: object patches are put in place, and LoRAs merged if they changed."""
+    for patcher in models:
+        patcher.model.to(patcher.load_device)
+        patcher.refresh_loras()
+        loaded.append(patcher.model)
+
+
+def load_model_gpu(model: Any) -> None:
+    load_models_gpu([model])
