@@ -58,7 +58,9 @@ class ForgeHost:
         Raises:
             MissingCapabilityError: It is an inpainting or editing checkpoint.
         """
-        channels = get_attr(self.sd_model.forge_objects.unet.model, CONV_IN).shape[1]
+        # Not the weight's shape: the last job's wider one stays merged until the next load.
+        conv_in = get_attr(self.sd_model.forge_objects.unet.model, CONV_IN.removesuffix(".weight"))
+        channels = conv_in.in_channels
         if channels != 4:
             raise MissingCapabilityError(
                 f"Expected a checkpoint with 4 latent channels, got {channels}.",
