@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tiny_weights import put_method
 
 import lib_layerdiffuse
 import lib_layerdiffuse.hosts
+from lib_layerdiffuse.methods import METHODS
 
 FAKES = Path(__file__).parents[1] / "fakes" / "forge"
 STAND_INS = {path.stem for path in FAKES.iterdir()}
@@ -43,6 +45,16 @@ def webui(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for package, attribute in attributes:
             if name == f"{package.__name__}.{attribute}":
                 setattr(package, attribute, module)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with small weights for every method; leave it as it is."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "layer_model").mkdir()
+    for method in METHODS:
+        put_method(folder / "layer_model", method)
+    return folder
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from lib_layerdiffuse.errors import ChecksumError, HostError, MissingCapabilityE
 from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.methods import METHODS, Arch, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.patches import ATTENTION_SLOTS, Diff, LoRA, read_patches
+from lib_layerdiffuse.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
 
 JOINT = find_method("joint_sd15")
 BG_TO_FG = find_method("bg_to_fg_sd15")
@@ -122,11 +122,15 @@ class TestCheckpoint:
     def test_an_ordinary_one_passes(self, run):
         run.open(SDXL_FG).host.check(SDXL_FG)
 
+    def test_an_ordinary_one_passes_while_a_jobs_wider_weights_are_merged(self, run):
+        run.attach(TWO_PICTURES)
+        assert dict(run.plain.model.named_parameters())[CONV_IN].shape[1] == 12
+        run.host.check(TWO_PICTURES)
+
     @pytest.mark.parametrize("channels", [8, 9])
     def test_one_for_inpainting_or_editing_is_refused(self, run, channels):
         run.open(SDXL_FG)
-        conv = run.plain.model.diffusion_model.input_blocks[0][0]
-        conv.weight = torch.nn.Parameter(torch.zeros(16, channels, 3, 3))
+        run.plain.model.diffusion_model.input_blocks[0][0] = torch.nn.Conv2d(channels, 16, 3)
         with pytest.raises(MissingCapabilityError, match=f"4 latent channels, got {channels}"):
             run.host.check(SDXL_FG)
 

@@ -1,0 +1,735 @@
+"""The script's hooks, end to end, in stand-ins for the WebUI's loop."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import importlib.util
+import io
+import shutil
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_weights import patch_file, put
+
+from lib_layerdiffuse import pipeline
+from lib_layerdiffuse.errors import (
+    ArchMismatchError,
+    ChecksumError,
+    HostError,
+    MissingCapabilityError,
+    MissingLayerError,
+    SettingsError,
+    WeightsNotFoundError,
+)
+from lib_layerdiffuse.images import from_u8
+from lib_layerdiffuse.infotext import from_infotext
+from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
+from lib_layerdiffuse.settings import LayerSettings
+
+ENTRY = Path(__file__).parents[2] / "scripts" / "layerdiffuse.py"
+JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
+TO_FG = find_method("bg_to_fg_sd15")
+SIZE = 64
+FIELDS = len(LayerSettings.__dataclass_fields__)
+
+
+def picture(value=200, alpha=255):
+    return Image.new("RGBA", (SIZE, SIZE), (value, 30, 90, alpha))
+
+
+def as_base64(image):
+    with io.BytesIO() as stream:
+        image.save(stream, format="PNG")
+        return base64.b64encode(stream.getvalue()).decode()
+
+
+def request(method, **more):
+    """Returns the dict of an API request with every picture that the method needs."""
+    names = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
+    pictures = {names[layer]: as_base64(picture(alpha=128)) for layer in method.inputs}
+    return {"method": method.id} | pictures | more
+
+
+class WebUI:
+    """One start of the WebUI with the extension in it."""
+
+    def __init__(self, models, outputs):
+        self.outputs = outputs
+        import_module("modules.paths").models_path = str(models)
+        spec = importlib.util.spec_from_file_location("layerdiffuse.py", ENTRY)
+        self.entry = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.entry)
+        self.script_module = import_module("lib_layerdiffuse.webui.script")
+        self.shared = import_module("modules.shared")
+        self.processing = import_module("modules.processing")
+        self.scripts = import_module("modules.scripts")
+        self.tiny = import_module("tiny_checkpoint")
+
+    def job(self, method, *args, before=(), after=(), checkpoint=None, **fields):
+        """Returns a processing object, and its checkpoint and runner as attributes of self.
+
+        Args:
+            method: Whose checkpoint family is loaded.
+            args: The script's arguments; the rest are the panel's defaults.
+            before: Scripts that run before ours; likewise `after`.
+            checkpoint: Another loaded checkpoint.
+            fields: Attributes of the processing object.
+        """
+        ours = self.entry.LayerDiffuseScript()
+        self.runner = self.scripts.ScriptRunner([*before, ours, *after])
+        values = [getattr(c, "value", None) for c in self.runner.inputs]
+        values[ours.args_from : ours.args_from + len(args)] = args
+        self.checkpoint = checkpoint or self.tiny.Checkpoint(method.arch.value)
+        self.plain = self.checkpoint.forge_objects_original.unet
+        fields = {"outpath_samples": str(self.outputs)} | fields
+        return self.processing.Processing(self.checkpoint, self.runner, tuple(values), **fields)
+
+    def run(self, p):
+        """Returns a job's result; no hook may have raised into the host, which swallows it."""
+        try:
+            return self.processing.process_images(p)
+        finally:
+            assert not self.runner.reports
+            assert not import_module("modules.script_callbacks").reports
+            assert self.checkpoint.forge_objects_original.unet is self.plain
+            assert self.checkpoint.forge_objects_after_applying_lora.unet is self.plain
+
+    def generate(self, method, more=None, **fields):
+        """Returns the result and the processing object of a job with a dict of settings."""
+        p = self.job(method, request(method, **more or {}), **fields)
+        return self.run(p), p
+
+    def saved(self):
+        return sorted(path.name for path in self.outputs.glob("*"))
+
+    def new_script(self, **hooks):
+        """Returns another extension's script."""
+        return type("Other", (self.scripts.Script,), hooks)()
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    return WebUI(models, tmp_path / "outputs")
+
+
+@pytest.fixture
+def own_models(models, tmp_path):
+    """A copy of the weights that a test may change."""
+    return shutil.copytree(models, tmp_path / "models") / "layer_model"
+
+
+def arrays(result):
+    return [np.asarray(image) for image in result.images]
+
+
+class TestEveryMethod:
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_makes_one_set_with_only_the_foreground_transparent(self, ui, method):
+        result, p = ui.generate(method)
+        modes = ["RGBA" if layer is Layer.FG else "RGB" for layer in method.outputs]
+        assert [image.mode for image in result.images] == modes
+        assert len(ui.saved()) == method.frames
+        assert p.sampled_with[0] is not ui.plain
+
+    @pytest.mark.parametrize("method", [JOINT, FG_SDXL], ids=lambda m: m.id)
+    def test_at_strength_0_gives_the_plain_pictures(self, ui, method):
+        idle, p = ui.generate(method, {"weight": 0, "fg_additional_prompt": "x"})
+        assert p.sampled_with == [ui.plain]
+        plain = ui.run(ui.job(method, False, batch_size=method.frames))
+        for got, wanted, layer in zip(idle.images, plain.images, method.outputs, strict=True):
+            same = np.array_equal(np.asarray(got), np.asarray(wanted))
+            assert same if layer is not Layer.FG else got.mode == "RGBA"
+
+    def test_img2img_works_at_the_size_of_its_latent(self, ui):
+        job = ui.job(TO_FG, request(TO_FG), width=128, init_images=[picture()])
+        result = ui.run(job)
+        assert [image.size for image in result.images] == [(128, 64)] * 2
+        assert job.sampled_with[0] is not ui.plain
+
+    def test_the_families_decoders_are_not_mixed_up(self, ui):
+        alone = {m: arrays(ui.generate(m)[0])[0] for m in (FG_SD15, FG_SDXL)}
+        for method in (FG_SDXL, FG_SD15):
+            assert np.array_equal(arrays(ui.generate(method)[0])[0], alone[method])
+
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_gives_the_same_again_on_the_same_checkpoint(self, ui, method):
+        checkpoint = ui.tiny.Checkpoint(method.arch.value)
+        first, second = (arrays(ui.generate(method, checkpoint=checkpoint)[0]) for _ in range(2))
+        assert all(map(np.array_equal, first, second))
+
+    def test_other_jobs_between_leave_no_trace(self, ui):
+        plain = arrays(ui.run(ui.job(JOINT, False)))
+        checkpoint = ui.checkpoint
+        ui.generate(JOINT, checkpoint=checkpoint)
+        again = arrays(ui.run(ui.job(JOINT, False, checkpoint=checkpoint)))
+        assert np.array_equal(plain[0], again[0])
+
+
+def broken_file(folder):
+    put(folder, JOINT.weights, patch_file(FG_SDXL))
+
+
+def missing_file(folder):
+    (folder / JOINT.weights.filename).unlink()
+
+
+def unvouched_file(folder):
+    path = folder / DECODERS[Arch.SD15].filename
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+REFUSED = [
+    ({"method": "fg_attn_sdxl"}, {}, ArchMismatchError, "method"),
+    ({"method": "bg_to_fg_sd15"}, {}, MissingLayerError, "bg_image"),
+    ({"method": "fg_to_bg_sd15", "fg_image": "?"}, {}, SettingsError, "fg_image"),
+    ({"method": "fg_to_bg_sd15", "fg_image": "http://a/b.png"}, {}, SettingsError, "fg_image"),
+    ({"method": "joint_sd15", "wieght": 1}, {}, SettingsError, "wieght"),
+    ({"method": "joint_sd15", "weight": 3}, {}, SettingsError, "strength"),
+    ({"method": "no such"}, {}, SettingsError, "method"),
+    ({"method": "joint_sd15"}, {"enable_hr": True}, MissingCapabilityError, None),
+    ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
+    ({"method": "joint_sd15"}, {"image_mask": picture()}, MissingCapabilityError, None),
+]
+
+
+class TestErrorsBeforeSampling:
+    @pytest.mark.parametrize(("settings", "fields", "error", "field"), REFUSED)
+    def test_the_webui_shows_them(self, ui, settings, fields, error, field):
+        p = ui.job(JOINT, settings, **fields)
+        with pytest.raises(error) as caught:
+            ui.run(p)
+        assert type(caught.value) is error
+        assert caught.value.field == field
+        self.assert_nothing_was_made(ui, p)
+
+    @pytest.mark.parametrize(("settings", "fields", "error", "field"), REFUSED)
+    def test_the_api_answers_422_with_json(self, ui, settings, fields, error, field):
+        detail = self.refused(ui, ui.job(JOINT, settings, **fields), status=422)
+        assert detail["error"] == error.__name__
+        assert detail["field"] == field
+        assert detail["message"]
+        assert detail.keys() == {"error", "message", "hint", "field"}
+
+    def refused(self, ui, p, status):
+        http_exception = import_module("fastapi").HTTPException
+        with pytest.raises(http_exception) as caught:
+            import_module("modules.api.api").answer(p)
+        assert caught.value.status_code == status
+        self.assert_nothing_was_made(ui, p)
+        return caught.value.detail
+
+    @staticmethod
+    def assert_nothing_was_made(ui, p):
+        assert p.sampled_with == []
+        assert ui.saved() == []
+
+    @pytest.mark.parametrize(
+        ("spoil", "error"),
+        [
+            (broken_file, ChecksumError),
+            (missing_file, WeightsNotFoundError),
+            (unvouched_file, ChecksumError),
+        ],
+    )
+    def test_files_that_cannot_be_used(self, webui, own_models, tmp_path, spoil, error):
+        spoil(own_models)
+        ui = WebUI(own_models.parent, tmp_path / "outputs")
+        p = ui.job(JOINT, request(JOINT))
+        with pytest.raises(error):
+            ui.run(p)
+        self.assert_nothing_was_made(ui, p)
+
+    def test_a_checkpoint_for_inpainting(self, ui):
+        checkpoint = ui.tiny.Checkpoint("SD1.5")
+        unet = checkpoint.forge_objects.unet.model.diffusion_model
+        unet.input_blocks[0][0] = torch.nn.Conv2d(9, 16, 3)
+        p = ui.job(JOINT, request(JOINT), checkpoint=checkpoint)
+        with pytest.raises(MissingCapabilityError, match="got 9"):
+            ui.run(p)
+        self.assert_nothing_was_made(ui, p)
+
+    def test_keys_that_the_unet_lacks(self, webui, own_models, tmp_path):
+        put(own_models, FG_SDXL.weights, {"diffusion_model.no.weight::diff::0": torch.zeros(1)})
+        ui = WebUI(own_models.parent, tmp_path / "outputs")
+        p = ui.job(FG_SDXL, request(FG_SDXL))
+        with pytest.raises(ChecksumError, match=r"diffusion_model\.no\.weight"):
+            ui.run(p)
+        self.assert_nothing_was_made(ui, p)
+
+    def test_faults_of_our_own_are_500(self, ui, monkeypatch):
+        monkeypatch.setattr(ui.script_module, "inject", lambda *_: 1 / 0)
+        p = ui.job(JOINT, request(JOINT))
+        detail = self.refused(ui, p, status=500)
+        assert (detail["error"], detail["message"]) == ("ZeroDivisionError", "division by zero")
+        p = ui.job(JOINT, request(JOINT))
+        with pytest.raises(ZeroDivisionError):
+            ui.run(p)
+
+    def test_a_script_that_changes_the_batch_size_later(self, ui):
+        def process_batch(self, p, **_):
+            p.prompts = p.prompts[:2]
+
+        other = ui.new_script(before_process_batch=process_batch)
+        p = ui.job(JOINT, request(JOINT), before=[other])
+        with pytest.raises(SettingsError, match="whole sets of 3, got 2"):
+            ui.run(p)
+        self.assert_nothing_was_made(ui, p)
+
+    def test_the_next_job_works(self, ui):
+        with pytest.raises(ArchMismatchError):
+            ui.run(ui.job(JOINT, {"method": FG_SDXL.id}))
+        assert len(ui.generate(JOINT)[0].images) == 3
+
+
+class TestBatchSize:
+    def test_in_the_panel_it_counts_sets(self, ui):
+        p = ui.job(JOINT, True, JOINT.label, batch_size=2, n_iter=2)
+        assert [i.mode for i in ui.run(p).images] == ["RGBA", "RGB", "RGB"] * 4
+        assert not p.comments
+
+    def test_in_a_dict_it_counts_sets(self, ui):
+        p = ui.job(JOINT, request(JOINT), batch_size=2)
+        p.is_api = True
+        assert len(ui.run(p).images) == 6
+        assert not p.comments
+
+    @pytest.mark.parametrize(("asked", "made"), [(1, 3), (3, 3), (4, 6)])
+    def test_in_an_api_list_it_counts_pictures(self, ui, asked, made):
+        p = ui.job(JOINT, True, JOINT.label, batch_size=asked)
+        p.is_api = True
+        assert len(ui.run(p).images) == made
+        told = [c for c in p.comments if f"{made} pictures instead of {asked}" in c]
+        assert len(told) == (made != asked)
+
+    def test_loops_on_one_object_do_not_grow(self, ui):
+        p = ui.job(JOINT, request(JOINT), batch_size=2)
+        for _ in range(2):
+            assert len(ui.run(p).images) == 6
+            assert p.batch_size == 2
+
+    def test_every_row_has_a_seed_of_its_own(self, ui):
+        result, _ = ui.generate(JOINT, batch_size=2, n_iter=2)
+        assert result.all_seeds == list(range(100, 112))
+        rows = arrays(result)
+        assert len({row.tobytes() for row in rows}) == 12
+
+    def test_a_set_does_not_depend_on_the_others(self, ui):
+        both = arrays(ui.generate(JOINT, batch_size=2)[0])
+        second = arrays(ui.generate(JOINT, seed=103)[0])
+        for got, wanted in zip(both[3:], second, strict=True):
+            assert np.abs(got.astype(int) - wanted).max() <= 1
+
+
+class TestPrompts:
+    def test_layers_prompts_reach_only_their_rows(self, ui):
+        texts = {"fg_additional_prompt": "a cat", "blend_negative_prompt": "fog"}
+        _, p = ui.generate(JOINT, texts, batch_size=2)
+        prompts, negatives = p.conditioned_on[0]
+        assert prompts == ["a cat, a boat", "a boat", "a boat"] * 2
+        assert negatives == ["blurry", "blurry", "fog, blurry"] * 2
+
+    def test_the_infotext_keeps_the_main_prompts(self, ui):
+        texts = {"fg_additional_prompt": "a cat", "blend_negative_prompt": "fog"}
+        result, p = ui.generate(JOINT, texts)
+        for text in result.infotexts:
+            prompt, negative, params = text.split("\n")
+            assert (prompt, negative) == ("a boat", "Negative prompt: blurry")
+            assert "layerdiffusion_fg_additional_prompt: a cat" in params
+        assert p.all_prompts == ["a boat"] * 3
+
+    def test_a_layers_prompt_changes_its_picture(self, ui):
+        plain = arrays(ui.generate(JOINT)[0])
+        other = arrays(ui.generate(JOINT, {"bg_additional_prompt": "a forest"})[0])
+        assert not np.array_equal(plain[1], other[1])
+
+    def test_the_infotext_gives_the_settings_back(self, ui):
+        given = {"weight": 0.5, "ending_step": 0.75, "bg_additional_prompt": "a, b"}
+        _, p = ui.generate(JOINT, given)
+        found = from_infotext({k: str(v) for k, v in p.extra_generation_params.items()})
+        assert (found["enabled"], found["method"]) == (True, JOINT)
+        assert (found["strength"], found["stop_at"]) == (0.5, 0.75)
+        assert found["bg_prompt"] == "a, b"
+
+
+class TestJobsInJobs:
+    def test_a_job_inside_a_job_is_left_alone(self, ui):
+        inner = []
+
+        def start_another(self, p, pp, *_):
+            if inner:
+                return
+            inner.append(None)  # The inner job calls this hook, too.
+            twin = copy.copy(p)
+            twin.sampled_with, twin.extra_result_images = [], []
+            twin.batch_size, twin.outpath_samples = 1, p.outpath_samples + "-inner"
+            inner[0] = (ui.processing.process_images(twin), twin)
+
+        other = ui.new_script(postprocess_image=start_another)
+        p = ui.job(JOINT, request(JOINT), before=[other])
+        result = ui.run(p)
+        made, twin = inner[0]
+        assert [image.mode for image in made.images] == ["RGB"]
+        assert twin.sampled_with == [ui.plain]
+        assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"]
+        wanted, _ = ui.generate(JOINT)
+        assert all(map(np.array_equal, arrays(result), arrays(wanted)))
+
+    def test_a_new_object_inside_a_job_is_left_alone(self, ui):
+        inner = []
+
+        def start_another(self, p, processed, *_):
+            if not inner:
+                inner.append(None)
+                twin = ui.processing.Processing(
+                    p.sd_model, p.scripts, p.script_args, outpath_samples=p.outpath_samples
+                )
+                inner[0] = ui.processing.process_images(twin)
+
+        other = ui.new_script(postprocess=start_another)
+        ui.run(ui.job(JOINT, request(JOINT), before=[other]))
+        assert [image.mode for image in inner[0].images] == ["RGB"]
+
+    def test_copies_have_states_of_their_own(self, ui):
+        p = ui.job(JOINT, request(JOINT))
+        first, second = copy.copy(p), copy.copy(p)
+        second.batch_size = 2
+        assert [len(ui.run(twin).images) for twin in (first, second)] == [3, 6]
+        assert (p.batch_size, first.batch_size, second.batch_size) == (1, 1, 2)
+        assert len(ui.run(p).images) == 3
+
+    def test_a_copy_of_a_running_job_switched_off_stays_off(self, ui):
+        p = ui.job(JOINT, request(JOINT))
+        ui.runner.before_process(p)
+        twin = copy.copy(p)
+        twin.script_args = (None, False, *p.script_args[2:])
+        twin.batch_size = 1
+        result = ui.run(twin)
+        assert [image.mode for image in result.images] == ["RGB"]
+
+
+class TestPictures:
+    def test_transparency_comes_last(self, ui):
+        modes = {"before": [], "after": []}
+        before = ui.new_script(
+            postprocess_image=lambda self, p, pp, *_: modes["before"].append(pp.image.mode)
+        )
+        after = ui.new_script(
+            postprocess_image_after_composite=lambda self, p, pp, *_: modes["after"].append(
+                pp.image.mode
+            )
+        )
+        ui.generate(TO_FG, before=[before], after=[after])
+        assert modes == {"before": ["RGB", "RGB"], "after": ["RGBA", "RGB"]}
+
+    @pytest.mark.parametrize("edited", [False, True])
+    def test_an_edited_picture_is_used_as_it_is(self, ui, monkeypatch, edited):
+        seen, floats = [], []
+
+        def spy(decoder, host, pixels, latent, **more):
+            seen.append(pixels)
+            return pipeline.decode(decoder, host, pixels, latent, **more)
+
+        def edit(self, p, pp, *_):
+            if edited:
+                pp.image = Image.new("RGB", pp.image.size, (10, 20, 30))
+
+        def keep(self, p, *_, images, **__):
+            floats.append(images.clone())
+
+        monkeypatch.setattr(ui.script_module, "decode", spy)
+        other = ui.new_script(postprocess_image=edit, postprocess_batch=keep)
+        ui.generate(FG_SD15, before=[other])
+        colour = torch.tensor([10, 20, 30]).view(3, 1, 1) / 255
+        wanted = colour.expand(3, SIZE, SIZE) if edited else floats[0][0]
+        torch.testing.assert_close(seen[0], wanted, rtol=0, atol=0 if not edited else 1e-7)
+
+    def test_each_row_is_decoded_with_its_latent(self, ui, monkeypatch):
+        seen, samples = [], []
+
+        def spy(decoder, host, pixels, latent, **more):
+            seen.append(latent)
+            return pipeline.decode(decoder, host, pixels, latent, **more)
+
+        monkeypatch.setattr(ui.script_module, "decode", spy)
+        keep = ui.new_script(post_sample=lambda self, p, ps, *_: samples.extend(ps.samples))
+        ui.generate(JOINT, batch_size=2, n_iter=2, after=[keep])
+        assert len(seen) == 4
+        assert all(torch.equal(a, b) for a, b in zip(seen, samples[::3], strict=True))
+
+    @pytest.mark.parametrize("save", [True, False])
+    @pytest.mark.parametrize("pnginfo", [True, False])
+    def test_no_picture_passes_where_decoding_fails(self, ui, monkeypatch, save, pnginfo):
+        monkeypatch.setattr(ui.script_module, "decode", lambda *_, **__: 1 / 0)
+        ui.shared.opts.data["enable_pnginfo"] = pnginfo
+        p = ui.job(TO_FG, request(TO_FG), do_not_save_samples=not save)
+        with pytest.raises(ZeroDivisionError):
+            ui.run(p)
+        assert ui.saved() == []
+        assert p.sampled_with
+
+    def test_a_decoder_that_cannot_be_read(self, webui, own_models, tmp_path):
+        put(own_models, DECODERS[Arch.SD15], {"a": torch.zeros(1)})
+        ui = WebUI(own_models.parent, tmp_path / "outputs")
+        with pytest.raises(ChecksumError):
+            ui.generate(FG_SD15)
+        assert ui.saved() == []
+
+    def test_preview_and_matte_are_added(self, ui):
+        result, _ = ui.generate(TO_FG, {"show_preview": True, "show_matte": True})
+        rgba = from_u8(np.asarray(result.images[0]))
+        preview, matte = (from_u8(np.asarray(extra)) for extra in result.extra_images)
+        alpha = rgba[..., 3:]
+        assert np.abs(matte - alpha).max() < 1e-6
+        assert np.abs(preview - (rgba[..., :3] * alpha + 0.45 * (1 - alpha))).max() < 0.01
+        assert len(result.images) == 2
+        assert [name.split("-", 2)[2] for name in ui.saved()] == [
+            "fg-preview.png",
+            "fg-matte.png",
+            "fg.png",
+            "blended.png",
+        ]
+
+    def test_an_opaque_foreground_is_told(self, ui):
+        method = find_method("fg_to_bg_sd15")
+        for alpha, told in ((128, 0), (255, 1)):
+            given = {"fg_image": as_base64(picture(alpha=alpha))}
+            _, p = ui.generate(method, given)
+            assert len([c for c in p.comments if "no transparency" in c]) == told
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            picture(alpha=128),
+            np.asarray(picture(alpha=128)),
+            {"image": picture(alpha=128), "mask": None},
+            "data:image/png;base64," + as_base64(picture(alpha=128)),
+        ],
+        ids=["pil", "array", "dict", "uri"],
+    )
+    def test_pictures_come_in_many_forms(self, ui, value):
+        method = find_method("fg_to_bg_sd15")
+        wanted = arrays(ui.generate(method)[0])
+        args = [True, method.label, 1.0, 1.0, value]
+        assert np.array_equal(arrays(ui.run(ui.job(method, *args)))[0], wanted[0])
+
+
+class TestReplacedUNet:
+    @staticmethod
+    def replace(_script, p, *_, **__):
+        unet = p.sd_model.forge_objects.unet.clone()
+        unet.set_model_unet_function_wrapper(
+            lambda apply_model, args: apply_model(args["input"], args["timestep"], **args["c"])
+        )
+        p.sd_model.forge_objects.unet = unet
+
+    def test_it_ends_the_job(self, ui):
+        other = ui.new_script(process_before_every_sampling=self.replace)
+        p = ui.job(JOINT, request(JOINT), after=[other])
+        with pytest.raises(HostError, match="something replaced it"):
+            ui.run(p)
+        assert ui.saved() == []
+
+    def test_one_that_came_before_is_chained(self, ui):
+        other = ui.new_script(process_before_every_sampling=self.replace)
+        wanted = arrays(ui.generate(JOINT)[0])
+        got = arrays(ui.generate(JOINT, before=[other])[0])
+        assert all(map(np.array_equal, got, wanted))
+
+    def test_a_stop_before_the_first_step_is_no_error(self, ui):
+        def stop(self, p, *_, **__):
+            ui.shared.state.interrupted = True
+
+        other = ui.new_script(process_before_every_sampling=stop)
+        result, _ = ui.generate(JOINT, after=[other])
+        assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"]
+
+
+class TestSaving:
+    def test_names_carry_the_layer(self, ui):
+        ui.generate(JOINT, batch_size=2)
+        layers = ["fg", "bg", "blended"] * 2
+        wanted = [f"{i:05}-{100 + i}-{layer}.png" for i, layer in enumerate(layers)]
+        assert ui.saved() == wanted
+
+    @pytest.mark.parametrize("kind", ["jpg", "webp"])
+    def test_transparency_is_saved_as_png(self, ui, kind):
+        ui.shared.opts.data["samples_format"] = kind
+        result, p = ui.generate(TO_FG)
+        assert ui.saved() == ["00000-100-fg.png", f"00001-101-blended.{kind}"]
+        with Image.open(ui.outputs / "00000-100-fg.png") as saved:
+            assert np.array_equal(np.asarray(saved), np.asarray(result.images[0]))
+        assert any("saved as PNG" in c for c in p.comments)
+
+    def test_hidden_infotext_does_not_erase_alpha(self, ui):
+        result, _ = ui.generate(FG_SD15)
+        (name,) = ui.saved()
+        with Image.open(ui.outputs / name) as saved:
+            alpha = np.asarray(saved)[..., 3]
+        assert alpha.min() < 255
+        assert np.array_equal(alpha, np.asarray(result.images[0])[..., 3])
+        assert ui.shared.opts.data["stealth_pnginfo_option"] == "Alpha"
+
+    def test_a_webui_without_hidden_infotext_gets_no_such_option(self, ui):
+        del ui.shared.opts.data["stealth_pnginfo_option"]
+        p = ui.job(FG_SD15, request(FG_SD15), do_not_save_samples=True)
+        ui.run(p)
+        assert p.override_settings == {}
+        assert "stealth_pnginfo_option" not in ui.shared.opts.data
+
+    def test_other_jobs_pictures_keep_their_names(self, ui):
+        ui.run(ui.job(JOINT, False))
+        assert ui.saved() == ["00000-100.png"]
+
+    def test_pictures_without_a_job_are_left_alone(self, ui):
+        image = picture()
+        import_module("modules.images").save_image(image, str(ui.outputs), "", 1, "", "webp")
+        assert ui.saved() == ["00000-1.webp"]
+
+
+class TestApiPictures:
+    def answer(self, ui, kind):
+        ui.shared.opts.data["samples_format"] = kind
+        p = ui.job(TO_FG, request(TO_FG, show_matte=True))
+        texts, processed = import_module("modules.api.api").answer(p)
+        opened = [Image.open(io.BytesIO(base64.b64decode(text))) for text in texts]
+        return opened, processed
+
+    @pytest.mark.parametrize(("kind", "name"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
+    def test_transparency_is_answered_as_png(self, ui, kind, name):
+        (fg, blended, matte), processed = self.answer(ui, kind)
+        assert [(i.format, i.mode) for i in (fg, blended)] == [("PNG", "RGBA"), (name, "RGB")]
+        assert matte.format == name
+        assert len(processed.images) == 2
+        alpha = np.asarray(fg)[..., 3].astype(int)
+        assert np.abs(np.asarray(matte.convert("L")).astype(int) - alpha).mean() < 4
+
+    def test_it_keeps_its_infotext(self, ui):
+        (fg, *_), processed = self.answer(ui, "jpg")
+        assert fg.info["parameters"] == processed.infotexts[0]
+
+
+class TestSwitchedOff:
+    @pytest.mark.parametrize("switch", [False, None, "False", "false", 0])
+    def test_garbage_arguments_do_not_matter(self, ui, switch):
+        p = ui.job(JOINT, switch, "no such", "heavy", {}, "?", image_mask=picture())
+        result = ui.run(p)
+        assert [image.mode for image in result.images] == ["RGB"]
+        assert p.sampled_with == [ui.plain]
+        assert not p.extra_generation_params
+        assert not p.override_settings
+
+    def test_a_dict_can_switch_off(self, ui):
+        _, p = ui.generate(JOINT, {"enabled": False})
+        assert p.sampled_with == [ui.plain]
+
+    def test_it_stays_off_beside_the_original(self, ui):
+        original = type("Original", (ui.scripts.Script,), {"title": lambda self: "LayerDiffuse"})
+        data = ui.scripts.ScriptClassData(original, "extensions/sd-forge-layerdiffuse/x.py")
+        ui.scripts.scripts_data.append(data)
+        p = ui.job(JOINT, True, JOINT.label)
+        assert ui.runner.inputs == [None]
+        assert [image.mode for image in ui.run(p).images] == ["RGB"]
+        (script,) = ui.runner.alwayson_scripts
+        assert "sd-forge-layerdiffuse" in script._problem()
+
+    def test_our_own_entry_and_odd_scripts_do_not_count_as_the_original(self, ui):
+        odd = type("Odd", (), {"title": lambda self: self.no_such})
+        for other in (ui.entry.LayerDiffuseScript, odd):
+            ui.scripts.scripts_data.append(ui.scripts.ScriptClassData(other, "x.py"))
+        ui.job(JOINT)
+        assert len(ui.runner.inputs) == 1 + FIELDS
+
+
+class TestPanel:
+    def test_its_defaults_are_off_and_valid(self, ui):
+        ui.job(JOINT)
+        values = [c.value for c in ui.runner.inputs[1:]]
+        settings = LayerSettings.from_args(values)
+        default = LayerSettings()
+        assert not settings.enabled
+        for name in LayerSettings.__dataclass_fields__:
+            assert getattr(settings, name) == getattr(default, name), name
+
+    def test_a_pasted_infotext_fills_it(self, ui):
+        ui.job(JOINT)
+        (script,) = ui.runner.alwayson_scripts
+        params = {
+            "layerdiffusion_enabled": "True",
+            "layerdiffusion_method": "(SD1.5) Generate Everything Together (need batch size 3)",
+            "layerdiffusion_weight": "0.5",
+            "layerdiffusion_resize_mode": "Resize and Fill",
+            "layerdiffusion_bg_additional_prompt": "a, b",
+        }
+        pasted = {c.label: read(params) for c, read in script.infotext_fields}
+        found = {label: value for label, value in pasted.items() if value is not None}
+        assert found == {
+            "LayerDiffuse": True,
+            "Method": JOINT.label,
+            "Weight": 0.5,
+            "Resize mode": "Resize and Fill",
+            "Background prompt": "a, b",
+        }
+
+    def test_another_jobs_infotext_switches_it_off(self, ui):
+        ui.job(JOINT)
+        (script,) = ui.runner.alwayson_scripts
+        pasted = {c.label: read({"Steps": "20"}) for c, read in script.infotext_fields}
+        assert {k: v for k, v in pasted.items() if v is not None} == {"LayerDiffuse": False}
+
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_a_method_shows_what_it_needs(self, ui, method):
+        ui.job(method)
+        (event,) = ui.runner.inputs[2].events
+        updates = event["fn"](method.label)
+        shown = {
+            c.label
+            for c, change in zip(event["outputs"], updates, strict=True)
+            if change["visible"]
+        }
+        wanted = {layer.label for layer in method.inputs}
+        for layer in method.layer_prompts:
+            wanted |= {f"{layer.label} prompt", f"{layer.label} negative prompt"}
+        assert shown == wanted | ({"Resize mode"} if method.inputs else set())
+
+
+class TestStops:
+    def test_a_stop_while_decoding_keeps_the_views_seen(self, ui, monkeypatch):
+        views = []
+
+        def spy(*args, on_view, **more):
+            def stop_after_two(done, total):
+                views.append(done)
+                ui.shared.state.interrupted = done == 2
+                return on_view(done, total)
+
+            return pipeline.decode(*args, on_view=stop_after_two, **more)
+
+        monkeypatch.setattr(ui.script_module, "decode", spy)
+        result, _ = ui.generate(FG_SD15)
+        assert views == [1, 2]
+        assert result.images[0].mode == "RGBA"
+        assert "view 2 of 8" in ui.shared.state.textinfo
+
+    def test_progress_of_a_download_is_shown_and_it_can_be_stopped(self, ui):
+        show = ui.script_module._show_download
+        show("a.safetensors", 1 << 20, 4 << 20)
+        assert ui.shared.state.textinfo == "LayerDiffuse: downloading a.safetensors, 25%"
+        show("a.safetensors", 3 << 20, None)
+        assert ui.shared.state.textinfo.endswith("3 MiB")
+        ui.shared.state.interrupted = True
+        with pytest.raises(WeightsNotFoundError.__base__, match="stopped at 50%"):
+            show("a.safetensors", 1, 2)
+
+
+def test_flags_choose_the_folders(webui, models, own_models, tmp_path):
+    ui = WebUI(tmp_path / "empty", tmp_path / "outputs")
+    ui.shared.cmd_opts = SimpleNamespace(
+        layerdiffuse_models_dir=str(own_models), layerdiffuse_offline=True
+    )
+    assert [image.mode for image in ui.generate(FG_SD15)[0].images] == ["RGBA"]

@@ -1,0 +1,62 @@
+"""Components that keep what they were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Component:
+    def __init__(self, value: Any = None, **options: Any) -> None:
+        self.value, self.options = value, options
+        self.label: str | None = options.get("label")
+        self.events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Component:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def change(self, fn: Callable[..., Any], **event: Any) -> None:
+        self.events.append({"fn": fn} | event)
+
+
+class Accordion(Component):
+    pass
+
+
+class Checkbox(Component):
+    pass
+
+
+class Dropdown(Component):
+    pass
+
+
+class Image(Component):
+    pass
+
+
+class Markdown(Component):
+    pass
+
+
+class Radio(Component):
+    pass
+
+
+class Row(Component):
+    pass
+
+
+class Slider(Component):
+    pass
+
+
+class Textbox(Component):
+    pass
+
+
+def update(**changes: Any) -> dict[str, Any]:
+    return changes

@@ -1,0 +1,37 @@
+"""Saves pictures as the WebUI does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from modules import script_callbacks, shared
+
+
+def save_image(
+    image: Image.Image,
+    path: str,
+    basename: str,
+    seed: int | None = None,
+    prompt: str | None = None,
+    extension: str = "png",
+    info: str | None = None,
+    *,
+    p: Any = None,
+    suffix: str = "",
+) -> str:
+    """Returns the name of the file; the option for hidden infotext may erase alpha before."""
+    assert image.width < 65535  # The host looks at the size first.
+    Path(path).mkdir(parents=True, exist_ok=True)
+    number = len(list(Path(path).iterdir()))
+    name = Path(path) / f"{number:05}-{seed}{suffix}.{extension}"
+    if image.mode == "RGBA" and shared.opts.stealth_pnginfo_option == "Alpha":
+        image.putalpha(255)
+    params = script_callbacks.ImageSaveParams(image, p, str(name), {"parameters": info or ""})
+    script_callbacks.before_image_saved_callback(params)
+    name = Path(params.filename)
+    lossy = name.suffix in (".jpg", ".webp")
+    (params.image.convert("RGB") if lossy else params.image).save(name)
+    return str(name)

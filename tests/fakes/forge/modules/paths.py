@@ -1,0 +1,3 @@
+"""Folders; a test sets its own."""
+
+models_path = "/nonexistent"

@@ -1,0 +1,210 @@
+"""A job: what the WebUI does from its settings to its saved pictures, hook by hook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tiny_checkpoint import call_unet, conditioning, load_for_sampling
+from torch import Tensor
+
+from modules import images, scripts, shared
+
+SIGMAS = (10.0, 0.5)
+
+
+class Sampler:
+    """Two steps, in which no picture of the batch knows of the others."""
+
+    def sample(self, p: Processing, x: Tensor, c: Tensor, uc: Tensor) -> Tensor:
+        unet = p.sd_model.forge_objects.unet
+        load_for_sampling(unet)
+        p.sampled_with.append(unet)
+        for sigma in SIGMAS:
+            if shared.state.interrupted:
+                break
+            uncond, cond = call_unet(unet, x, sigma, [uc, c]).chunk(2)
+            x = uncond + 2 * (cond - uncond)
+            x = x / x.abs().amax((1, 2, 3), keepdim=True)
+        return x
+
+
+@dataclass
+class Processing:
+    sd_model: Any
+    scripts_value: Any
+    script_args: tuple[Any, ...]
+    prompt: str = "a boat"
+    negative_prompt: str = "blurry"
+    seed: int = 100
+    width: int = 64
+    height: int = 64
+    batch_size: int = 1
+    n_iter: int = 1
+    outpath_samples: str = ""
+    do_not_save_samples: bool = False
+    is_api: bool = False
+    enable_hr: bool = False
+    refiner_checkpoint: str | None = None
+    image_mask: Any = None
+    init_images: list[Image.Image] | None = None
+    override_settings: dict[str, Any] = field(default_factory=dict)
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    comments: dict[str, int] = field(default_factory=dict)
+    extra_result_images: list[Image.Image] = field(default_factory=list)
+    sampled_with: list[Any] = field(default_factory=list)
+    conditioned_on: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    sampler: Any = None
+    init_latent: Tensor | None = None
+
+    @property
+    def scripts(self) -> Any:
+        return self.scripts_value
+
+    @scripts.setter
+    def scripts(self, value: Any) -> None:
+        self.scripts_value = value if value else None  # The host asks for its truth, too.
+
+    def comment(self, text: str) -> None:
+        self.comments[text] = 1
+
+    def save_samples(self) -> bool:
+        return not self.do_not_save_samples
+
+    def setup_prompts(self) -> None:
+        count = self.batch_size * self.n_iter
+        self.all_prompts = [self.prompt] * count
+        self.all_negative_prompts = [self.negative_prompt] * count
+        self.all_seeds = [self.seed + i for i in range(count)]
+
+    def init(self) -> None:
+        if self.init_images is None:
+            return
+        picture = self.init_images[0].convert("RGB").resize((self.width, self.height))
+        pixels = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)
+        vae = self.sd_model.forge_objects.vae
+        latent = vae.first_stage_model.process_in(vae.encode(pixels.unsqueeze(0)))
+        self.init_latent = torch.cat([latent] * self.batch_size)
+        self.sampler = Sampler()
+
+    def set_rows(self, n: int) -> None:
+        rows = slice(n * self.batch_size, (n + 1) * self.batch_size)
+        self.prompts, self.seeds = self.all_prompts[rows], self.all_seeds[rows]
+        self.negative_prompts = self.all_negative_prompts[rows]
+
+    def setup_conds(self) -> None:
+        self.conditioned_on.append((list(self.prompts), list(self.negative_prompts)))
+        self.c, self.uc = conditioning(self.prompts), conditioning(self.negative_prompts)
+
+    def sample(self) -> Tensor:
+        if self.init_latent is None:
+            self.sampler = Sampler()
+        size = (4, self.height // 8, self.width // 8)
+        noise = torch.stack(
+            [torch.randn(size, generator=torch.Generator().manual_seed(s)) for s in self.seeds]
+        )
+        x = noise if self.init_latent is None else self.init_latent
+        checkpoint = self.sd_model
+        checkpoint.forge_objects = checkpoint.forge_objects_after_applying_lora.shallow_copy()
+        if self.scripts is not None:
+            self.scripts.process_before_every_sampling(self, x=x, noise=noise, c=self.c, uc=self.uc)
+        start = noise if self.init_latent is None else self.init_latent + noise / 2
+        return self.sampler.sample(self, start, self.c, self.uc)
+
+    def infotext(self, row: int) -> str:
+        params = {"Seed": self.seeds[row], "Size": f"{self.width}x{self.height}"}
+        params |= self.extra_generation_params
+        texts = {k: str(v) for k, v in params.items()}
+        quoted = {k: json.dumps(v) if set(v) & set(",:\n") else v for k, v in texts.items()}
+        line = ", ".join(f"{k}: {v}" for k, v in quoted.items())
+        return f"{self.prompts[row]}\nNegative prompt: {self.negative_prompts[row]}\n{line}"
+
+
+@dataclass
+class Processed:
+    images: list[Any]
+    infotexts: list[str]
+    all_seeds: list[int]
+    extra_images: list[Image.Image]
+    extra_generation_params: dict[str, Any]
+
+
+def process_images(p: Processing) -> Processed:
+    if p.scripts is not None:
+        p.scripts.before_process(p)
+    options = shared.opts.data
+    stored = {k: options[k] for k in p.override_settings if k in options}
+    try:
+        options.update(p.override_settings)
+        return process_images_inner(p)
+    finally:
+        options.update(stored)
+
+
+def process_images_inner(p: Processing) -> Processed:
+    p.setup_prompts()
+    if p.scripts is not None:
+        p.scripts.process(p)
+    pictures: list[Any] = []
+    infotexts: list[str] = []
+    with torch.inference_mode():
+        p.init()
+        for n in range(p.n_iter):
+            p.iteration = n
+            if shared.state.interrupted:
+                break
+            _process_batch(p, n, pictures, infotexts)
+    extras = p.extra_result_images
+    result = Processed(pictures, infotexts, p.all_seeds, extras, p.extra_generation_params)
+    if p.scripts is not None:
+        p.scripts.postprocess(p, result)
+    return result
+
+
+def _process_batch(p: Processing, n: int, pictures: list[Any], infotexts: list[str]) -> None:
+    checkpoint = p.sd_model
+    checkpoint.forge_objects = checkpoint.forge_objects_original.shallow_copy()
+    p.set_rows(n)
+    if p.scripts is not None:
+        p.scripts.before_process_batch(p, batch_number=n, prompts=p.prompts, seeds=p.seeds)
+    checkpoint.forge_objects = checkpoint.forge_objects_after_applying_lora.shallow_copy()
+    if p.scripts is not None:
+        p.scripts.process_batch(p, batch_number=n, prompts=p.prompts, seeds=p.seeds)
+    p.setup_conds()
+    samples = p.sample()
+    if p.scripts is not None:
+        sampled = scripts.PostSampleArgs(samples)
+        p.scripts.post_sample(p, sampled)
+        samples = sampled.samples
+    vae = checkpoint.forge_objects.vae
+    decoded = vae.decode(vae.first_stage_model.process_out(samples))
+    pixels = ((decoded + 1) / 2).clamp(0, 1)
+    if p.scripts is not None:
+        p.scripts.postprocess_batch(p, pixels, batch_number=n)
+        p.set_rows(n)
+    for row, picture in enumerate(pixels):
+        p.batch_index = row
+        _finish(p, row, picture, pictures, infotexts)
+
+
+def _finish(p: Processing, row: int, pixels: Tensor, pictures: list, infotexts: list[str]) -> None:
+    picture_u8 = (255.0 * np.moveaxis(pixels.numpy(), 0, 2)).astype(np.uint8)
+    image = Image.fromarray(picture_u8)
+    for hook in ("postprocess_image", "postprocess_image_after_composite"):
+        if p.scripts is not None:
+            args = scripts.PostprocessImageArgs(image, row + p.iteration * p.batch_size)
+            getattr(p.scripts, hook)(p, args)
+            image = args.image
+    text = p.infotext(row)
+    if p.save_samples():
+        kind = shared.opts.samples_format
+        seed, prompt = p.seeds[row], p.prompts[row]
+        images.save_image(image, p.outpath_samples, "", seed, prompt, kind, info=text, p=p)
+    infotexts.append(text)
+    if shared.opts.enable_pnginfo:
+        image.info["parameters"] = text
+    pictures.append(image)

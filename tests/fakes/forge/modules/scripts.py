@@ -1,0 +1,83 @@
+"""Scripts, and the runner that calls their hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partialmethod
+from typing import Any, NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+AlwaysVisible = object()
+
+
+class ScriptClassData(NamedTuple):
+    script_class: type
+    path: str
+
+
+scripts_data: list[ScriptClassData] = []
+
+
+@dataclass
+class PostSampleArgs:
+    samples: Tensor
+
+
+@dataclass
+class PostprocessImageArgs:
+    image: Image.Image
+    index: int
+
+
+class Script:
+    filename = "script.py"
+    args_from = args_to = 0
+    infotext_fields: Any = None
+    paste_field_names: Any = None
+    sorting_priority = 0
+
+    def ui(self, is_img2img: bool) -> list[Any] | None:
+        return None
+
+    def elem_id(self, item_id: str) -> str:
+        return f"script_{item_id}"
+
+
+class ScriptRunner:
+    """Calls each hook of each script in turn; what a hook raises is noted and swallowed."""
+
+    def __init__(self, scripts: Sequence[Script], is_img2img: bool = False) -> None:
+        self.alwayson_scripts = list(scripts)
+        self.reports: list[Exception] = []
+        self.inputs: list[Any] = [None]
+        for script in self.alwayson_scripts:
+            script.args_from = len(self.inputs)
+            self.inputs += script.ui(is_img2img) or []
+            script.args_to = len(self.inputs)
+
+    def _call(self, hook: str, p: Any, *objects: Any, **named: Any) -> None:
+        for script in self.alwayson_scripts:
+            method = getattr(script, hook, None)
+            if method is None:
+                continue
+            try:
+                args = p.script_args[script.args_from : script.args_to]
+                method(p, *objects, *args, **named)
+            except Exception as error:
+                self.reports.append(error)
+
+    before_process = partialmethod(_call, "before_process")
+    process = partialmethod(_call, "process")
+    before_process_batch = partialmethod(_call, "before_process_batch")
+    process_batch = partialmethod(_call, "process_batch")
+    process_before_every_sampling = partialmethod(_call, "process_before_every_sampling")
+    post_sample = partialmethod(_call, "post_sample")
+    postprocess_image = partialmethod(_call, "postprocess_image")
+    postprocess_image_after_composite = partialmethod(_call, "postprocess_image_after_composite")
+    postprocess = partialmethod(_call, "postprocess")
+
+    def postprocess_batch(self, p: Any, images: Tensor, **named: Any) -> None:
+        self._call("postprocess_batch", p, images=images, **named)

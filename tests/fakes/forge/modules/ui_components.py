@@ -1,0 +1,7 @@
+"""The WebUI's own components."""
+
+import gradio
+
+
+class InputAccordion(gradio.Component):
+    pass
