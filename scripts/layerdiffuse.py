@@ -2,7 +2,8 @@
 
 from modules import script_callbacks
 
-from lib_layerdiffuse.webui.script import LayerDiffuseScript, name_layer
+from lib_layerdiffuse.webui.results import name_layer
+from lib_layerdiffuse.webui.script import LayerDiffuseScript
 
 script_callbacks.on_before_image_saved(name_layer)
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from modules import images, scripts, shared
+from modules import scripts, shared
 from modules.paths import models_path
-from PIL import Image
 
-from ..errors import DownloadError, HostError, MissingCapabilityError
-from ..images import checkerboard, composite, from_u8, matte, to_u8
+from ..errors import DownloadError, HostError
 from ..infotext import to_infotext
 from ..methods import Layer
-from ..pipeline import Session, check_arch, decode, inject, layer_prompts, whole_sets
+from ..pipeline import Session, check_arch, inject, layer_prompts, whole_sets
 from ..settings import LayerSettings
 from ..weights import WeightStore
-from . import panel
+from . import panel, results
 from .abort import abort
+from .checks import check_job
 from .job import Job, is_nested, job_of, set_job
 from .pictures import is_opaque, png_base64, read_picture
 
@@ -31,7 +30,7 @@ except ImportError:  # Another WebUI; the panel says so.
     ForgeHost = None  # type: ignore[assignment, misc]
 
 TITLE = "LayerDiffuse"
-_STEALTH = "stealth_pnginfo_option"  # Its default writes into alpha and so erases it.
+_log = logging.getLogger(__name__)
 _FIELD_COUNT = len(LayerSettings.__dataclass_fields__)
 
 
@@ -86,6 +85,7 @@ class LayerDiffuseScript(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         problem = self._problem()
         if problem:
+            _log.warning("LayerDiffuse: %s", problem)
             panel.notice(TITLE, problem)
             return []
         built = panel.build(TITLE, self.elem_id)
@@ -120,7 +120,7 @@ class LayerDiffuseScript(scripts.Script):
             abort(p, error)
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
-        _check_job(p)
+        check_job(p)
         settings.check_pictures()
         method, asked = settings.method, p.batch_size
         by_sets = not getattr(p, "is_api", False) or any(isinstance(a, Mapping) for a in args)
@@ -131,8 +131,7 @@ class LayerDiffuseScript(scripts.Script):
             job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
         if Layer.FG in method.inputs and is_opaque(settings.fg_image):
             job.note(p, "the foreground picture has no transparency.")
-        if _STEALTH in shared.opts.data:
-            p.override_settings[_STEALTH] = "None"
+        _keep_alpha(p)
         set_job(p, job)
 
     @_hook
@@ -144,10 +143,10 @@ class LayerDiffuseScript(scripts.Script):
         check_arch(method, job.host.arch())
         job.host.check(method)
         session = self._session()
-        for file in method.weight_files:
-            session.store.ensure(file)
         if job.settings.acts:
             session.weights(job.settings)
+        if method.decodes:
+            session.decoder(method.arch)
         p.extra_generation_params.update(to_infotext(job.settings))
 
     @classmethod
@@ -196,39 +195,14 @@ class LayerDiffuseScript(scripts.Script):
         try:
             layer = job.layer(p.batch_index)
             if layer is Layer.FG:
-                pp.image = self._decode(p, job, pp.image)
-                self._add_extras(p, job, pp.image)
+                decoder = self._session().decoder(job.settings.method.arch)
+                pp.image = results.transparent(p, job, decoder, pp.image)
+                results.add_extras(p, job, pp.image)
             job.results.append((pp.image, layer.value))
         except Exception as error:
             set_job(p, None)
             abort(p, error)
             pp.image = p.scripts  # Not even this picture may pass as a result.
-
-    def _decode(self, p: Any, job: Job, image: Image.Image) -> Image.Image:
-        assert job.host is not None
-        if job.latents is None or len(job.latents) <= p.batch_index:
-            raise HostError("Expected a latent for each picture, got fewer.", "Run again.")
-        latent = job.latents[p.batch_index]
-        decoder = self._session().decoder(job.settings.method.arch)
-        pixels = _true_pixels(job, p.batch_index, image)
-        rgba_u8 = decode(decoder, job.host, pixels, latent, on_view=_show_view)
-        return Image.fromarray(rgba_u8, "RGBA")
-
-    def _add_extras(self, p: Any, job: Job, rgba: Image.Image) -> None:
-        picture = from_u8(np.asarray(rgba))
-        height, width = picture.shape[:2]
-        extras = []
-        if job.settings.show_preview:
-            board = checkerboard(width, height)
-            extras.append(("preview", Image.fromarray(to_u8(composite(picture, board)))))
-        if job.settings.show_matte:
-            extras.append(("matte", Image.fromarray(to_u8(matte(picture)))))
-        for name, extra in extras:
-            p.extra_result_images.append(extra)
-            job.results.append((extra, f"{Layer.FG.value}-{name}"))
-            if p.save_samples():
-                seed, prompt = p.seeds[p.batch_index], p.prompts[p.batch_index]
-                images.save_image(extra, p.outpath_samples, "", seed, prompt, "png", p=p)
 
     @_hook
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
@@ -243,59 +217,13 @@ class LayerDiffuseScript(scripts.Script):
             ]
 
 
-def name_layer(params: Any) -> None:
-    """Puts the layer into the name of a file that is about to be saved; keeps alpha lossless."""
-    job = job_of(params.p)
-    if job is None or params.image is None:
-        return
-    path = Path(params.filename)
-    suffix = job.suffix(params.image)
-    stem = f"{path.stem}-{suffix}" if suffix else path.stem
-    extension = ".png" if params.image.mode == "RGBA" else path.suffix
-    if extension != path.suffix:
-        params.p.comment(
-            f"LayerDiffuse: saved as PNG, since {path.suffix} would lose transparency."
-        )
-    params.filename = str(path.with_name(stem + extension))
-
-
-def _check_job(p: Any) -> None:
-    """Checks what can be seen before the checkpoint is loaded.
-
-    Raises:
-        MissingCapabilityError: The job uses something that the methods cannot work with.
-    """
-    if getattr(p, "enable_hr", False):
-        raise MissingCapabilityError(
-            "Expected a job without hires fix, since it does not keep transparency yet.",
-            "Turn off Hires. fix, or LayerDiffuse.",
-        )
-    if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
-        raise MissingCapabilityError(
-            "Expected a job without a refiner, since it would drop the method halfway.",
-            "Turn off the refiner, or LayerDiffuse.",
-        )
-    if getattr(p, "image_mask", None) is not None:
-        raise MissingCapabilityError(
-            "Expected a job without an inpaint mask, since it does not keep transparency yet.",
-            "Use the img2img tab without a mask, or turn off LayerDiffuse.",
-        )
-
-
-def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
-    """Returns the VAE's float picture `3 H W`, or the 8-bit one if something edited it since."""
-    edited_u8 = np.asarray(image.convert("RGB"))
-    if job.pixels is not None and row < len(job.pixels):
-        pixels = job.pixels[row].float().cpu()
-        host_u8 = (255.0 * pixels.permute(1, 2, 0).numpy()).astype(np.uint8)
-        if np.array_equal(host_u8, edited_u8):
-            return pixels
-    return torch.from_numpy(from_u8(edited_u8)).permute(2, 0, 1)
-
-
-def _show_view(done: int, total: int) -> bool:
-    shared.state.textinfo = f"LayerDiffuse: transparency, view {done} of {total}"
-    return not (shared.state.interrupted or shared.state.skipped)
+def _keep_alpha(p: Any) -> None:
+    """Turns off, for this job, the infotext that the host hides in alpha and so erases it."""
+    option = "stealth_pnginfo_option"
+    if option in shared.opts.data_labels:
+        # The host restores only what has a value; a default alone is none.
+        shared.opts.data.setdefault(option, shared.opts.get_default(option))
+        p.override_settings[option] = "None"
 
 
 def _title_of(script_class: type) -> str | None:

@@ -21,8 +21,7 @@ OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.webui")
 
 
 def _is_lent(name: str) -> bool:
-    ours = any(name == module or name.startswith(f"{module}.") for module in OURS)
-    return ours or name.partition(".")[0] in STAND_INS
+    return name.partition(".")[0] in STAND_INS or name.startswith(OURS)
 
 
 def _taken() -> dict[str, ModuleType]:

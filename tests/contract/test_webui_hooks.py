@@ -442,7 +442,7 @@ class TestPictures:
         def keep(self, p, *_, images, **__):
             floats.append(images.clone())
 
-        monkeypatch.setattr(ui.script_module, "decode", spy)
+        monkeypatch.setattr(ui.script_module.results, "decode", spy)
         other = ui.new_script(postprocess_image=edit, postprocess_batch=keep)
         ui.generate(FG_SD15, before=[other])
         colour = torch.tensor([10, 20, 30]).view(3, 1, 1) / 255
@@ -456,7 +456,7 @@ class TestPictures:
             seen.append(latent)
             return pipeline.decode(decoder, host, pixels, latent, **more)
 
-        monkeypatch.setattr(ui.script_module, "decode", spy)
+        monkeypatch.setattr(ui.script_module.results, "decode", spy)
         keep = ui.new_script(post_sample=lambda self, p, ps, *_: samples.extend(ps.samples))
         ui.generate(JOINT, batch_size=2, n_iter=2, after=[keep])
         assert len(seen) == 4
@@ -465,7 +465,7 @@ class TestPictures:
     @pytest.mark.parametrize("save", [True, False])
     @pytest.mark.parametrize("pnginfo", [True, False])
     def test_no_picture_passes_where_decoding_fails(self, ui, monkeypatch, save, pnginfo):
-        monkeypatch.setattr(ui.script_module, "decode", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(ui.script_module.results, "decode", lambda *_, **__: 1 / 0)
         ui.shared.opts.data["enable_pnginfo"] = pnginfo
         p = ui.job(TO_FG, request(TO_FG), do_not_save_samples=not save)
         with pytest.raises(ZeroDivisionError):
@@ -573,10 +573,10 @@ class TestSaving:
             alpha = np.asarray(saved)[..., 3]
         assert alpha.min() < 255
         assert np.array_equal(alpha, np.asarray(result.images[0])[..., 3])
-        assert ui.shared.opts.data["stealth_pnginfo_option"] == "Alpha"
+        assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
 
     def test_a_webui_without_hidden_infotext_gets_no_such_option(self, ui):
-        del ui.shared.opts.data["stealth_pnginfo_option"]
+        del ui.shared.opts.data_labels["stealth_pnginfo_option"]
         p = ui.job(FG_SD15, request(FG_SD15), do_not_save_samples=True)
         ui.run(p)
         assert p.override_settings == {}
@@ -710,7 +710,7 @@ class TestStops:
 
             return pipeline.decode(*args, on_view=stop_after_two, **more)
 
-        monkeypatch.setattr(ui.script_module, "decode", spy)
+        monkeypatch.setattr(ui.script_module.results, "decode", spy)
         result, _ = ui.generate(FG_SD15)
         assert views == [1, 2]
         assert result.images[0].mode == "RGBA"

@@ -47,6 +47,12 @@ def save(forge: ForgeServer, client: Client, tmp_path: Path, **settings: Any) ->
     return made, {p.stem.partition("1234")[0] + p.stem.rsplit("-", 1)[-1]: p for p in new}
 
 
+def transparent(made: Result) -> np.ndarray:
+    """Returns the set's foreground; the API gives a grid before it where pictures are saved."""
+    [image] = [i for i in made.images if i.shape == (128, 128, 4)]
+    return image
+
+
 def by_layer(saved: dict[str, Path], layer: str) -> Path:
     [path] = [p for p in saved.values() if p.stem.endswith(f"-{layer}")]
     return path
@@ -57,8 +63,7 @@ def test_default_options(forge: ForgeServer, client: Client, tmp_path: Path) -> 
     made, saved = save(forge, client, tmp_path)
     fg = Image.open(by_layer(saved, "fg"))
     assert fg.mode == "RGBA"
-    transparent = next(image for image in made.images if image.shape[2] == 4)
-    np.testing.assert_array_equal(np.asarray(fg), transparent)
+    np.testing.assert_array_equal(np.asarray(fg), transparent(made))
     assert "layerdiffusion_method: (SD1.5) Generate Everything Together" in fg.info["parameters"]
     for layer in ("bg", "blended"):
         assert Image.open(by_layer(saved, layer)).mode == "RGB"
@@ -72,7 +77,7 @@ def test_other_stealth_modes(
     options(stealth_pnginfo_option=mode)
     made, saved = save(forge, client, tmp_path)
     fg = np.asarray(Image.open(by_layer(saved, "fg")))
-    np.testing.assert_array_equal(fg, next(i for i in made.images if i.shape[2] == 4))
+    np.testing.assert_array_equal(fg, transparent(made))
 
 
 @pytest.mark.parametrize("form", ["jpg", "webp"])
@@ -84,15 +89,13 @@ def test_lossy_formats_keep_alpha_as_png(
     fg = by_layer(saved, "fg")
     assert fg.suffix == ".png"
     assert by_layer(saved, "bg").suffix == f".{form}"
-    transparent = next(image for image in made.images if image.shape[2] == 4)
-    np.testing.assert_array_equal(np.asarray(Image.open(fg)), transparent)
+    np.testing.assert_array_equal(np.asarray(Image.open(fg)), transparent(made))
     assert any("PNG" in text for text in notes(made))
 
 
 def test_preview_and_matte(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
     made, saved = save(forge, client, tmp_path, show_preview=True, show_matte=True)
-    assert len(made.images) == 5
-    rgba, preview, matte = made.images[0], made.images[3], made.images[4]
+    rgba, (preview, matte) = transparent(made), made.images[-2:]
     np.testing.assert_array_equal(matte[..., 0], rgba[..., 3])
     assert preview.shape == (128, 128, 3)
     assert by_layer(saved, "fg-preview").exists()

@@ -14,10 +14,12 @@ from tiny_codec import tiny_decoder_weights
 from torch import Tensor
 
 from lib_layerdiffuse.methods import DECODERS, Arch, LayerMethod, PatchKind, WeightFile
+from lib_layerdiffuse.nets.unet1024 import UNetLayout
 from lib_layerdiffuse.patches import CONV_IN
 from lib_layerdiffuse.weights import WeightStore
 
-CHANNELS, CONTEXT, RANK = 16, 12, 2
+CHANNELS, RANK = 16, 2
+SHALLOW = UNetLayout(widths=(8, 8, 8, 8), blocks=1, attention=(False, False, False, False))
 LORA_KEYS = tuple(
     f"diffusion_model.{block}.1.transformer_blocks.0.attn{n}.to_q.weight"
     for block in ("input_blocks.1", "middle_block", "output_blocks.11")
@@ -54,6 +56,11 @@ def method_file(method: LayerMethod, seed: int = 0) -> dict[str, Tensor]:
     return make(method, seed)
 
 
+def decoder_file(arch: Arch) -> dict[str, Tensor]:
+    """Returns the tensors of a small decoder, another one for each family."""
+    return tiny_decoder_weights(list(Arch).index(arch), SHALLOW)
+
+
 def put(folder: Path, file: WeightFile, tensors: Mapping[str, Tensor]) -> Path:
     """Writes a weight file into a folder and vouches for it, as its owner would."""
     path, sums = folder / file.filename, folder / "SHA256SUMS"
@@ -67,7 +74,7 @@ def put(folder: Path, file: WeightFile, tensors: Mapping[str, Tensor]) -> Path:
 
 def put_method(folder: Path, method: LayerMethod, seed: int = 0) -> Path:
     """Writes a method's file and its family's decoder into a folder."""
-    put(folder, DECODERS[method.arch], tiny_decoder_weights(list(Arch).index(method.arch)))
+    put(folder, DECODERS[method.arch], decoder_file(method.arch))
     return put(folder, method.weights, method_file(method, seed))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_codec import tiny_decoder_weights, tiny_inputs
-from tiny_weights import CountingStore, patch_file, put, put_method
+from tiny_weights import CountingStore, decoder_file, patch_file, put, put_method
 
 from lib_layerdiffuse.codec import TransparentDecoder
 from lib_layerdiffuse.errors import (
@@ -315,8 +315,8 @@ class TestSession:
             decoder = session.decoder(arch)
             assert seen.setdefault(arch, decoder) is decoder
         pictures = [seen[arch].decode(pixels, latent, views=1) for arch in Arch]
-        for i, picture in enumerate(pictures):
-            net = TransparentDecoder.from_state_dict(tiny_decoder_weights(i))
+        for arch, picture in zip(Arch, pictures, strict=True):
+            net = TransparentDecoder.from_state_dict(decoder_file(arch))
             torch.testing.assert_close(picture, net.decode(pixels, latent, views=1))
         assert not torch.equal(*pictures)
         assert session.store.loaded == [DECODERS[arch].stem for arch in Arch]

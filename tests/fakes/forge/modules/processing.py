@@ -56,6 +56,7 @@ class Processing:
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
     comments: dict[str, int] = field(default_factory=dict)
     extra_result_images: list[Image.Image] = field(default_factory=list)
+    subseeds: list[int] = field(default_factory=list)
     sampled_with: list[Any] = field(default_factory=list)
     conditioned_on: list[tuple[list[str], list[str]]] = field(default_factory=list)
     sampler: Any = None
@@ -116,12 +117,27 @@ class Processing:
         return self.sampler.sample(self, start, self.c, self.uc)
 
     def infotext(self, row: int) -> str:
-        params = {"Seed": self.seeds[row], "Size": f"{self.width}x{self.height}"}
-        params |= self.extra_generation_params
-        texts = {k: str(v) for k, v in params.items()}
-        quoted = {k: json.dumps(v) if set(v) & set(",:\n") else v for k, v in texts.items()}
-        line = ", ".join(f"{k}: {v}" for k, v in quoted.items())
-        return f"{self.prompts[row]}\nNegative prompt: {self.negative_prompts[row]}\n{line}"
+        negatives = self.negative_prompts
+        return create_infotext(
+            self, self.prompts, self.seeds, None, index=row, all_negative_prompts=negatives
+        )
+
+
+def create_infotext(
+    p: Processing,
+    all_prompts: list[str],
+    all_seeds: list[int],
+    all_subseeds: Any,
+    *,
+    index: int,
+    all_negative_prompts: list[str],
+) -> str:
+    params = {"Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
+    params |= p.extra_generation_params
+    texts = {k: str(v) for k, v in params.items()}
+    quoted = {k: json.dumps(v) if set(v) & set(",:\n") else v for k, v in texts.items()}
+    line = ", ".join(f"{k}: {v}" for k, v in quoted.items())
+    return f"{all_prompts[index]}\nNegative prompt: {all_negative_prompts[index]}\n{line}"
 
 
 @dataclass

@@ -7,11 +7,18 @@ from typing import Any
 
 
 class Options:
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
+    """Settings: a value that the user never set is a default only, and not in `data`."""
+
+    def __init__(self, defaults: dict[str, Any]) -> None:
+        self.data: dict[str, Any] = {}
+        self.data_labels = {k: SimpleNamespace(default=v) for k, v in defaults.items()}
+
+    def get_default(self, name: str) -> Any:
+        return self.data_labels[name].default
 
     def __getattr__(self, name: str) -> Any:
-        return self.__dict__["data"][name]
+        data = self.__dict__["data"]
+        return data[name] if name in data else self.get_default(name)
 
 
 opts = Options({"samples_format": "png", "stealth_pnginfo_option": "Alpha", "enable_pnginfo": True})

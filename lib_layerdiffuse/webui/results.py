@@ -1,0 +1,93 @@
+"""From the host's pictures to the layers that are shown and saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from modules import images, shared
+from modules.processing import create_infotext
+from PIL import Image
+
+from ..codec import TransparentDecoder
+from ..errors import HostError
+from ..images import checkerboard, composite, from_u8, matte, to_u8
+from ..methods import Layer
+from ..pipeline import decode
+from .job import Job, job_of
+
+
+def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Image) -> Image.Image:
+    """Returns the current row's picture as straight RGBA.
+
+    Args:
+        p: The host's processing object.
+        job: The job, with the batch's latents.
+        decoder: The family's decoder.
+        image: The row's RGB picture as the host and other extensions have left it.
+
+    Raises:
+        HostError: There is no latent for this picture.
+    """
+    assert job.host is not None
+    if job.latents is None or len(job.latents) <= p.batch_index:
+        raise HostError("Expected a latent for each picture, got fewer.", "Generate again.")
+    latent, pixels = job.latents[p.batch_index], _true_pixels(job, p.batch_index, image)
+    return Image.fromarray(decode(decoder, job.host, pixels, latent, on_view=_show_view))
+
+
+def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
+    """Returns the VAE's float picture `3 H W`, or the 8-bit one if something edited it since."""
+    edited_u8 = np.asarray(image.convert("RGB"))
+    if job.pixels is not None and row < len(job.pixels):
+        pixels = job.pixels[row].float().cpu()
+        host_u8 = (255.0 * pixels.permute(1, 2, 0).numpy()).astype(np.uint8)  # As it truncates.
+        if np.array_equal(host_u8, edited_u8):
+            return pixels
+    return torch.from_numpy(from_u8(edited_u8)).permute(2, 0, 1)
+
+
+def _show_view(done: int, total: int) -> bool:
+    shared.state.textinfo = f"LayerDiffuse: transparency, view {done} of {total}"
+    return not (shared.state.interrupted or shared.state.skipped)
+
+
+def add_extras(p: Any, job: Job, rgba: Image.Image) -> None:
+    """Shows, and saves if pictures are saved, what the user wants beside the foreground."""
+    picture = from_u8(np.asarray(rgba))
+    height, width = picture.shape[:2]
+    if job.settings.show_preview:
+        _add_extra(p, job, "preview", composite(picture, checkerboard(width, height)))
+    if job.settings.show_matte:
+        _add_extra(p, job, "matte", matte(picture))
+
+
+def _add_extra(p: Any, job: Job, name: str, picture: np.ndarray) -> None:
+    extra, row = Image.fromarray(to_u8(picture)), p.batch_index
+    info = create_infotext(
+        p, p.prompts, p.seeds, p.subseeds, index=row, all_negative_prompts=p.negative_prompts
+    )
+    extra.info["parameters"] = info
+    p.extra_result_images.append(extra)
+    job.results.append((extra, f"{Layer.FG.value}-{name}"))
+    if p.save_samples():
+        form = shared.opts.samples_format
+        images.save_image(
+            extra, p.outpath_samples, "", p.seeds[row], p.prompts[row], form, info=info, p=p
+        )
+
+
+def name_layer(params: Any) -> None:
+    """Puts the layer into the name of a file that is about to be saved; keeps alpha lossless."""
+    job = job_of(params.p)
+    if job is None or params.image is None:
+        return
+    path = Path(params.filename)
+    suffix = job.suffix(params.image)
+    stem = f"{path.stem}-{suffix}" if suffix else path.stem
+    extension = ".png" if params.image.mode == "RGBA" else path.suffix
+    if extension != path.suffix:
+        job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
+    params.filename = str(path.with_name(stem + extension))
