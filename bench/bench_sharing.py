@@ -1,6 +1,8 @@
-"""What attention sharing costs in a real Forge on the CPU, against plain SD1.5 and a naive way.
+"""What attention sharing costs in a real Forge, against plain SD1.5 and a naive way.
 
 Needs LAYERDIFFUSE_FORGE_DIR, like the end-to-end tests, and uses their random weights.
+LAYERDIFFUSE_BENCH_SIZE is the picture's side, by default 256. LAYERDIFFUSE_BENCH_ARGS are the
+host's arguments, by default those for the CPU; with "" it runs on the GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def run_steps(forge: Path, python: Path, cache: Path, size: int) -> dict:
         f"--checkpoint={cache / 'checkpoints' / random_weights.SD15}",
         f"--weights={cache / 'layer_model'}",
         f"--size={size}",
+        *os.environ.get("LAYERDIFFUSE_BENCH_ARGS", "--always-cpu --unet-in-fp16").split(),
     ]
     done = subprocess.run(
         command, cwd=forge, env={**os.environ, **OFFLINE}, stdout=subprocess.PIPE, check=True

@@ -28,13 +28,13 @@ class NaiveLayer:
 
     def __init__(self, file: dict[str, Tensor], slot: int, frames: int) -> None:
         key = f"hookers.layers.{slot}."
-        self.w = {k.removeprefix(key): t.float() for k, t in file.items() if k.startswith(key)}
+        self.w = {k.removeprefix(key): t for k, t in file.items() if k.startswith(key)}
         self.frames = frames
 
     def linear(self, base: Any, name: str, f: int, x: Tensor) -> Tensor:
         up, down = (self.w[f"to_{name}_lora.{f}.{part}.weight"] for part in ("up", "down"))
-        bias = None if base.bias is None else base.bias.float()
-        return F.linear(x, base.weight.float() + up @ down, bias)
+        bias = None if base.bias is None else base.bias.to(x)
+        return F.linear(x, base.weight.to(x) + up @ down, bias)
 
     def temporal(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.w[f"temporal_{name}.weight"], self.w[f"temporal_{name}.bias"])
@@ -85,14 +85,16 @@ class Bench:
         self.host = ForgeHost(self.model)
         self.session = Session(WeightStore(weights, offline=True))
         self.size = size
+        self.device, self.dtype = self.plain.load_device, self.plain.model.computation_dtype
 
     def inputs(self, pictures: int) -> dict[str, Any]:
         torch.manual_seed(0)
         rows, side = 2 * pictures, self.size // 8
+        x, text = torch.randn(rows, 4, side, side) * 5, torch.randn(rows, 77, 768)
         return {
-            "input": torch.randn(rows, 4, side, side) * 5,
-            "timestep": torch.full((rows,), 5.0),
-            "c": {"c_crossattn": torch.randn(rows, 77, 768), "transformer_options": {}},
+            "input": x.to(self.device),
+            "timestep": torch.full((rows,), 5.0, device=self.device),
+            "c": {"c_crossattn": text.to(self.device), "transformer_options": {}},
             "cond_or_uncond": [1, 0],
         }
 
@@ -144,8 +146,10 @@ class Bench:
 
         method = find_method(method_id)
         file = self.session.store.load(method.weights)
+        file = {name: tensor.to(self.device, self.dtype) for name, tensor in file.items()}
         encoder = self.session.weights(self.settings(method_id)).sharing.encoder
-        signals = encoder and encoder.float()(torch.rand(1, 3, self.size, self.size) * 2 - 1)
+        picture = torch.rand(1, 3, self.size, self.size) * 2 - 1
+        signals = encoder and encoder(picture.to(self.device, self.dtype))
         modules = [get_attr(self.plain.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
         for slot, module in enumerate(modules):
             layer = NaiveLayer(file, slot, method.frames)
@@ -173,6 +177,8 @@ def seconds(run: Callable[[], Any], repeats: int = REPEATS) -> float:
 def once(run: Callable[[], Any]) -> float:
     start = time.perf_counter()
     run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -224,11 +230,11 @@ def main() -> None:
     for name in ("forge", "extension", "checkpoint", "weights"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--size", type=int, default=256)
-    options = parser.parse_args()
+    options, host_arguments = parser.parse_known_args()
     sys.path[:0] = [str(options.forge), str(options.extension)]
     sys.path.append(str(options.forge / "packages_3rdparty"))
     sys.path.append(str(options.forge / "repositories" / "huggingface_guess"))
-    sys.argv = ["bench", "--always-cpu", "--unet-in-fp16"]
+    sys.argv = ["bench", *host_arguments]
     with torch.inference_mode():
         bench = Bench(options.checkpoint, options.weights, options.size)
         print(json.dumps(measure(bench)))

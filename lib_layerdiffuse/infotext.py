@@ -37,18 +37,25 @@ def _text(value: Any) -> str:
 
 
 def from_infotext(params: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the field values that parsed infotext carries; without our keys, `enabled` is False.
+    """Returns the field values that parsed infotext carries.
 
-    Pictures are not in infotext. A value that cannot be read is left out.
+    Without our keys that is `enabled` False alone. With them, a text that is not written is empty
+    and any other value the default. Pictures are not in infotext. A value that cannot be read is
+    left out.
     """
     found: dict[str, Any] = {"enabled": False}
-    for field in fields(LayerSettings):
+    if not any(field.metadata["infotext"] in params for field in _FIELDS.values()):
+        return found
+    for name, field in _FIELDS.items():
         key = field.metadata["infotext"]
-        if key not in params or field.metadata.get("picture"):
+        if key is None or field.metadata.get("picture"):
             continue
         try:
-            one = LayerSettings.from_args([{field.name: params[key]}])
+            settings = LayerSettings.from_args([{name: params.get(key)}])
         except SettingsError:
             continue
-        found[field.name] = getattr(one, field.name)
+        found[name] = getattr(settings, name)
     return found
+
+
+_FIELDS = {field.name: field for field in fields(LayerSettings)}

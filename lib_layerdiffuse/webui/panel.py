@@ -11,8 +11,8 @@ import gradio as gr
 from modules.ui_components import InputAccordion
 
 from ..images import ResizeMode
-from ..infotext import from_infotext, to_infotext
-from ..methods import METHODS, Layer, find_method
+from ..infotext import from_infotext
+from ..methods import METHODS, Layer, LayerMethod, find_method
 from ..settings import LayerSettings
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
@@ -114,12 +114,7 @@ def _pastable() -> list[str]:
 
 def _pasted(name: str, params: dict[str, str]) -> Any:
     """Returns a component's value from parsed infotext, or None to leave it as it is."""
-    found = from_infotext(params)
-    if name not in found:
-        return None
-    as_text = to_infotext(LayerSettings(**{name: found[name]}))
-    return (
-        found[name]
-        if name == "enabled" or isinstance(found[name], float)
-        else (as_text.get(_FIELDS[name].metadata["infotext"], ""))
-    )
+    value = from_infotext(params).get(name)
+    if isinstance(value, LayerMethod):
+        return value.label
+    return value.value if isinstance(value, ResizeMode) else value

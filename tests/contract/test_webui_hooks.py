@@ -307,6 +307,15 @@ class TestBatchSize:
         told = [c for c in p.comments if f"{made} pictures instead of {asked}" in c]
         assert len(told) == (made != asked)
 
+    def test_notes_are_told_in_the_result_and_not_in_infotexts(self, ui):
+        p = ui.job(JOINT, True, JOINT.label)
+        p.is_api = True
+        result = ui.run(p)
+        (note,) = result.extra_generation_params["layerdiffusion_notes"]
+        assert "3 pictures instead of 1" in note
+        assert not any("instead of" in text for text in result.infotexts)
+        assert "layerdiffusion_notes" not in p.extra_generation_params
+
     def test_loops_on_one_object_do_not_grow(self, ui):
         p = ui.job(JOINT, request(JOINT), batch_size=2)
         for _ in range(2):
@@ -495,6 +504,12 @@ class TestPictures:
             "blended.png",
         ]
 
+    def test_extras_keep_the_infotext_and_are_saved_only_with_the_rest(self, ui):
+        result, _ = ui.generate(JOINT, {"show_matte": True}, batch_size=2, do_not_save_samples=True)
+        infotexts = [extra.info["parameters"] for extra in result.extra_images]
+        assert infotexts == [result.infotexts[0], result.infotexts[3]]
+        assert ui.saved() == []
+
     def test_an_opaque_foreground_is_told(self, ui):
         method = find_method("fg_to_bg_sd15")
         for alpha, told in ((128, 0), (255, 1)):
@@ -667,8 +682,9 @@ class TestPanel:
             "layerdiffusion_bg_additional_prompt": "a, b",
         }
         pasted = {c.label: read(params) for c, read in script.infotext_fields}
-        found = {label: value for label, value in pasted.items() if value is not None}
+        found = {label: value for label, value in pasted.items() if value}
         assert found == {
+            "Stop at": 1.0,
             "LayerDiffuse": True,
             "Method": JOINT.label,
             "Weight": 0.5,

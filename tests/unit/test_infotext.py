@@ -37,6 +37,13 @@ ORIGINAL_JOINT = {
 ODD_TEXTS = ['a, b: "c"', "two\nlines", "⛵ {x|y}, <lora:a:1>", "False", "0", "\\"]
 
 
+NO_PROMPTS = {
+    f"{layer}_{kind}": ""
+    for layer in ("fg", "bg", "blended")
+    for kind in ("prompt", "negative_prompt")
+}
+
+
 def pasted(settings: LayerSettings) -> dict:
     return from_infotext(to_infotext(settings))
 
@@ -49,7 +56,12 @@ def test_an_infotext_of_the_original_is_read():
         "strength": 1.0,
         "stop_at": 1.0,
         "resize_mode": ResizeMode.CROP,
+        **NO_PROMPTS,
     }
+
+
+def test_texts_of_an_earlier_paste_are_cleared():
+    assert from_infotext(ORIGINAL).items() >= NO_PROMPTS.items()
 
 
 def test_an_infotext_of_the_original_with_layer_prompts_is_read():
@@ -126,9 +138,13 @@ def test_pictures_are_not_read_back():
     assert "fg_image" not in from_infotext({"layerdiffusion_fg_image": "True"})
 
 
-@pytest.mark.parametrize("params", [{}, {"Steps": "20"}, {"layerdiffusion_enabled": "False"}])
-def test_infotexts_of_other_jobs_switch_off(params):
+@pytest.mark.parametrize("params", [{}, {"Steps": "20"}])
+def test_infotexts_of_other_jobs_switch_off_and_change_nothing_else(params):
     assert from_infotext(params) == {"enabled": False}
+
+
+def test_a_switched_off_infotext_switches_off():
+    assert from_infotext({"layerdiffusion_enabled": "False"})["enabled"] is False
 
 
 @pytest.mark.parametrize(
