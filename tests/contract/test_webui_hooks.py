@@ -146,10 +146,12 @@ class TestEveryMethod:
             same = np.array_equal(np.asarray(got), np.asarray(wanted))
             assert same if layer is not Layer.FG else got.mode == "RGBA"
 
-    def test_img2img_works_at_the_size_of_its_latent(self, ui):
-        job = ui.job(TO_FG, request(TO_FG), width=128, init_images=[picture()])
+    @pytest.mark.parametrize("id", ["bg_to_fg_sd15", "bg_to_blended_sdxl"])
+    def test_img2img_works_at_the_size_of_its_latent(self, ui, id):
+        method = find_method(id)
+        job = ui.job(method, request(method), width=128, init_images=[picture()])
         result = ui.run(job)
-        assert [image.size for image in result.images] == [(128, 64)] * 2
+        assert [image.size for image in result.images] == [(128, 64)] * method.frames
         assert job.sampled_with[0] is not ui.plain
 
     def test_the_families_decoders_are_not_mixed_up(self, ui):
@@ -244,6 +246,7 @@ class TestErrorsBeforeSampling:
         with pytest.raises(error):
             ui.run(p)
         self.assert_nothing_was_made(ui, p)
+        assert p.conditioned_on == []
 
     def test_a_checkpoint_for_inpainting(self, ui):
         checkpoint = ui.tiny.Checkpoint("SD1.5")
@@ -572,6 +575,13 @@ class TestSaving:
         wanted = [f"{i:05}-{100 + i}-{layer}.png" for i, layer in enumerate(layers)]
         assert ui.saved() == wanted
 
+    def test_equal_pictures_have_names_of_their_own(self, ui):
+        def edit(self, p, pp, *_):
+            pp.image = Image.new("RGB", pp.image.size)
+
+        ui.generate(JOINT, before=[ui.new_script(postprocess_image=edit)])
+        assert [name.split("-")[2] for name in ui.saved()] == ["fg.png", "bg.png", "blended.png"]
+
     @pytest.mark.parametrize("kind", ["jpg", "webp"])
     def test_transparency_is_saved_as_png(self, ui, kind):
         ui.shared.opts.data["samples_format"] = kind
@@ -600,6 +610,19 @@ class TestSaving:
     def test_other_jobs_pictures_keep_their_names(self, ui):
         ui.run(ui.job(JOINT, False))
         assert ui.saved() == ["00000-100.png"]
+
+    @pytest.mark.parametrize("fault", [None, "inject", "results"])
+    def test_a_job_that_has_ended_names_no_files(self, ui, monkeypatch, fault):
+        p = ui.job(JOINT, request(JOINT), do_not_save_samples=True)
+        if fault:
+            monkeypatch.setattr(ui.script_module, fault, None)
+            with pytest.raises((TypeError, AttributeError)):
+                ui.run(p)
+        else:
+            ui.run(p)
+        save_image = import_module("modules.images").save_image
+        save_image(picture(), p.outpath_samples, "", 1, "", "webp", p=p)
+        assert ui.saved() == ["00000-1.webp"]
 
     def test_pictures_without_a_job_are_left_alone(self, ui):
         image = picture()
