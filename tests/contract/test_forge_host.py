@@ -13,7 +13,7 @@ from tiny_weights import method_file
 
 from lib_layerdiffuse.errors import ChecksumError, HostError, MissingCapabilityError
 from lib_layerdiffuse.host import Injection
-from lib_layerdiffuse.methods import METHODS, Arch, PatchKind, find_method
+from lib_layerdiffuse.methods import Arch, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
 from lib_layerdiffuse.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
 
@@ -21,6 +21,7 @@ JOINT = find_method("joint_sd15")
 BG_TO_FG = find_method("bg_to_fg_sd15")
 SDXL_FG = find_method("fg_attn_sdxl")
 TWO_PICTURES = find_method("fg_blended_to_bg_sdxl")
+KINDS = (find_method("fg_attn_sd15"), BG_TO_FG, JOINT, SDXL_FG, TWO_PICTURES)
 HIGH, LOW = 10.0, 0.1
 
 
@@ -150,7 +151,7 @@ class TestCheckpoint:
         assert net.weight.dtype is torch.float32
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+@pytest.mark.parametrize("method", KINDS, ids=lambda m: m.id)
 class TestTheCallersUNet:
     def test_it_is_as_before_after_a_run(self, run, method):
         run.attach(method)

@@ -579,6 +579,7 @@ class TestSaving:
         def edit(self, p, pp, *_):
             pp.image = Image.new("RGB", pp.image.size)
 
+        ui.shared.opts.data["enable_pnginfo"] = False  # Not even a text tells them apart.
         ui.generate(JOINT, before=[ui.new_script(postprocess_image=edit)])
         assert [name.split("-")[2] for name in ui.saved()] == ["fg.png", "bg.png", "blended.png"]
 
