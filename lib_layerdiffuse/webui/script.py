@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,14 @@ def _show_download(name: str, done: int, total: int | None) -> None:
         )
 
 
+def _end(p: Any) -> None:
+    """Takes the job off; loops run the same object again, with the batch size they asked for."""
+    job = job_of(p)
+    if job is not None:
+        p.batch_size = job.asked_batch_size
+    set_job(p, None)
+
+
 def _hook(method: Callable[..., None]) -> Callable[..., None]:
     """Runs a hook for jobs of ours only, and ends the job if it fails."""
 
@@ -65,10 +73,15 @@ def _hook(method: Callable[..., None]) -> Callable[..., None]:
         try:
             method(self, p, job, *args, **kwargs)
         except Exception as error:
-            set_job(p, None)
+            _end(p)
             abort(p, error)
 
     return run
+
+
+def _by_name(args: Sequence[Any]) -> bool:
+    """Whether the settings come from a dict, as only the API gives them."""
+    return any(isinstance(value, Mapping) and "image" not in value for value in args)
 
 
 class LayerDiffuseScript(scripts.Script):
@@ -110,7 +123,8 @@ class LayerDiffuseScript(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         set_job(p, None)
-        if not args or args[0] in (None, False, "False", "false") or is_nested():
+        off = not args or args[0] in (None, False, "False", "false")
+        if (off and not _by_name(args)) or is_nested():
             return
         try:
             settings = LayerSettings.from_args(args[:_FIELD_COUNT], read_picture)
@@ -123,7 +137,7 @@ class LayerDiffuseScript(scripts.Script):
         check_job(p)
         settings.check_pictures()
         method, asked = settings.method, p.batch_size
-        by_sets = not getattr(p, "is_api", False) or any(isinstance(a, Mapping) for a in args)
+        by_sets = not getattr(p, "is_api", False) or _by_name(args)
         sets = asked if by_sets else whole_sets(method, asked)
         p.batch_size = sets * method.frames
         job = Job(settings, asked)
@@ -200,14 +214,13 @@ class LayerDiffuseScript(scripts.Script):
                 results.add_extras(p, job, pp.image)
             job.results.append((pp.image, layer.value))
         except Exception as error:
-            set_job(p, None)
+            _end(p)
             abort(p, error)
             pp.image = p.scripts  # Not even this picture may pass as a result.
 
     @_hook
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
-        p.batch_size = job.asked_batch_size  # Loops run the same object again.
-        set_job(p, None)
+        _end(p)
         if job.notes:
             params = {"layerdiffusion_notes": job.notes}
             processed.extra_generation_params = processed.extra_generation_params | params

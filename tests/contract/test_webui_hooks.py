@@ -284,6 +284,13 @@ class TestErrorsBeforeSampling:
             ui.run(p)
         self.assert_nothing_was_made(ui, p)
 
+    def test_a_failed_job_gives_the_batch_size_back(self, ui, monkeypatch):
+        monkeypatch.setattr(ui.script_module, "inject", lambda *_: 1 / 0)
+        p = ui.job(JOINT, request(JOINT), batch_size=2)
+        with pytest.raises(ZeroDivisionError):
+            ui.run(p)
+        assert p.batch_size == 2
+
     def test_the_next_job_works(self, ui):
         with pytest.raises(ArchMismatchError):
             ui.run(ui.job(JOINT, {"method": FG_SDXL.id}))
@@ -295,6 +302,11 @@ class TestBatchSize:
         p = ui.job(JOINT, True, JOINT.label, batch_size=2, n_iter=2)
         assert [i.mode for i in ui.run(p).images] == ["RGBA", "RGB", "RGB"] * 4
         assert not p.comments
+
+    @pytest.mark.parametrize("switch", [False, None])
+    def test_a_dict_counts_behind_a_switch_that_is_off(self, ui, switch):
+        result = ui.run(ui.job(JOINT, switch, request(JOINT), is_api=True, batch_size=2))
+        assert len(result.images) == 6
 
     def test_in_a_dict_it_counts_sets(self, ui):
         p = ui.job(JOINT, request(JOINT), batch_size=2)

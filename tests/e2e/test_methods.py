@@ -52,11 +52,12 @@ def test_method_between_two_plain_pictures(
 def test_strength_and_stop_at(client: Client, plain: Plain, tmp_path: Path, method_id: str) -> None:
     method = next(m for m in METHODS if m.id == method_id)
     checkpoint = CHECKPOINTS[method.arch]
-    rows, steps = method.frames, 3
-    before = plain(checkpoint, batch_size=rows, steps=steps)
+    job = {"width": 128, "height": 128, "steps": 3}
+    before = plain(checkpoint, batch_size=method.frames, **job)
+    client.use_checkpoint(checkpoint)
 
     def run(name: str, **settings: float) -> Result:
-        return generate(client, method_id, tmp_path / name, settings=settings, steps=steps)
+        return generate(client, method_id, tmp_path / name, settings=settings, **job)
 
     full, half, none = run("full"), run("half", ending_step=0.5), run("none", ending_step=0)
     off = run("off", weight=0)
@@ -66,7 +67,7 @@ def test_strength_and_stop_at(client: Client, plain: Plain, tmp_path: Path, meth
     assert difference(half, none) > 0.001
     assert difference(run("light", weight=0.5), full) > 0.001
     assert_same(full, run("full again"))
-    after = client.txt2img(batch_size=rows, steps=steps, record=tmp_path / "after")
+    after = client.txt2img(batch_size=method.frames, record=tmp_path / "after", **job)
     assert_same(before, after)
 
 
