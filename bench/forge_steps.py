@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from torch.nn import functional as F
 
 REPEATS = 4
 FRAMES = {"fg_attn_sd15": 1, "bg_to_fg_sd15": 2, "joint_sd15": 3}
-SLOTS = 32
 
 
 class NaiveLayer:
@@ -74,6 +74,9 @@ class Bench:
     """A loaded SD1.5 checkpoint and the extension's own way to attach a method to it."""
 
     def __init__(self, checkpoint: Path, weights: Path, size: int) -> None:
+        from modules import shared
+
+        shared.opts = SimpleNamespace(emphasis="Original")  # All that loading a model asks for.
         from backend.loader import forge_loader
 
         from lib_layerdiffuse.hosts.forge import ForgeHost
