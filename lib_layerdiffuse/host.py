@@ -73,6 +73,11 @@ class Host(Protocol):
         """Returns the sampler's latent on the VAE's own scale."""
         ...
 
-    def place(self, net: nn.Module) -> None:
-        """Moves a network to the device, and casts it to the type, that the host computes in."""
+    def place(self, net: nn.Module, pixels: int) -> None:
+        """Moves a network to the device, and casts it to the type, that the host computes in.
+
+        Args:
+            net: A transparent decoder's or encoder's network.
+            pixels: Pixels of the picture to come, for which memory is made free.
+        """
         ...

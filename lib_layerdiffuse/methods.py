@@ -31,17 +31,10 @@ class Layer(str, Enum):
 
 
 class Arch(str, Enum):
-    """A checkpoint family; the value is its name for people.
-
-    `latent_scale` is the VAE's scaling factor: sampler latent = VAE latent · latent_scale.
-    """
+    """A checkpoint family; the value is its name for people."""
 
     SD15 = "SD1.5"
     SDXL = "SDXL"
-
-    @property
-    def latent_scale(self) -> float:
-        return 0.18215 if self is Arch.SD15 else 0.13025
 
 
 class PatchKind(str, Enum):

@@ -171,7 +171,7 @@ def decode(
         views: How many of the eight views to take.
         on_view: Called after each view; returning False ends with those seen so far.
     """
-    host.place(decoder.net)
+    host.place(decoder.net, pixels.shape[1] * pixels.shape[2])
     rgba = decoder.decode(
         pixels.unsqueeze(0), host.vae_latent(latent).unsqueeze(0), views=views, on_view=on_view
     )

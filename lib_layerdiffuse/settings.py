@@ -38,7 +38,9 @@ def _read_resize_mode(name: str, value: Any) -> ResizeMode:
         return ResizeMode(value)
     except ValueError:
         modes = ", ".join(repr(m.value) for m in ResizeMode)
-        raise SettingsError(f"Expected {name} to be one of {modes}, got {value!r}.") from None
+        raise SettingsError(
+            f"Expected a {name} of the WebUI, got {value!r}.", f"Use one of: {modes}."
+        ) from None
 
 
 def _read_number(name: str, value: Any) -> float:
@@ -149,7 +151,7 @@ class LayerSettings:
 
         A dict may stand at any place; it overrides the positional values, takes the names of the
         API or of the fields, and means `enabled` unless it says otherwise. None and missing values
-        give the defaults.
+        give the defaults. Pictures that the method does not use are left out unread.
 
         Args:
             args: Values in field order.
@@ -159,16 +161,28 @@ class LayerSettings:
             SettingsError: A name is unknown or a value is out of range; `field` names it.
         """
         if len(args) > len(_FIELDS):
-            raise SettingsError(f"Expected at most {len(_FIELDS)} values, got {len(args)}.")
+            raise SettingsError(
+                f"Expected at most {len(_FIELDS)} values, got {len(args)}.",
+                "Give the settings by name, in a dict.",
+            )
         given: dict[str, Any] = {}
         named: dict[str, Any] = {}
         for name, value in zip(_FIELDS, args, strict=False):
-            if isinstance(value, Mapping) and not _FIELDS[name].metadata.get("picture"):
+            if by_name([value]):
                 named |= {"enabled": True} | {_field_name(k): v for k, v in value.items()}
             else:
                 given[name] = value
         merged = {k: v for k, v in (given | named).items() if v is not None}
-        return cls(**{k: _read(k, v, read_picture) for k, v in merged.items()})
+        method = _read("method", merged.get("method", cls.method), None)
+        unused = {f"{layer.value}_image" for layer in Layer if layer not in method.inputs}
+        read = {k: _read(k, v, read_picture) for k, v in merged.items() if k not in unused}
+        return cls(**read)
+
+
+def by_name(args: Sequence[Any]) -> bool:
+    """Whether a dict of settings is among the values; one with an `image` is a picture."""
+    dicts = (value for value in args if isinstance(value, Mapping))
+    return any(value and "image" not in value for value in dicts)
 
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}

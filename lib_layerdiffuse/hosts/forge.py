@@ -27,6 +27,7 @@ from ..nets.attention_sharing import BaseAttention, Projection, SharingRun
 from ..patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
+_BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
 
 
 class ForgeAttachment:
@@ -77,19 +78,27 @@ class ForgeHost:
         """Returns the sampler's latent on the VAE's own scale."""
         return self.sd_model.forge_objects.vae.first_stage_model.process_out(latent)
 
-    def place(self, net: nn.Module) -> None:
-        """Moves a network to the host's device through its memory manager."""
+    def place(self, net: nn.Module, pixels: int) -> None:
+        """Moves a network to the host's device through its memory manager.
+
+        Args:
+            net: A transparent decoder's or encoder's network.
+            pixels: Pixels of the picture to come, for which memory is made free.
+        """
         device = memory_management.get_torch_device()
         half = memory_management.should_use_fp16(device)
         net.to(torch.float16 if half else torch.float32)
-        offload = memory_management.unet_offload_device()
-        memory_management.load_model_gpu(ModelPatcher(net, device, offload))
+        memory_management.load_models_gpu(
+            [_patcher(net, device, memory_management.unet_offload_device())],
+            memory_required=pixels * _BYTES_A_PIXEL // (2 if half else 1),
+        )
 
     def attach(self, injection: Injection) -> ForgeAttachment:
         """Puts the injection on a clone of the UNet that the coming sampling run uses.
 
         Raises:
             ChecksumError: The weight file has keys that the UNet lacks.
+            MissingCapabilityError: Another extension replaces the attention that must be shared.
         """
         plain = self.sd_model.forge_objects.unet
         unet = plain.clone()
@@ -162,11 +171,29 @@ def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:
     return "diff", [patch.delta]
 
 
+def _patcher(net: nn.Module, device: torch.device, offload: torch.device) -> ModelPatcher:
+    """Returns the network's one patcher; one that nobody keeps is dropped where it lies."""
+    kept = vars(net).get("forge_patcher")
+    if kept is None or kept.load_device != device:
+        kept = vars(net)["forge_patcher"] = ModelPatcher(net, device, offload)
+    return kept
+
+
+def _refuse_replaced_attention(unet: Any) -> None:
+    replaced = unet.model_options.get("transformer_options", {}).get("patches_replace", {})
+    if any(replaced.get(name) for name in ("attn1", "attn2")):
+        raise MissingCapabilityError(
+            "Expected the UNet's own attention, but another extension replaces it.",
+            "Turn off IP-Adapter, Reference, StyleAlign and the like for SD1.5 layer methods.",
+        )
+
+
 def _share_attention(unet: Any, injection: Injection) -> _Applied:
     assert injection.sharing is not None
+    _refuse_replaced_attention(unet)
     sharing = injection.sharing.to(unet.model.computation_dtype)
     unet.add_extra_model_patcher_during_sampling(
-        ModelPatcher(sharing, unet.load_device, unet.offload_device)
+        _patcher(sharing, unet.load_device, unet.offload_device)
     )
     run = SharingRun(sharing, injection.control, attend=attention_function)
     modules = [get_attr(unet.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
@@ -210,5 +237,12 @@ def _shared_forward(
 
 
 def _projection(layer: nn.Module) -> Projection:
-    """Returns the layer, or its bare function where LoRAs are applied to it on the fly."""
-    return layer.forward if getattr(layer, "forge_online_loras", None) else layer
+    """Returns the layer, or its bare call where more than its weight decides what it computes."""
+    more = (
+        getattr(layer, "forge_online_loras", None),
+        getattr(layer, "scale_weight", None) is not None,
+        "forward" in vars(layer),
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+    )
+    return layer.__call__ if any(more) else layer

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ..host import Attachment, Host
 from ..methods import Layer
+from ..pipeline import whole_sets
 from ..settings import LayerSettings
 
 _ATTRIBUTE = "layerdiffuse_job"
+_LISTS = ("prompt", "negative_prompt", "seed", "subseed")
 
 
 @dataclass(eq=False)
@@ -23,23 +25,25 @@ class Job:
 
     Attributes:
         settings: The user's choices.
-        asked_batch_size: The host's batch size before sets were laid out.
+        asked: What stood on the processing object before sets were laid out, by attribute.
         host: The loaded checkpoint, once it is loaded.
         attachment: The injection of the current batch.
         latents: The current batch's latents `b 4 h w`, sampler's scale.
         pixels: The current batch's pictures as the VAE decoded them, `b 3 H W` in [0, 1].
         results: The pictures made so far with the layer that each is.
         notes: What the user should know of this job.
+        options: The host's options to put back afterwards.
     """
 
     settings: LayerSettings
-    asked_batch_size: int
+    asked: dict[str, Any]
     host: Host | None = None
     attachment: Attachment | None = None
     latents: Tensor | None = None
     pixels: Tensor | None = None
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def note(self, p: Any, text: str) -> None:
         """Tells the user something once, below the pictures and in the API's `info`."""
@@ -58,13 +62,48 @@ class Job:
 
 
 def job_of(p: Any) -> Job | None:
-    """Returns the job that runs on a processing object, or None."""
-    return getattr(p, _ATTRIBUTE, None)
+    """Returns the job that runs on a processing object, or None; a copy of the object has none."""
+    owner, job = getattr(p, _ATTRIBUTE, (None, None))
+    return job if owner == id(p) else None
 
 
-def set_job(p: Any, job: Job | None) -> None:
-    """Puts a job on a processing object, or takes it off."""
-    setattr(p, _ATTRIBUTE, job)
+def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
+    """Puts a job on a processing object and lays out its batch as whole sets.
+
+    Args:
+        p: The processing object. Its batch size, and lists of prompts and seeds, count sets.
+        settings: The user's choices.
+        pictures: The smallest number of pictures, where that and not sets is asked for.
+    """
+    method = settings.method
+    asked = {name: getattr(p, name) for name in ("batch_size", *_LISTS)}
+    if pictures is None:
+        p.batch_size *= method.frames
+        for name in _LISTS:
+            setattr(p, name, _each_frame(name, asked[name], method.frames))
+    else:
+        p.batch_size = whole_sets(method, pictures) * method.frames
+    job = Job(settings, asked)
+    setattr(p, _ATTRIBUTE, (id(p), job))
+    return job
+
+
+def _each_frame(name: str, value: Any, frames: int) -> Any:
+    """Returns a list with each set's item once for each frame; seeds count on, as in a batch."""
+    if not isinstance(value, list):
+        return value
+    if name == "seed":
+        return [seed + frame for seed in value for frame in range(frames)]
+    return [item for item in value for _ in range(frames)]
+
+
+def end(p: Any) -> None:
+    """Takes the job off and gives back what was asked for; loops run the same object again."""
+    job = job_of(p)
+    if job is not None:
+        for name, value in job.asked.items():
+            setattr(p, name, value)
+    setattr(p, _ATTRIBUTE, (None, None))
 
 
 def is_nested() -> bool:

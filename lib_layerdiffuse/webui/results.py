@@ -29,13 +29,19 @@ def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Imag
         image: The row's RGB picture as the host and other extensions have left it.
 
     Raises:
-        HostError: There is no latent for this picture.
+        HostError: There is no latent for this picture, or no memory to decode it.
     """
     assert job.host is not None
     if job.latents is None or len(job.latents) <= p.batch_index:
         raise HostError("Expected a latent for each picture, got fewer.", "Generate again.")
     latent, pixels = job.latents[p.batch_index], _true_pixels(job, p.batch_index, image)
-    return Image.fromarray(decode(decoder, job.host, pixels, latent, on_view=_show_view))
+    try:
+        return Image.fromarray(decode(decoder, job.host, pixels, latent, on_view=_show_view))
+    except torch.cuda.OutOfMemoryError as error:
+        raise HostError(
+            "Expected room for the transparent decoder, but the memory is full.",
+            "Choose a smaller size, or raise the inference memory at the top of the page.",
+        ) from error
 
 
 def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
@@ -69,7 +75,8 @@ def _add_extra(p: Any, job: Job, name: str, picture: np.ndarray) -> None:
     info = create_infotext(
         p, p.prompts, p.seeds, p.subseeds, index=row, all_negative_prompts=p.negative_prompts
     )
-    extra.info["parameters"] = info
+    if shared.opts.enable_pnginfo:
+        extra.info["parameters"] = info
     p.extra_result_images.append(extra)
     job.results.append((extra, f"{Layer.FG.value}-{name}"))
     if p.save_samples():
@@ -88,6 +95,6 @@ def name_layer(params: Any) -> None:
     suffix = job.suffix(params.image)
     stem = f"{path.stem}-{suffix}" if suffix else path.stem
     extension = ".png" if params.image.mode == "RGBA" else path.suffix
-    if extension != path.suffix:
+    if suffix and extension != path.suffix:
         job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
     params.filename = str(path.with_name(stem + extension))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from modules.paths import models_path
 from ..errors import DownloadError, HostError
 from ..infotext import to_infotext
 from ..methods import Layer
-from ..pipeline import Session, check_arch, inject, layer_prompts, whole_sets
-from ..settings import LayerSettings
+from ..pipeline import Session, check_arch, inject, layer_prompts
+from ..settings import LayerSettings, by_name
 from ..weights import WeightStore
 from . import panel, results
 from .abort import abort
 from .checks import check_job
-from .job import Job, is_nested, job_of, set_job
+from .job import Job, begin, end, is_nested, job_of
 from .pictures import is_opaque, png_base64, read_picture
 
 try:
@@ -54,14 +54,6 @@ def _show_download(name: str, done: int, total: int | None) -> None:
         )
 
 
-def _end(p: Any) -> None:
-    """Takes the job off; loops run the same object again, with the batch size they asked for."""
-    job = job_of(p)
-    if job is not None:
-        p.batch_size = job.asked_batch_size
-    set_job(p, None)
-
-
 def _hook(method: Callable[..., None]) -> Callable[..., None]:
     """Runs a hook for jobs of ours only, and ends the job if it fails."""
 
@@ -73,15 +65,10 @@ def _hook(method: Callable[..., None]) -> Callable[..., None]:
         try:
             method(self, p, job, *args, **kwargs)
         except Exception as error:
-            _end(p)
+            end(p)
             abort(p, error)
 
     return run
-
-
-def _by_name(args: Sequence[Any]) -> bool:
-    """Whether the settings come from a dict, as only the API gives them."""
-    return any(isinstance(value, Mapping) and "image" not in value for value in args)
 
 
 class LayerDiffuseScript(scripts.Script):
@@ -103,7 +90,6 @@ class LayerDiffuseScript(scripts.Script):
             return []
         built = panel.build(TITLE, self.elem_id)
         self.infotext_fields = built.infotext_fields
-        self.paste_field_names = [key for _, key in built.infotext_fields if isinstance(key, str)]
         return built.components
 
     def _problem(self) -> str | None:
@@ -122,9 +108,9 @@ class LayerDiffuseScript(scripts.Script):
     # Before sampling
 
     def before_process(self, p: Any, *args: Any) -> None:
-        set_job(p, None)
+        end(p)
         off = not args or args[0] in (None, False, "False", "false")
-        if (off and not _by_name(args)) or is_nested():
+        if (off and not by_name(args)) or is_nested():
             return
         try:
             settings = LayerSettings.from_args(args[:_FIELD_COUNT], read_picture)
@@ -134,19 +120,15 @@ class LayerDiffuseScript(scripts.Script):
             abort(p, error)
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
-        check_job(p)
-        settings.check_pictures()
-        method, asked = settings.method, p.batch_size
-        by_sets = not getattr(p, "is_api", False) or _by_name(args)
-        sets = asked if by_sets else whole_sets(method, asked)
-        p.batch_size = sets * method.frames
-        job = Job(settings, asked)
-        if not by_sets and p.batch_size != asked:
+        check_job(p, settings)
+        asked = p.batch_size
+        counts_pictures = getattr(p, "is_api", False) and not by_name(args)
+        job = begin(p, settings, asked if counts_pictures else None)
+        if counts_pictures and p.batch_size != asked:
             job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
-        if Layer.FG in method.inputs and is_opaque(settings.fg_image):
+        if is_opaque(settings.fg_image):
             job.note(p, "the foreground picture has no transparency.")
-        _keep_alpha(p)
-        set_job(p, job)
+        _keep_alpha(p, job)
 
     @_hook
     def process(self, p: Any, job: Job, *args: Any) -> None:
@@ -214,29 +196,37 @@ class LayerDiffuseScript(scripts.Script):
                 results.add_extras(p, job, pp.image)
             job.results.append((pp.image, layer.value))
         except Exception as error:
-            _end(p)
+            end(p)
             abort(p, error)
             pp.image = p.scripts  # Not even this picture may pass as a result.
 
     @_hook
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
-        _end(p)
+        end(p)
+        shared.opts.data.update(job.options)  # The host may be told not to restore them.
         if job.notes:
             params = {"layerdiffusion_notes": job.notes}
             processed.extra_generation_params = processed.extra_generation_params | params
-        if getattr(p, "is_api", False) and shared.opts.samples_format.lower() != "png":
+        if _is_answer(p) and shared.opts.samples_format.lower() != "png":
             processed.images = [
                 png_base64(image) if image.mode == "RGBA" else image for image in processed.images
             ]
 
 
-def _keep_alpha(p: Any) -> None:
+def _is_answer(p: Any) -> bool:
+    """Whether the pictures go straight into an API's answer, not through a selectable script."""
+    return getattr(p, "is_api", False) and not p.script_args[0]
+
+
+def _keep_alpha(p: Any, job: Job) -> None:
     """Turns off, for this job, the infotext that the host hides in alpha and so erases it."""
     option = "stealth_pnginfo_option"
     if option in shared.opts.data_labels:
         # The host restores only what has a value; a default alone is none.
-        shared.opts.data.setdefault(option, shared.opts.get_default(option))
-        p.override_settings[option] = "None"
+        value = shared.opts.data.setdefault(option, shared.opts.get_default(option))
+        job.options[option] = value
+        job.asked["override_settings"] = p.override_settings
+        p.override_settings = p.override_settings | {option: "None"}
 
 
 def _title_of(script_class: type) -> str | None:

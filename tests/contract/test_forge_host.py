@@ -146,7 +146,7 @@ class TestCheckpoint:
 
     def test_networks_are_placed_by_the_memory_manager(self, run):
         net = torch.nn.Linear(2, 2).double()
-        run.open(JOINT).host.place(net)
+        run.open(JOINT).host.place(net, 64 * 64)
         assert import_module("backend.memory_management").loaded == [net]
         assert net.weight.dtype is torch.float32
 

@@ -56,8 +56,8 @@ class NotingHost:
     def vae_latent(self, latent):
         return latent / self.scale
 
-    def place(self, net):
-        self.placed.append(net)
+    def place(self, net, pixels):
+        self.placed.append((net, pixels))
 
 
 def grey(value, height=64, width=64, alpha=1.0):
@@ -341,7 +341,7 @@ class TestDecode:
         assert (rgba.shape, rgba.dtype) == ((64, 72, 4), np.uint8)
         wanted = decoder.decode(pixels, latent)[0].permute(1, 2, 0).numpy() * 255
         assert abs(rgba - wanted).max() <= 0.51
-        assert host.placed == [decoder.net]
+        assert [net for net, _ in host.placed] == [decoder.net]
 
     def test_alpha_comes_last(self):
         class Fixed:

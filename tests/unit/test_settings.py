@@ -25,7 +25,7 @@ ORIGINAL_ORDER = [
 def test_the_originals_twelve_values_keep_their_places():
     s = LayerSettings.from_args(ORIGINAL_ORDER)
     assert (s.enabled, s.method.id, s.strength, s.stop_at) == (True, "joint_sd15", 0.5, 0.75)
-    assert (s.fg_image, s.bg_image, s.blended_image) == ("a", "b", "c")
+    assert (s.fg_image, s.bg_image, s.blended_image) == (None, None, None)  # It uses none.
     assert s.resize_mode is ResizeMode.FILL
     assert [s.prompt(layer) for layer in Layer] == ["a man", "a chair", "a man on a chair"]
     assert [s.negative_prompt(layer) for layer in Layer] == ["", "", ""]
@@ -53,10 +53,29 @@ def test_a_dict_overrides_the_values_beside_it():
     assert (s.method.id, s.strength, s.stop_at) == ("fg_attn_sd15", 1.0, 0.25)
 
 
+@pytest.mark.parametrize("place", range(12))
+def test_a_dict_counts_at_any_place(place):
+    s = LayerSettings.from_args([None] * place + [{"method": "joint_sd15"}])
+    assert s.enabled
+    assert s.method.id == "joint_sd15"
+
+
+def test_every_refusal_has_a_hint():
+    for args in ([{"resize_mode": "x"}], [None] * 40, [{"x": 1}], [{"weight": 9}], [True, "x"]):
+        with pytest.raises(SettingsError) as caught:
+            LayerSettings.from_args(args)
+        assert caught.value.hint
+
+
 def test_pictures_are_read_by_the_front_end():
     seen = np.zeros((2, 2, 4))
-    s = LayerSettings.from_args([{"bg_image": "…"}], read_picture=lambda value: seen)
+    s = LayerSettings.from_args(
+        [{"method": "bg_blended_to_fg_sdxl", "bg_image": "…", "blend_image": "…", "fg_image": "…"}],
+        read_picture=lambda value: seen,
+    )
     assert s.picture(Layer.BG) is seen
+    assert s.picture(Layer.BLENDED) is seen
+    assert s.picture(Layer.FG) is None
 
 
 def test_an_error_of_a_picture_names_its_field():
@@ -64,7 +83,9 @@ def test_an_error_of_a_picture_names_its_field():
         raise SettingsError("no")
 
     with pytest.raises(SettingsError) as caught:
-        LayerSettings.from_args([{"blend_image": "…"}], read_picture=refuse)
+        LayerSettings.from_args(
+            [{"method": "bg_blended_to_fg_sdxl", "blend_image": "…"}], read_picture=refuse
+        )
     assert caught.value.field == "blended_image"
 
 

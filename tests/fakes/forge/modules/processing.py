@@ -40,7 +40,8 @@ class Processing:
     script_args: tuple[Any, ...]
     prompt: str = "a boat"
     negative_prompt: str = "blurry"
-    seed: int = 100
+    seed: Any = 100
+    subseed: Any = -1
     width: int = 64
     height: int = 64
     batch_size: int = 1
