@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# huggingface_hub depends on filelock and so brings it.
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 

@@ -103,6 +103,10 @@ def near(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
 
 
+def differs(a, b):
+    assert (a - b).abs().max() > 1e-4 * b.abs().max()
+
+
 def plain_call(run, sigma, frames=1, sets=1):
     """Returns a call of the caller's UNet, and leaves the clone loaded."""
     run.tiny.load_for_sampling(run.plain)
@@ -149,6 +153,45 @@ class TestCheckpoint:
         run.open(JOINT).host.place(net, 64 * 64)
         assert import_module("backend.memory_management").loaded == [net]
         assert net.weight.dtype is torch.float32
+
+    def test_a_network_keeps_its_patcher(self, run):
+        net, memory = torch.nn.Linear(2, 2), import_module("backend.memory_management")
+        host, kept = run.open(JOINT).host, []
+        original = memory.load_models_gpu
+        memory.load_models_gpu = lambda models, **more: kept.extend(models)
+        try:
+            host.place(net, 64)
+            host.place(net, 64)
+        finally:
+            memory.load_models_gpu = original
+        assert kept[0] is kept[1]
+
+
+class TestOtherExtensions:
+    @pytest.mark.parametrize("name", ["attn1", "attn2"])
+    def test_replaced_attention_is_refused(self, run, name):
+        run.open(JOINT)
+        replaced = {"patches_replace": {name: {("input", 1, 0): print}}}
+        run.plain.model_options["transformer_options"] = replaced
+        with pytest.raises(MissingCapabilityError, match="replaces"):
+            run.host.attach(injection(JOINT))
+        assert run.checkpoint.forge_objects.unet is run.plain
+
+    @pytest.mark.parametrize("how", ["forward", "hook", "scale"])
+    def test_a_wrapped_projection_runs_as_it_is(self, run, how):
+        run.attach(JOINT)
+        plain = run.call(HIGH, frames=3)
+        attention = run.plain.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1
+        layer = attention.to_q
+        if how == "forward":
+            layer.forward = lambda x, forward=layer.forward: 2 * forward(x)
+        elif how == "hook":
+            layer.register_forward_hook(lambda *parts: 2 * parts[-1])
+        else:
+            layer.scale_weight = torch.tensor(2.0)
+        changed = run.call(HIGH, frames=3)
+        # The stand-in's linear has no scale: its result stays, but by way of its own call.
+        near(changed, plain) if how == "scale" else differs(changed, plain)
 
 
 @pytest.mark.parametrize("method", KINDS, ids=lambda m: m.id)

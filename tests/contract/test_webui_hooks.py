@@ -155,7 +155,10 @@ class TestEveryMethod:
         assert job.sampled_with[0] is not ui.plain
 
     def test_the_families_decoders_are_not_mixed_up(self, ui):
-        alone = {m: arrays(ui.generate(m)[0])[0] for m in (FG_SD15, FG_SDXL)}
+        alone = {}
+        for method in (FG_SD15, FG_SDXL):
+            ui.script_module.LayerDiffuseScript.session = None  # As after a start of the WebUI.
+            alone[method] = arrays(ui.generate(method)[0])[0]
         for method in (FG_SDXL, FG_SD15):
             assert np.array_equal(arrays(ui.generate(method)[0])[0], alone[method])
 
@@ -197,6 +200,8 @@ REFUSED = [
     ({"method": "joint_sd15"}, {"enable_hr": True}, MissingCapabilityError, None),
     ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
     ({"method": "joint_sd15"}, {"image_mask": picture()}, MissingCapabilityError, None),
+    ({"method": "joint_sd15"}, {"token_merging_ratio": 0.2}, MissingCapabilityError, None),
+    ({"method": "joint_sd15", "bg_prompt": "x <lora:a:1>"}, {}, SettingsError, "bg_prompt"),
 ]
 
 
@@ -298,6 +303,18 @@ class TestErrorsBeforeSampling:
 
 
 class TestBatchSize:
+    def test_lists_of_prompts_and_seeds_count_sets(self, ui):
+        p = ui.job(JOINT, True, JOINT.label, prompt=["a", "b"], seed=[7, 7], n_iter=2)
+        result = ui.run(p)
+        assert [i.mode for i in result.images] == ["RGBA", "RGB", "RGB"] * 2
+        assert [rows for rows, _ in p.conditioned_on] == [["a"] * 3, ["b"] * 3]
+        assert result.all_seeds == [7, 8, 9, 7, 8, 9]
+        assert (p.prompt, p.seed, p.batch_size) == (["a", "b"], [7, 7], 1)
+
+    def test_token_merging_is_no_matter_to_a_single_frame(self, ui):
+        result, _ = ui.generate(FG_SD15, token_merging_ratio=0.2)
+        assert result.images[0].mode == "RGBA"
+
     def test_in_the_panel_it_counts_sets(self, ui):
         p = ui.job(JOINT, True, JOINT.label, batch_size=2, n_iter=2)
         assert [i.mode for i in ui.run(p).images] == ["RGBA", "RGB", "RGB"] * 4
@@ -613,6 +630,11 @@ class TestSaving:
         assert np.array_equal(alpha, np.asarray(result.images[0])[..., 3])
         assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
 
+    def test_hidden_infotext_comes_back_where_the_host_keeps_overrides(self, ui):
+        _, p = ui.generate(FG_SD15, override_settings_restore_afterwards=False)
+        assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
+        assert p.override_settings == {}
+
     def test_a_webui_without_hidden_infotext_gets_no_such_option(self, ui):
         del ui.shared.opts.data_labels["stealth_pnginfo_option"]
         p = ui.job(FG_SD15, request(FG_SD15), do_not_save_samples=True)
@@ -659,6 +681,12 @@ class TestApiPictures:
         assert len(processed.images) == 2
         alpha = np.asarray(fg)[..., 3].astype(int)
         assert np.abs(np.asarray(matte.convert("L")).astype(int) - alpha).mean() < 4
+
+    def test_a_selectable_script_gets_pictures(self, ui):
+        ui.shared.opts.data["samples_format"] = "jpg"
+        p = ui.job(FG_SD15, request(FG_SD15), is_api=True)
+        p.script_args = (1, *p.script_args[1:])
+        assert [image.mode for image in ui.run(p).images] == ["RGBA"]
 
     def test_it_keeps_its_infotext(self, ui):
         (fg, *_), processed = self.answer(ui, "jpg")

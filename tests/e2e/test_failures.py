@@ -100,7 +100,12 @@ def test_an_opaque_foreground_is_warned_of(client: Client, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("checkpoint", "method_id"),
-    [(SD15, "joint_sd15"), (SDXL, "fg_to_blended_sdxl"), (SDXL, "fg_attn_sdxl")],
+    [
+        (SD15, "joint_sd15"),
+        (SD15, "bg_to_fg_sd15"),
+        (SDXL, "fg_to_blended_sdxl"),
+        (SDXL, "fg_attn_sdxl"),
+    ],
 )
 def test_an_exception_or_an_interrupt_mid_sampling_leaves_nothing(
     client: Client, plain: Plain, tmp_path: Path, checkpoint: str, method_id: str

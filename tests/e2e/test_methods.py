@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from client import Client, Result
+from forge_server import ForgeServer
 from layers import assert_same, check_layers, difference, generate, notes
 from random_weights import SD15, SDXL
 
@@ -125,13 +126,14 @@ def test_layer_prompts(client: Client, tmp_path: Path) -> None:
     assert_same(absent, run("absent again"))
 
 
-def test_each_family_uses_its_own_decoder(client: Client, tmp_path: Path) -> None:
-
+def test_each_family_uses_its_own_decoder(forge: ForgeServer, tmp_path: Path) -> None:
     def run(name: str, method_id: str, checkpoint: str) -> Result:
+        client = Client(forge.url)
         client.use_checkpoint(checkpoint)
         return generate(client, method_id, tmp_path / name, **SMALL)
 
     first = run("xl", "fg_attn_sdxl", SDXL)
     other = run("sd15", "fg_attn_sd15", SD15)
     assert_same(first, run("xl again", "fg_attn_sdxl", SDXL))
-    assert_same(other, run("sd15 again", "fg_attn_sd15", SD15))
+    forge.restart()
+    assert_same(other, run("sd15 first", "fg_attn_sd15", SD15))

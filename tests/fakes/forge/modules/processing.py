@@ -38,7 +38,7 @@ class Processing:
     sd_model: Any
     scripts_value: Any
     script_args: tuple[Any, ...]
-    prompt: str = "a boat"
+    prompt: Any = "a boat"
     negative_prompt: str = "blurry"
     seed: Any = 100
     subseed: Any = -1
@@ -53,6 +53,8 @@ class Processing:
     refiner_checkpoint: str | None = None
     image_mask: Any = None
     init_images: list[Image.Image] | None = None
+    override_settings_restore_afterwards: bool = True
+    token_merging_ratio: float = 0.0
     override_settings: dict[str, Any] = field(default_factory=dict)
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
     comments: dict[str, int] = field(default_factory=dict)
@@ -77,11 +79,15 @@ class Processing:
     def save_samples(self) -> bool:
         return not self.do_not_save_samples
 
+    def get_token_merging_ratio(self) -> float:
+        return self.token_merging_ratio
+
     def setup_prompts(self) -> None:
         count = self.batch_size * self.n_iter
-        self.all_prompts = [self.prompt] * count
+        prompt, seed = self.prompt, self.seed
+        self.all_prompts = prompt if isinstance(prompt, list) else [prompt] * count
         self.all_negative_prompts = [self.negative_prompt] * count
-        self.all_seeds = [self.seed + i for i in range(count)]
+        self.all_seeds = seed if isinstance(seed, list) else [seed + i for i in range(count)]
 
     def init(self) -> None:
         if self.init_images is None:
@@ -159,7 +165,8 @@ def process_images(p: Processing) -> Processed:
         options.update(p.override_settings)
         return process_images_inner(p)
     finally:
-        options.update(stored)
+        if p.override_settings_restore_afterwards:
+            options.update(stored)
 
 
 def process_images_inner(p: Processing) -> Processed:
