@@ -91,8 +91,9 @@ def test_two_sets_and_two_batches(client: Client, tmp_path: Path, method_id: str
     for k in (1, 3):
         seed = both.info["all_seeds"][k * method.frames]
         alone = generate(client, method_id, tmp_path / f"alone{k}", seed=seed, **SMALL)
-        rows = slice(k * method.frames, (k + 1) * method.frames)
-        np.testing.assert_allclose(alone.latents, both.latents[rows], atol=2e-3)
+        rows = both.latents[k * method.frames : (k + 1) * method.frames]
+        # Equal but for the rounding of another batch size; another seed differs by tens.
+        assert np.abs(alone.latents - rows).max() < 1e-3 * np.abs(rows).max()
 
 
 def test_positional_arguments_count_pictures(client: Client, tmp_path: Path) -> None:
