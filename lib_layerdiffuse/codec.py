@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ def adjusted_latent(
     return mean + std * (strength * offset)
 
 
-def rgba_u8(rgba: Tensor) -> list[np.ndarray]:
+def rgba_u8(rgba: Tensor) -> list[npt.NDArray[np.uint8]]:
     """Returns each picture as `h w 4` uint8 in 0..255, rounded; the alpha kind stays.
 
     Args:

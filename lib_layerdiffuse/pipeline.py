@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -160,7 +161,7 @@ def decode(
     *,
     views: int = 8,
     on_view: OnView | None = None,
-) -> np.ndarray:
+) -> npt.NDArray[np.uint8]:
     """Returns one picture's straight RGBA, `H W 4` uint8.
 
     Args:

@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -46,12 +47,12 @@ def read_rgba(path: Path) -> Picture:
     return as_rgba(pixels)
 
 
-def _decoded(data: PictureU8) -> np.ndarray | None:
+def _decoded(data: PictureU8) -> npt.NDArray[Any] | None:
     """Returns the picture in OpenCV's order, or None if the bytes are no whole picture."""
     with _hushed():
         try:
             # OpenCV is typed as if it always returned a picture.
-            pixels: np.ndarray | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            pixels: npt.NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         except cv2.error:
             return None
     return pixels

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..codec import TransparentDecoder
 from ..errors import HostError
-from ..images import checkerboard, composite, from_u8, matte, to_u8
+from ..images import Picture, checkerboard, composite, from_u8, matte, to_u8
 from ..methods import Layer
 from ..pipeline import decode
 from .job import Job, job_of
@@ -70,7 +70,7 @@ def add_extras(p: Any, job: Job, rgba: Image.Image) -> None:
         _add_extra(p, job, "matte", matte(picture))
 
 
-def _add_extra(p: Any, job: Job, name: str, picture: np.ndarray) -> None:
+def _add_extra(p: Any, job: Job, name: str, picture: Picture) -> None:
     extra, row = Image.fromarray(to_u8(picture)), p.batch_index
     info = create_infotext(
         p, p.prompts, p.seeds, p.subseeds, index=row, all_negative_prompts=p.negative_prompts
