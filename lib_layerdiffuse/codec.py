@@ -7,6 +7,7 @@ arXiv:2402.17113.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,25 +32,31 @@ OFFSET_STRENGTH = 300.0
 OnView = Callable[[int, int], bool]
 
 
-class TransparentDecoder:
-    """Finds the colour and alpha of a decoded picture.
+Net = TypeVar("Net", UNet1024, OffsetEncoder)
+Self = TypeVar("Self", bound="_OfNet[Any]")
+
+
+class _OfNet(Generic[Net]):
+    """Half of the codec.
 
     Args:
-        net: The decoder's network. It may be moved to another device or type at any time.
+        net: Its network. It may be moved to another device or type at any time.
     """
 
-    def __init__(self, net: UNet1024) -> None:
-        self.net = net
+    _kind: type[Net]
+
+    def __init__(self, net: Net) -> None:
+        self.net: Net = net
 
     @classmethod
     def from_state_dict(
-        cls,
+        cls: type[Self],
         state_dict: Mapping[str, Tensor],
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-    ) -> TransparentDecoder:
-        """Returns the decoder that a weight file holds.
+    ) -> Self:
+        """Returns the decoder or encoder that a weight file holds.
 
         Args:
             state_dict: The file's tensors.
@@ -59,7 +66,13 @@ class TransparentDecoder:
         Raises:
             ChecksumError: A tensor is missing, surplus or of the wrong shape.
         """
-        return cls(UNet1024.from_state_dict(state_dict).to(device=device, dtype=dtype))
+        return cls(cls._kind.from_state_dict(state_dict).to(device=device, dtype=dtype))
+
+
+class TransparentDecoder(_OfNet[UNet1024]):
+    """Finds the colour and alpha of a decoded picture."""
+
+    _kind = UNet1024
 
     @torch.no_grad()
     def decode(
@@ -100,30 +113,10 @@ class TransparentDecoder:
         return median.value.roll(-1, dims=1)
 
 
-class TransparentEncoder:
-    """Finds the offset that hides a picture's alpha in its latent.
+class TransparentEncoder(_OfNet[OffsetEncoder]):
+    """Finds the offset that hides a picture's alpha in its latent."""
 
-    Args:
-        net: The encoder's network. It may be moved to another device or type at any time.
-    """
-
-    def __init__(self, net: OffsetEncoder) -> None:
-        self.net = net
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        state_dict: Mapping[str, Tensor],
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> TransparentEncoder:
-        """Returns the encoder that a weight file holds; arguments as for the decoder.
-
-        Raises:
-            ChecksumError: A tensor is missing, surplus or of the wrong shape.
-        """
-        return cls(OffsetEncoder.from_state_dict(state_dict).to(device=device, dtype=dtype))
+    _kind = OffsetEncoder
 
     @torch.no_grad()
     def offset(self, rgba: Tensor) -> Tensor:

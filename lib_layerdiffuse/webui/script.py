@@ -31,7 +31,6 @@ except ImportError:  # Another WebUI; the panel says so.
 
 TITLE = "LayerDiffuse"
 _log = logging.getLogger(__name__)
-_FIELD_COUNT = len(LayerSettings.__dataclass_fields__)
 
 
 def _store() -> WeightStore:
@@ -113,7 +112,7 @@ class LayerDiffuseScript(scripts.Script):
         if (off and not by_name(args)) or is_nested():
             return
         try:
-            settings = LayerSettings.from_args(args[:_FIELD_COUNT], read_picture)
+            settings = LayerSettings.from_args(args, read_picture)
             if settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
