@@ -101,7 +101,10 @@ def green_meadow(rng: Rng, size: int) -> Field:
     for colour, lower in hills:
         line = ridge(rng, right, level + lower, 0.035, 2)
         grass = fade(
-            rng, (down - np.float32(level + lower)) * 2, colour, tuple(0.8 * c for c in colour)
+            rng,
+            (down - np.float32(level + lower)) * 2,
+            colour,
+            (0.8 * colour[0], 0.8 * colour[1], 0.8 * colour[2]),
         )
         picture = mix(picture, grass * (1 + 0.25 * tuft[..., None]), edge(down, line))
     return picture

@@ -12,7 +12,6 @@ from .stage import RGB, Field, Stage, mix, noise, shade, smooth
 
 Rng = np.random.Generator
 Painted = tuple[Field, Field]
-WHITE = (1.0, 1.0, 1.0)
 
 
 def own_noise(stage: Stage, rng: Rng, cells: tuple[int, ...]) -> Field:
@@ -20,7 +19,8 @@ def own_noise(stage: Stage, rng: Rng, cells: tuple[int, ...]) -> Field:
     side = 64
     grid = noise(rng, side, cells)
     x, y = ((axis + 1) * np.float32(side / 2 - 0.5) for axis in (stage.u, stage.v))
-    return cv2.remap(grid, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.remap(grid, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
 
 
 def glass_ball(stage: Stage, colour: RGB, rng: Rng) -> Painted:
@@ -80,7 +80,7 @@ def soap_bubble(stage: Stage, colour: RGB, rng: Rng) -> Painted:
     arc = stage.spot(0.5, 0.52, 0.16)
     alpha = alpha + 0.7 * shine + 0.3 * arc
     tone = 0.25 * smooth(stage.d, 0.8, 1.0) * (film - 0.2) + 0.9 * shine + 0.5 * arc
-    other = WHITE[0] - 0.5 * np.array(colour, np.float32)
+    other: Field = 1 - np.float32(0.5) * np.array(colour, np.float32)
     picture = mix(shade(colour, tone), other, 0.22 * film * (1 - d**6))
     return picture, np.clip(alpha, 0, 0.95) * stage.ellipse(0, 0, 0.98, 0.98)
 
@@ -89,13 +89,13 @@ def flame(stage: Stage, colour: RGB, rng: Rng) -> Painted:
     """A flame: soft tongues, brighter and denser at their foot."""
     sway = rng.uniform(0.1, 0.2) * rng.choice((-1.0, 1.0))
     clear = np.ones_like(stage.u)
-    core = np.zeros_like(stage.u)
-    tall = np.clip((0.95 - stage.v) / np.float32(1.9), 0, 1)
+    core: Field = np.zeros_like(stage.u)
+    tall: Field = np.clip((0.95 - stage.v) / np.float32(1.9), 0, 1)
     for place, height, wide in ((0.0, 1.0, 0.8), (-0.34, 0.66, 0.42), (0.34, 0.6, 0.42)):
-        rise = np.clip(tall / np.float32(height * rng.uniform(0.9, 1.0)), 0, 1)
+        rise: Field = np.clip(tall / np.float32(height * rng.uniform(0.9, 1.0)), 0, 1)
         middle = np.float32(place) + np.float32(sway) * np.sin(tall * np.float32(4.5)) * rise
         width = np.float32(wide) * np.sqrt(np.clip(rise * 3, 0, 1)) * (1 - rise) ** np.float32(0.8)
-        across = np.abs(stage.u - middle) / (width + np.float32(1e-3))
+        across: Field = np.abs(stage.u - middle) / (width + np.float32(1e-3))
         clear = clear * (1 - smooth(across, 1.0, 0.3) * (1 - 0.55 * rise))
         core = np.maximum(core, smooth(across, 0.7, 0.0) * smooth(rise, 0.6, 0.1) * wide)
     lick = own_noise(stage, rng, (4,)) - 0.5

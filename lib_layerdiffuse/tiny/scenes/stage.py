@@ -33,7 +33,8 @@ def noise(rng: np.random.Generator, size: int, cells: Sequence[int]) -> Field:
     height = 1.0
     for n in cells:
         grid = rng.random((n + 1, n + 1), dtype=np.float32)
-        total += height * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        octave = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        total += np.asarray(octave, np.float32) * np.float32(height)
         height /= 2
     return total / np.float32(2 - 2 * height)
 
@@ -41,8 +42,8 @@ def noise(rng: np.random.Generator, size: int, cells: Sequence[int]) -> Field:
 def shade(colour: RGB, tone: Field) -> Field:
     """Colour H W 3, lit by tone H W: -1 is a third of its light, 0 the colour itself, 1 white."""
     base: Field = np.array(colour, np.float32)
-    dark: Field = np.clip(1 + 0.67 * np.minimum(tone, 0), 0.3, 1)[..., None]
-    return mix(base * dark, (1.0, 1.0, 1.0), np.clip(tone, 0, 1))
+    dark: Field = np.clip(1 + np.float32(0.67) * np.minimum(tone, 0), 0.3, 1)
+    return mix(base * dark[..., None], (1.0, 1.0, 1.0), np.clip(tone, 0, 1))
 
 
 class Stage:
