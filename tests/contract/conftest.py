@@ -17,7 +17,7 @@ from lib_layerdiffuse.methods import METHODS
 
 FAKES = Path(__file__).parents[1] / "fakes" / "forge"
 STAND_INS = {path.stem for path in FAKES.iterdir()}
-OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.webui")
+OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.panel", "lib_layerdiffuse.webui")
 
 
 def _is_lent(name: str) -> bool:
@@ -33,7 +33,11 @@ def _taken() -> dict[str, ModuleType]:
 def webui(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Puts stand-ins for the WebUI's packages on the path, new for each test."""
     before = _taken()
-    attributes = [(lib_layerdiffuse, "webui"), (lib_layerdiffuse.hosts, "forge")]
+    attributes = [
+        (lib_layerdiffuse, "panel"),
+        (lib_layerdiffuse, "webui"),
+        (lib_layerdiffuse.hosts, "forge"),
+    ]
     monkeypatch.syspath_prepend(str(FAKES))
     yield
     _taken()
