@@ -12,6 +12,7 @@ from ..errors import SettingsError
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
+    Options = argparse._ActionsContainer  # a parser, or a group of its options
 
 Run = Callable[[argparse.Namespace], int]
 """Does a command's work and returns the exit status."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
 from ..methods import WEIGHT_FILES, WeightFile, find_method
-from .parsing import add_command, path
+from .parsing import add_command
+from .stores import add_store_options, store_of
 
 if TYPE_CHECKING:
     from ..weights import FileStatus, WeightStore
     from .parsing import Commands, Parser
 
-_WEBUI_FOLDER = Path("models", "layer_model")
 _DETAIL_COLUMN = 18
 
 
@@ -42,24 +40,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _add_options(parser: Parser) -> None:
-    add = parser.add_argument
-    add("stems", nargs="*", metavar="STEM", help="a file's name without .safetensors")
-    add(
-        "--models-dir",
-        type=path,
-        metavar="DIR",
-        help=f"where downloads go (default: {_WEBUI_FOLDER} here if there is one, otherwise "
-        "layerdiffuse in the user's cache folder)",
+    parser.add_argument(
+        "stems", nargs="*", metavar="STEM", help="a file's name without .safetensors"
     )
-    add(
-        "--extra-dir",
-        type=path,
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="a further folder to look in; may be repeated",
-    )
-    add("--offline", action="store_true", help="never download")
+    add_store_options(parser)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -110,21 +94,9 @@ def _files(stems: Iterable[str]) -> list[WeightFile]:
 
 def _store(args: argparse.Namespace, *, makes_folder: bool = False) -> WeightStore:
     """Returns the store that the options describe, and says where it is."""
-    from ..weights import WeightStore
-
-    folder: Path = args.models_dir or _default_folder()
-    needed = folder.exists() or (args.models_dir and not makes_folder)
-    for place in [*([folder] if needed else []), *args.extra_dir]:
-        if not place.is_dir():
-            raise SettingsError(f"Expected a folder at {place}, got none.", "Check the name.")
-    print(f"Folder: {folder}", flush=True)
-    return WeightStore(folder, extra_folders=args.extra_dir, offline=args.offline)
-
-
-def _default_folder() -> Path:
-    if _WEBUI_FOLDER.is_dir():
-        return _WEBUI_FOLDER
-    return path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "layerdiffuse"
+    store = store_of(args, makes_folder=makes_folder)
+    print(f"Folder: {store.folder}", flush=True)
+    return store
 
 
 def _print_status(file: WeightFile, status: FileStatus) -> None:
