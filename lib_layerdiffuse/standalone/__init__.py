@@ -1,0 +1,1 @@
+"""The ten methods without a WebUI: jobs, chains, the studio and the demo."""

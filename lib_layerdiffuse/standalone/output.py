@@ -1,0 +1,152 @@
+"""Layers as files: names, PNGs that carry their infotext, and what a program is told of them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..errors import SettingsError
+from ..images import PictureU8, checkerboard, composite, from_u8, matte, to_u8
+from ..methods import Layer
+
+if TYPE_CHECKING:
+    from ..settings import LayerSettings
+    from .job import LayerPicture
+
+_NUMBERED = re.compile(r"(\d{5,})-")
+_PREVIEW_CELL = 16
+
+
+@dataclass(frozen=True)
+class SavedPicture:
+    """One file that was written.
+
+    Attributes:
+        path: Where.
+        picture: The layer that it holds, or that it shows.
+        method: Id of the method that made it.
+        extra: "preview" or "matte" for what shows a layer in another way; empty for a layer.
+    """
+
+    path: Path
+    picture: LayerPicture
+    method: str
+    extra: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        height, width = self.picture.picture.shape[:2]
+        values = {
+            "path": str(self.path),
+            "layer": self.picture.layer.value,
+            "set": self.picture.set_index,
+            "seed": self.picture.seed,
+            "size": [width, height],
+            "method": self.method,
+            "infotext": self.picture.infotext,
+        }
+        return values | ({"extra": self.extra} if self.extra else {})
+
+
+class OutputFolder:
+    """A folder that numbered sets are saved in; it is made when the first picture is.
+
+    A set's pictures share a number, the next that is free: `00004-SEED-fg.png`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Checks the folder before any picture is made.
+
+        Raises:
+            SettingsError: There is a file of that name.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise SettingsError(
+                f"Expected a folder for the pictures, got the file {folder}.", "Choose another one."
+            )
+        self.folder = folder
+
+    def save(
+        self, pictures: Iterable[LayerPicture], settings: LayerSettings, number: int | None = None
+    ) -> list[SavedPicture]:
+        """Returns what was written: each layer, in order, and the extras that are wanted of it.
+
+        Args:
+            pictures: Layers of one run.
+            settings: That run's.
+            number: The first set's; None for the next that is free.
+
+        Raises:
+            SettingsError: Nothing can be written there.
+        """
+        first = self.next_number() if number is None else number
+        return [
+            SavedPicture(self._write(made, first, pixels, extra), made, settings.method.id, extra)
+            for made in pictures
+            for extra, pixels in {"": made.picture, **extras(made, settings)}.items()
+        ]
+
+    def _write(self, made: LayerPicture, first: int, pixels_u8: PictureU8, extra: str) -> Path:
+        parts = [f"{first + made.set_index:05}", str(made.seed), made.layer.value, extra]
+        name = "-".join(part for part in parts if part)
+        return write_png(self.folder / f"{name}.png", pixels_u8, made.infotext)
+
+    def next_number(self) -> int:
+        """Returns the first number above those of all files in the folder."""
+        if not self.folder.is_dir():
+            return 0
+        found = (_NUMBERED.match(path.name) for path in self.folder.iterdir())
+        return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def extras(made: LayerPicture, settings: LayerSettings) -> dict[str, PictureU8]:
+    """Returns the other views of a foreground that the settings ask for, by name."""
+    if made.layer is not Layer.FG:
+        return {}
+    rgba = from_u8(made.picture)
+    height, width = rgba.shape[:2]
+    views = {}
+    if settings.show_preview:
+        views["preview"] = to_u8(composite(rgba, checkerboard(width, height, _PREVIEW_CELL)))
+    if settings.show_matte:
+        views["matte"] = to_u8(matte(rgba))
+    return views
+
+
+def write_png(path: Path, pixels_u8: PictureU8, infotext: str = "") -> Path:
+    """Writes a picture, RGB or straight RGBA, and returns its path; makes the folder.
+
+    The infotext stands where the WebUI puts and looks for it.
+
+    Raises:
+        SettingsError: Nothing can be written there.
+    """
+    data = png_bytes(pixels_u8, infotext)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise SettingsError(
+            f"Expected to write {path}, got: {error.strerror or error}.",
+            "Choose a folder that you may write to, on a disk with space.",
+        ) from error
+    return path
+
+
+def png_bytes(pixels_u8: PictureU8, infotext: str = "") -> bytes:
+    """Returns a picture, RGB or straight RGBA, as the bytes of a PNG file."""
+    texts = PngInfo()
+    if infotext:
+        texts.add_text("parameters", infotext)
+    with io.BytesIO() as stream:
+        Image.fromarray(pixels_u8).save(stream, format="PNG", pnginfo=texts)
+        return stream.getvalue()
