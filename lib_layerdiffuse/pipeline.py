@@ -8,32 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .codec import OnView, TransparentDecoder, rgba_u8
+from .codec import OnView, TransparentDecoder, TransparentEncoder, rgba_u8
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
 from .images import Picture, as_rgba, fit, flatten
-from .methods import DECODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
+from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
 from .nets.attention_sharing import AttentionSharing
 from .patches import read_patches
 from .settings import LayerSettings
 from .weights import WeightStore
 
 FileIdentity = tuple[str, int, int]
+Codec = TypeVar("Codec", TransparentDecoder, TransparentEncoder)
 
 
 class Session:
-    """What outlives a job: one method's weights and one decoder for each family, by file."""
+    """What outlives a job: one method's weights and each family's codec, by file."""
 
     def __init__(self, store: WeightStore) -> None:
         self.store = store
         self._weights: tuple[object, Injection] | None = None
-        self._decoders: dict[Arch, tuple[FileIdentity, TransparentDecoder]] = {}
+        self._codecs: dict[WeightFile, tuple[FileIdentity, Any]] = {}
 
     def weights(self, settings: LayerSettings) -> Injection:
         """Returns the injection of the method's weights at this strength, without pictures.
@@ -62,12 +64,22 @@ class Session:
         Raises:
             WeightsError: The file is missing or corrupt.
         """
-        file = DECODERS[arch]
+        return self._codec(DECODERS[arch], TransparentDecoder)
+
+    def encoder(self, arch: Arch) -> TransparentEncoder:
+        """Returns the family's transparent encoder.
+
+        Raises:
+            WeightsError: The file is missing or corrupt.
+        """
+        return self._codec(ENCODERS[arch], TransparentEncoder)
+
+    def _codec(self, file: WeightFile, kind: type[Codec]) -> Codec:
         identity = self._identity(file)
-        if arch not in self._decoders or self._decoders[arch][0] != identity:
-            made = TransparentDecoder.from_state_dict(self.store.load(file))
-            self._decoders[arch] = identity, made
-        return self._decoders[arch][1]
+        if file not in self._codecs or self._codecs[file][0] != identity:
+            self._codecs[file] = identity, kind.from_state_dict(self.store.load(file))
+        made: Codec = self._codecs[file][1]
+        return made
 
     def _identity(self, file: WeightFile) -> FileIdentity:
         path = self.store.ensure(file)

@@ -1,0 +1,192 @@
+"""An injection on a UNet of the diffusers package, and off again without a trace.
+
+While an injection is attached, a hook before each UNet call switches it on or off by the timestep.
+Weight patches replace the module's parameter objects and leave the original ones as they are, so
+that taking the patches off is putting the same objects back. Attention sharing replaces the 32
+attention modules' processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ArchMismatchError, ChecksumError
+from ...host import Injection
+from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ...patches import ATTENTION_SLOTS, CONV_IN
+from .names import diffusers_name, module_names
+from .patching import PatchedParameter, patched_parameter
+
+
+class UnetAttachment:
+    """An injection in force on a UNet, until `detach`; counts the UNet calls."""
+
+    def __init__(self, undo: ExitStack) -> None:
+        self.calls = 0
+        self._undo = undo
+
+    def detach(self) -> None:
+        """Gives the UNet back as it was; a second time does nothing."""
+        self._undo.close()
+
+
+class _Change(Protocol):
+    def switch(self, acts: bool) -> None: ...
+
+
+def attach(
+    unet: Any, injection: Injection, train_timesteps: int, device: torch.device
+) -> UnetAttachment:
+    """Returns the attachment of an injection to a `UNet2DConditionModel`.
+
+    Args:
+        unet: Changed from its next call on.
+        injection: What to put on it.
+        train_timesteps: Timesteps of the scheduler's training schedule.
+        device: Where the UNet computes.
+
+    Raises:
+        ChecksumError: The weight file has keys or shapes that the UNet lacks.
+        ArchMismatchError: The UNet lacks attention layers that must be shared.
+    """
+    names = module_names(unet.config)
+    with ExitStack() as undo:
+        change: _Change
+        if injection.sharing is not None:
+            change = _SharedAttention(unet, injection, names, device)
+        else:
+            change = _PatchedWeights(unet, injection, names, device)
+        undo.callback(change.switch, False)
+        attachment = UnetAttachment(undo)
+        hook = _before_call(attachment, change, injection, train_timesteps)
+        undo.callback(unet.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        attachment._undo = undo.pop_all()
+    return attachment
+
+
+def _before_call(
+    attachment: UnetAttachment, change: _Change, injection: Injection, train_timesteps: int
+) -> Any:
+    """Returns a forward pre-hook; the method acts while timestep ≥ (1 - stop_at) · the last one."""
+    stop_at = injection.stop_at
+    last = (1 - stop_at) * (train_timesteps - 1)
+
+    def before(_unet: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        attachment.calls += 1
+        sample, timestep, *rest = args
+        acts = stop_at >= 1 or (stop_at > 0 and bool(torch.as_tensor(timestep).max() >= last))
+        change.switch(acts)
+        if acts and injection.concat is not None:
+            concat = injection.concat.to(sample).expand(len(sample), -1, -1, -1)
+            sample = torch.cat([sample, concat], dim=1)
+        return (sample, timestep, *rest), kwargs
+
+    return before
+
+
+class _PatchedWeights:
+    """The UNet's parameters and their patched stand-ins, one of which is in the UNet."""
+
+    def __init__(
+        self, unet: nn.Module, injection: Injection, names: Mapping[str, str], device: torch.device
+    ) -> None:
+        patches = dict(injection.patches or {})
+        found = {key: diffusers_name(names, key) for key in patches}
+        owners = {key: _owner(unet, name) if name else None for key, name in found.items()}
+        unknown = sorted(key for key, owner in owners.items() if owner is None)
+        if unknown:
+            raise ChecksumError(
+                f"Expected every key of the weight file in the UNet, got {len(unknown)} that it "
+                f"lacks, such as {unknown[0]}.",
+                "Choose an ordinary checkpoint of the method's family, or download the file again.",
+            )
+        self._acts: bool | None = False
+        self._parameters: list[PatchedParameter] = []
+        for key, owner in owners.items():
+            assert owner is not None
+            patch, wider = patches[key], key == CONV_IN
+            made = patched_parameter(key, *owner, patch, injection.strength, device, wider=wider)
+            self._parameters.append(made)
+
+    def switch(self, acts: bool) -> None:
+        if acts is not self._acts:
+            self._acts = None  # Neither, should this be interrupted.
+            for parameter in self._parameters:
+                parameter.put(acts)
+            self._acts = acts
+
+
+def _owner(unet: nn.Module, name: str) -> tuple[nn.Module, str] | None:
+    """Returns the module that has the parameter and its name there; a LoRA's base layer."""
+    path, _, parameter = name.rpartition(".")
+    try:
+        module = unet.get_submodule(path)
+    except AttributeError:
+        return None
+    module = getattr(module, "base_layer", module)
+    return (module, parameter) if module._parameters.get(parameter) is not None else None
+
+
+class _SharedAttention:
+    """The UNet's attention modules, which share attention or do not."""
+
+    def __init__(
+        self, unet: nn.Module, injection: Injection, names: Mapping[str, str], device: torch.device
+    ) -> None:
+        assert injection.sharing is not None
+        try:
+            paths = [diffusers_name(names, slot) or slot for slot in ATTENTION_SLOTS]
+            self._modules: list[Any] = [unet.get_submodule(path) for path in paths]
+        except AttributeError as error:
+            raise ArchMismatchError(
+                f"Expected the {len(ATTENTION_SLOTS)} attention layers of SD1.5, got a UNet "
+                "without some of them.",
+                "Choose an ordinary SD1.5 checkpoint.",
+                field="method",
+            ) from error
+        sharing = injection.sharing.to(device=device, dtype=_dtype(unet))
+        run = SharingRun(sharing, injection.control)
+        self._plain = [module.processor for module in self._modules]
+        self._shared = [_SharedProcessor(run, slot) for slot in range(len(self._modules))]
+
+    def switch(self, acts: bool) -> None:
+        processors = self._shared if acts else self._plain
+        for module, processor in zip(self._modules, processors, strict=True):
+            if module.processor is not processor:
+                module.set_processor(processor)
+
+
+class _SharedProcessor:
+    """What one attention module computes while the method acts."""
+
+    def __init__(self, run: SharingRun, slot: int) -> None:
+        self._run, self._slot = run, slot
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        layers = (attn.to_q, attn.to_k, attn.to_v, attn.to_out[0])
+        base = BaseAttention(attn.heads, *map(_projection, layers))
+        return self._run(self._slot, base, hidden_states, encoder_hidden_states)
+
+
+def _projection(layer: nn.Module) -> Projection:
+    """Returns the layer, or its bare call where more than its weight decides what it computes.
+
+    That is a layer with a user's LoRA, or one that is moved to the device for its call only.
+    """
+    plain = type(layer) is nn.Linear and "forward" not in vars(layer)
+    return layer if plain and not layer._forward_hooks else layer.__call__
+
+
+def _dtype(unet: nn.Module) -> torch.dtype:
+    return next(unet.parameters()).dtype

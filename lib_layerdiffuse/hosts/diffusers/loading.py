@@ -1,0 +1,172 @@
+"""A checkpoint as a diffusers pipeline, on its device, with the user's LoRAs; no network needed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from ...errors import SettingsError, WeightsError, WeightsNotFoundError
+from ...methods import Arch
+from . import vae
+from .chatter import quiet
+from .configs import CLASSES, COMPONENTS
+from .families import Family, family_of
+from .tokenizer import write_tokenizer
+
+_DTYPES = {"cuda": torch.float16, "mps": torch.float16}
+_FP16 = "fp16"
+
+
+class Offload(str, Enum):
+    """What leaves the device while it is not needed, to save its memory."""
+
+    NONE = "none"
+    MODEL = "model"
+    SEQUENTIAL = "sequential"
+
+
+def best_device() -> str:
+    """Returns "cuda", "mps" or "cpu": the first that this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_pipeline(
+    checkpoint: Path,
+    *,
+    dtype: torch.dtype | None,
+    device: str,
+    offload: Offload,
+    loras: Sequence[tuple[Path, float]],
+    tiling: bool,
+) -> tuple[Any, Arch]:
+    """Returns the pipeline, whose parts are used one by one, and the checkpoint's family.
+
+    Args:
+        checkpoint: A `.safetensors` file or a diffusers folder.
+        dtype: What UNet and text encoders compute in; None for float16 on CUDA and MPS and float32
+            on the CPU.
+        device: As PyTorch names it.
+        offload: What leaves the device while it is not needed.
+        loras: LoRA files with their weights.
+        tiling: Whether the VAE works in tiles.
+
+    Raises:
+        LayerDiffuseError: A file is missing, broken or of another kind.
+    """
+    family = family_of(checkpoint)
+    dtype = dtype or _DTYPES.get(torch.device(device).type, torch.float32)
+    load = _from_folder if checkpoint.is_dir() else _from_file
+    try:
+        with quiet():
+            pipeline = load(checkpoint, family, dtype)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise WeightsError(
+            f"Expected diffusers to load {checkpoint}, got: {error}.",
+            "Choose a complete SD1.5 or SDXL checkpoint in safetensors.",
+        ) from error
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    vae.prepare(pipeline.vae, tiling=tiling)
+    _add_loras(pipeline, loras)
+    _move(pipeline, device, offload)
+    return pipeline, family.arch
+
+
+def _from_folder(folder: Path, family: Family, dtype: torch.dtype) -> Any:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    only_half = not weights.exists() and weights.with_suffix(f".{_FP16}.safetensors").exists()
+    more = {"safety_checker": None, "requires_safety_checker": False}
+    return _pipeline(family).from_pretrained(
+        folder,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        variant=_FP16 if only_half else None,
+        **(more if family.arch is Arch.SD15 else {"add_watermarker": False}),
+    )
+
+
+def _from_file(checkpoint: Path, family: Family, dtype: torch.dtype) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        _write_configs(Path(folder), family)
+        return _pipeline(family).from_single_file(
+            str(checkpoint), config=folder, torch_dtype=dtype, local_files_only=True
+        )
+
+
+def _pipeline(family: Family) -> Any:
+    return getattr(diffusers, CLASSES[family.arch]["_class_name"])
+
+
+def _write_configs(folder: Path, family: Family) -> None:
+    """Writes what diffusers would look up on the Hub for a checkpoint in one file."""
+    (folder / "model_index.json").write_text(json.dumps(CLASSES[family.arch]), encoding="utf-8")
+    for name, config in COMPONENTS[family.arch].items():
+        is_scheduler = name == "scheduler"
+        file = "scheduler_config.json" if is_scheduler else "config.json"
+        more = _schedule(family) if is_scheduler else {}
+        (folder / name).mkdir()
+        (folder / name / file).write_text(json.dumps(config | more), encoding="utf-8")
+    write_tokenizer(folder / "tokenizer")
+    if family.arch is Arch.SDXL:
+        write_tokenizer(folder / "tokenizer_2", pad_token="!")
+
+
+def _schedule(family: Family) -> dict[str, Any]:
+    prediction = {"prediction_type": "v_prediction"} if family.v_prediction else {}
+    return prediction | ({"rescale_betas_zero_snr": True} if family.zero_snr else {})
+
+
+def _add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
+    names = []
+    for number, (path, _) in enumerate(loras):
+        if not path.is_file():
+            raise WeightsNotFoundError(
+                f"Expected a LoRA at {path}, got nothing.", "Check the name."
+            )
+        if path.suffix.lower() != ".safetensors":
+            raise SettingsError(
+                f"Expected a .safetensors file, got {path.name}.",
+                "Convert it: other formats can run code of their maker when loaded.",
+            )
+        names.append(f"lora_{number}")
+        try:
+            pipeline.load_lora_weights(
+                str(path.parent),
+                weight_name=path.name,
+                adapter_name=names[-1],
+                local_files_only=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise WeightsError(
+                f"Expected a LoRA for this checkpoint, got {path.name}, which does not load: "
+                f"{error}.",
+                "Choose a LoRA of the checkpoint's family.",
+            ) from error
+    if names:
+        pipeline.set_adapters(names, [weight for _, weight in loras])
+
+
+def _move(pipeline: Any, device: str, offload: Offload) -> None:
+    try:
+        if offload is Offload.MODEL:
+            pipeline.enable_model_cpu_offload(device=device)
+        elif offload is Offload.SEQUENTIAL:
+            pipeline.enable_sequential_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(
+            f"Expected the checkpoint on {device}, got: {error}.",
+            "Choose another device, a smaller type such as float16, or offloading.",
+        ) from error

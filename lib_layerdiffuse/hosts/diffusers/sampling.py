@@ -1,0 +1,191 @@
+"""The denoising loop: diffusers' pipelines and schedulers under the WebUI's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from ...errors import LayerDiffuseError, SettingsError
+from ...methods import Arch
+from .prompts import embeddings
+
+OnStep = Callable[[int, int], bool]
+
+
+class SamplingStopped(LayerDiffuseError):
+    """The user stopped the run; there is no result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """One batch to sample.
+
+    Attributes:
+        prompts: One for each row; rows are sets of frames, the frame counting fastest.
+        negative_prompts: Likewise.
+        seeds: Each row's own; noise is drawn on the CPU, so that it is the same on every device.
+        width: Pixels, a multiple of 8; likewise `height`.
+        steps: Steps of the whole schedule.
+        cfg: Scale of the guidance; 1 or less leaves the negative prompts out.
+        sampler: A key of `SAMPLERS`.
+        init: Latents to begin with, `b 4 h w`, sampler's scale; None for noise alone.
+        denoise: The part of the schedule that is run on `init`, 0..1, rounded as the WebUI does.
+        on_step: Called after each UNet call with those done and those to do; False stops.
+    """
+
+    prompts: Sequence[str]
+    negative_prompts: Sequence[str]
+    seeds: Sequence[int]
+    width: int
+    height: int
+    steps: int
+    cfg: float
+    sampler: str
+    init: Tensor | None = None
+    denoise: float = 1.0
+    on_step: OnStep | None = None
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """One of diffusers' schedulers with its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """Returns it for a checkpoint's training schedule."""
+        return getattr(diffusers, self.name).from_config(config, **self.options)
+
+
+def _samplers() -> Mapping[str, Scheduler]:
+    multistep, singlestep = "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
+    ode, sde = {"algorithm_type": "dpmsolver++"}, {"algorithm_type": "sde-dpmsolver++"}
+    with_karras: dict[str, tuple[str, dict[str, Any]]] = {
+        "DPM++ 2M": (multistep, ode),
+        "DPM++ 2M SDE": (multistep, sde),
+        "DPM++ 3M SDE": (multistep, sde | {"solver_order": 3}),
+        "DPM++ SDE": (singlestep, sde | {"lower_order_final": True}),
+        "Euler": ("EulerDiscreteScheduler", {}),
+        "Heun": ("HeunDiscreteScheduler", {}),
+        "DPM2": ("KDPM2DiscreteScheduler", {}),
+        "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
+        # The WebUI's own settings of it.
+        "UniPC": ("UniPCMultistepScheduler", {"solver_order": 3, "solver_type": "bh1"}),
+    }
+    leading = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}
+    rows = {"Euler a": Scheduler("EulerAncestralDiscreteScheduler", {**_LINSPACE})}
+    for name, (scheduler, options) in with_karras.items():
+        plain = options | _LINSPACE | {"use_karras_sigmas": False}
+        rows[name] = Scheduler(scheduler, plain)
+        rows[f"{name} Karras"] = Scheduler(scheduler, plain | {"use_karras_sigmas": True})
+    rows["DDIM"] = Scheduler("DDIMScheduler", leading | {"clip_sample": False})
+    rows["PLMS"] = Scheduler("PNDMScheduler", leading | {"skip_prk_steps": True})
+    rows["LCM"] = Scheduler("LCMScheduler", {"clip_sample": False})
+    return MappingProxyType(rows)
+
+
+_LINSPACE = {"timestep_spacing": "linspace"}  # As k-diffusion spaces them.
+
+SAMPLERS: Mapping[str, Scheduler] = _samplers()
+"""The samplers by the WebUI's names."""
+
+
+def check_sampler(name: str) -> Scheduler:
+    """Returns the sampler of that name.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if name not in SAMPLERS:
+        near = get_close_matches(name, SAMPLERS, n=3, cutoff=0.5) or list(SAMPLERS)
+        raise SettingsError(
+            f"Expected the name of a sampler, got {name!r}.",
+            f"Use {'one of' if len(near) > 1 else 'for instance'}: {', '.join(near)}.",
+        )
+    return SAMPLERS[name]
+
+
+@torch.no_grad()
+def sample(pipeline: Any, arch: Arch, sampling: Sampling) -> Tensor:
+    """Returns the denoised latents `b 4 h w`, sampler's scale, float32, on the CPU.
+
+    Args:
+        pipeline: The loaded checkpoint; its UNet is used as it is.
+        arch: The checkpoint's family.
+        sampling: What to make.
+
+    Raises:
+        SettingsError: The sampler's name or a prompt's syntax is not known.
+        SamplingStopped: `on_step` returned False.
+    """
+    scheduler = check_sampler(sampling.sampler).build(pipeline.scheduler.config)
+    run = _pipeline(pipeline, arch, scheduler, from_init=sampling.init is not None)
+    on_step_end, stopped = _reporting(sampling.on_step)
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in sampling.seeds]
+    arguments = embeddings(pipeline, arch, sampling.prompts, sampling.negative_prompts)
+    found = run(
+        **arguments,
+        **_start(sampling, generators, arguments["prompt_embeds"].dtype),
+        guidance_scale=sampling.cfg,
+        num_inference_steps=sampling.steps,
+        generator=generators,
+        output_type="latent",
+        callback_on_step_end=on_step_end,
+    ).images
+    if stopped:
+        raise SamplingStopped("Stopped before the last step.")
+    latents: Tensor = found.float().cpu()
+    return latents
+
+
+def _start(
+    sampling: Sampling, generators: list[torch.Generator], dtype: torch.dtype
+) -> dict[str, Any]:
+    """Returns where the pipeline begins: noise, drawn in float32 as the WebUI does, or `init`."""
+    if sampling.init is not None:
+        return {"image": sampling.init, "strength": strength(sampling.steps, sampling.denoise)}
+    width, height = sampling.width, sampling.height
+    shape = (1, 4, height // 8, width // 8)
+    noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+    return {"latents": noise.to(dtype), "width": width, "height": height}
+
+
+def strength(steps: int, denoise: float) -> float:
+    """Returns the strength at which diffusers runs as many steps as the WebUI for `denoise`.
+
+    The WebUI runs one step more than steps · denoise rounded down, at most all; diffusers runs
+    steps · strength rounded down.
+    """
+    run = int(min(denoise, 0.999) * steps) + 1
+    return min((run + 0.5) / steps, 1.0)
+
+
+def _pipeline(pipeline: Any, arch: Arch, scheduler: Any, *, from_init: bool) -> Any:
+    """Returns a pipeline around the loaded parts, which stay where they are."""
+    kind = "StableDiffusionXL" if arch is Arch.SDXL else "StableDiffusion"
+    made = getattr(diffusers, f"{kind}{'Img2Img' if from_init else ''}Pipeline")
+    more = {"add_watermarker": False} if arch is Arch.SDXL else {"requires_safety_checker": False}
+    run = made(**{**pipeline.components, "scheduler": scheduler}, **more)
+    run.set_progress_bar_config(disable=True)
+    return run
+
+
+def _reporting(on_step: OnStep | None) -> tuple[Callable[..., Any], list[bool]]:
+    """Returns diffusers' callback, and a list that is filled when the run was stopped."""
+    stopped: list[bool] = []
+
+    def on_step_end(run: Any, index: int, _timestep: Any, values: Any) -> Any:
+        if on_step is not None and on_step(index + 1, run.num_timesteps) is False:
+            stopped.append(True)
+            run._interrupt = True
+        return values
+
+    return on_step_end, stopped
