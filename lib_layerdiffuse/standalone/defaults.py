@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import ImageSizeError
 from ..methods import Arch, LayerMethod
-
-TINY_SIDE = 128
-"""Width and height that the tiny family was trained at, in pixels."""
 
 _SIDES = {Arch.SD15: 512, Arch.SDXL: 1024}
 _SAMPLERS = {Arch.SD15: "DPM++ 2M Karras", Arch.SDXL: "DPM++ 2M SDE Karras"}
@@ -37,4 +35,26 @@ def defaults(method: LayerMethod, *, tiny: bool) -> Defaults:
         tiny: Whether the tiny family draws, at the size that it was trained at.
     """
     sampler, stop_at = _SECOND_STEPS.get(method.id, (_SAMPLERS[method.arch], 1.0))
-    return Defaults(sampler, stop_at, TINY_SIDE if tiny else _SIDES[method.arch])
+    return Defaults(sampler, stop_at, _tiny_side() if tiny else _SIDES[method.arch])
+
+
+def _tiny_side() -> int:
+    from ..tiny.shapes import SIDE
+
+    return SIDE
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Returns the width and height that a text such as "512x640" or "512" names.
+
+    Raises:
+        SettingsError: It names none that a latent can have.
+    """
+    parts = text.lower().replace("×", "x").split("x")
+    sides = [int(part) for part in parts if part.strip().isdecimal()]
+    if not 1 <= len(sides) == len(parts) <= 2 or any(s % 8 or not 64 <= s <= 8192 for s in sides):
+        raise ImageSizeError(
+            f"Expected a size such as 512x640, in multiples of 8 from 64 to 8192, got {text!r}.",
+            "Choose another width or height.",
+        )
+    return sides[0], sides[-1]

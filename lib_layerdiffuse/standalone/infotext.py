@@ -44,6 +44,7 @@ def webui_infotext(
         "Model hash": model_hash,
         "Model": model,
         "Denoising strength": f"{job.denoise:g}" if job.init is not None else None,
+        "RNG": "CPU",  # The noise is drawn as the WebUI does with this setting.
         **to_infotext(job.settings),
     }
     return _lines(

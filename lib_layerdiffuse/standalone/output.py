@@ -40,12 +40,17 @@ class SavedPicture:
     method: str
     extra: str = ""
 
+    @property
+    def layer(self) -> Layer:
+        """The layer that it holds or shows."""
+        return self.picture.layer
+
     def as_dict(self) -> dict[str, Any]:
         """Returns it as plain values, for JSON."""
         height, width = self.picture.picture.shape[:2]
         values = {
             "path": str(self.path),
-            "layer": self.picture.layer.value,
+            "layer": self.layer.value,
             "set": self.picture.set_index,
             "seed": self.picture.seed,
             "size": [width, height],
