@@ -1,0 +1,256 @@
+"""The options of the commands that make pictures, and the jobs that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingsError
+from ..methods import Layer, LayerMethod
+from .parsing import path
+from .stores import add_store_options, store_of
+
+if TYPE_CHECKING:
+    from ..settings import LayerSettings
+    from ..standalone.job import Job
+    from ..standalone.models import ModelChoice, Models
+    from ..weights import Progress
+    from .parsing import Parser
+
+_MOST_SEED = 2**32 - 1
+_RESIZE_MODES = {"crop": "Crop and Resize", "stretch": "Just Resize", "fill": "Resize and Fill"}
+
+
+def add_prompts(parser: Parser, layers: Iterable[Layer]) -> None:
+    """Adds the prompts, and these layers' own."""
+    group = parser.add_argument_group("prompts")
+    group.add_argument("--prompt", default="", metavar="TEXT", help="what to draw")
+    group.add_argument("--negative-prompt", default="", metavar="TEXT", help="what to avoid")
+    for layer in layers:
+        name = layer.value
+        group.add_argument(
+            f"--{name}-prompt",
+            default="",
+            metavar="TEXT",
+            help=f"put before the prompt, for the {layer.label.lower()} layer only",
+        )
+        group.add_argument(f"--{name}-negative-prompt", default="", metavar="TEXT", help="likewise")
+
+
+def add_picture(parser: Parser, layer: Layer, *, required: bool = False) -> None:
+    """Adds the option for a conditioning picture."""
+    parser.add_argument(
+        f"--{layer.value}",
+        type=path,
+        required=required,
+        metavar="PICTURE",
+        help=f"the {layer.label.lower()} picture to start from"
+        + (", with its transparency" if layer is Layer.FG else ""),
+    )
+
+
+def add_sampling(parser: Parser) -> None:
+    """Adds size, seed, steps and the like; what is not given is the author's choice."""
+    group = parser.add_argument_group("sampling")
+    add = group.add_argument
+    add(
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="in multiples of 8 (default: 512x512 for SD1.5, 1024x1024 for SDXL, what it was "
+        "trained at for the tiny family)",
+    )
+    add("--sets", type=number(int, 1, 64), default=1, metavar="N", help="how many (default: 1)")
+    add(
+        "--seed",
+        type=number(int, -1, _MOST_SEED),
+        default=-1,
+        metavar="N",
+        help="the same one gives the same picture (default: -1, a new one each time)",
+    )
+    add("--steps", type=number(int, 1, 150), metavar="N", help="(default: 20)")
+    add("--cfg", type=number(float, 1, 30), metavar="SCALE", help="guidance (default: 7)")
+    add("--sampler", metavar="NAME", help="as the WebUI calls it (default: the author's choice)")
+    add("--weight", type=float, default=1.0, metavar="W", help="0 to 2 (default: 1)")
+    add(
+        "--stop-at",
+        type=float,
+        metavar="PART",
+        help="the method acts in this first part of the steps, 0 to 1 (default: 1; 0.5 for "
+        "fg_blended_to_bg_sdxl)",
+    )
+    add(
+        "--resize-mode",
+        choices=tuple(_RESIZE_MODES),
+        default="crop",
+        help="how given pictures get the size (default: %(default)s)",
+    )
+
+
+def add_models(parser: Parser) -> None:
+    """Adds checkpoint, LoRAs, where to compute, and where the weight files are."""
+    group = parser.add_argument_group("models")
+    add = group.add_argument
+    add(
+        "--checkpoint",
+        type=path,
+        metavar="PATH",
+        help="an SD1.5 or SDXL checkpoint: a .safetensors file or a diffusers folder (default: "
+        "the tiny family of this package, which draws simple things)",
+    )
+    add(
+        "--lora",
+        type=_lora,
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA of yours for the checkpoint; may be repeated",
+    )
+    add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: the device's best)")
+    add("--device", metavar="NAME", help="cpu, cuda, mps … (default: the best there is)")
+    add(
+        "--offload",
+        choices=("none", "model", "sequential"),
+        default="none",
+        help="keep in ordinary memory what is not at work: saves the device's memory, and takes "
+        "longer (default: %(default)s)",
+    )
+    add_store_options(group)
+
+
+def add_output(parser: Parser, default: Path) -> None:
+    """Adds where the pictures go and what is told."""
+    group = parser.add_argument_group("output")
+    add = group.add_argument
+    add("--out", type=path, default=default, metavar="DIR", help="(default: %(default)s)")
+    add("--preview", action="store_true", help="also the foreground over a checkerboard")
+    add("--matte", action="store_true", help="also the foreground's alpha as a grey picture")
+    add("--json", action="store_true", help="one line of JSON for each picture, no progress bars")
+    add("--quiet", action="store_true", help="no progress bars and no notes")
+
+
+def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], Any]:
+    """Returns a type for argparse: a number in a range."""
+
+    def read(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(low - 1)
+        if not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {what} from {low} to {high}, got {text!r}")
+        return value
+
+    return read
+
+
+def _size(text: str) -> tuple[int, int]:
+    from ..standalone.defaults import read_size
+
+    try:
+        return read_size(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(error.message.rstrip(".")) from error
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    name, colon, weight = text.rpartition(":")
+    try:
+        return (path(name), float(weight)) if colon and name else (path(text), 1.0)
+    except ValueError:  # the colon is part of the name
+        return path(text), 1.0
+
+
+def job_of(args: argparse.Namespace, method: LayerMethod) -> Job:
+    """Returns the job that the options describe.
+
+    Raises:
+        SettingsError: A picture cannot be read, or the method has no use for an option.
+    """
+    from ..standalone.defaults import defaults
+    from ..standalone.job import Job
+    from .files import read_rgba
+
+    author = defaults(method, tiny=args.checkpoint is None)
+    width, height = args.size or (author.side, author.side)
+    init = getattr(args, "init", None)
+    return Job(
+        settings=_settings(args, method, author.stop_at),
+        prompt=args.prompt,
+        negative_prompt=args.negative_prompt,
+        width=width,
+        height=height,
+        sets=args.sets,
+        seed=random.randint(0, _MOST_SEED) if args.seed < 0 else args.seed,
+        steps=args.steps or author.steps,
+        cfg=author.cfg if args.cfg is None else args.cfg,
+        sampler=args.sampler or author.sampler,
+        init=None if init is None else read_rgba(init),
+        **({} if init is None or args.denoise is None else {"denoise": args.denoise}),
+    )
+
+
+def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> LayerSettings:
+    from ..settings import LayerSettings
+    from .files import read_rgba
+
+    pictures = {layer: getattr(args, layer.value, None) for layer in Layer}
+    for layer in method.inputs:
+        if pictures[layer] is None:
+            raise SettingsError(
+                f"Expected a {layer.label.lower()} picture for {method.id}, got none.",
+                f"Give one with --{layer.value}.",
+                field=f"{layer.value}_image",
+            )
+    given: dict[str, Any] = {
+        "method": method,
+        "weight": args.weight,
+        "ending_step": stop_at if args.stop_at is None else args.stop_at,
+        "resize_mode": _RESIZE_MODES[args.resize_mode],
+        "show_preview": args.preview,
+        "show_matte": args.matte,
+    }
+    for layer, file in pictures.items():
+        given[f"{layer.value}_image"] = file and read_rgba(file)
+        for kind in ("prompt", "negative_prompt"):
+            given[f"{layer.value}_{kind}"] = getattr(args, f"{layer.value}_{kind}", "")
+    return LayerSettings.from_args([given])
+
+
+def refuse_unused(args: argparse.Namespace, method: LayerMethod) -> None:
+    """Checks that nothing was given that the method would leave unread.
+
+    Raises:
+        SettingsError: Something was.
+    """
+    for layer in Layer:
+        unread = []
+        if getattr(args, layer.value) is not None and layer not in method.inputs:
+            unread.append(f"--{layer.value}")
+        for kind in ("prompt", "negative-prompt"):
+            given = getattr(args, f"{layer.value}_{kind.replace('-', '_')}")
+            if given and layer not in method.layer_prompts:
+                unread.append(f"--{layer.value}-{kind}")
+        if unread:
+            raise SettingsError(
+                f"Expected only what {method.id} reads, got {' and '.join(unread)}.",
+                "Leave it out, or choose another method: see `layerdiffuse methods`.",
+            )
+
+
+def choice_of(args: argparse.Namespace) -> ModelChoice:
+    """Returns which checkpoint to load, and how."""
+    from ..standalone.models import ModelChoice
+
+    return ModelChoice(args.checkpoint, args.dtype, args.device, args.offload, tuple(args.lora))
+
+
+def models_of(args: argparse.Namespace, on_download: Progress | None) -> Models:
+    """Returns what loads checkpoints and weight files."""
+    from ..standalone.models import Models
+
+    return Models(lambda: store_of(args, makes_folder=True, on_progress=on_download))
