@@ -34,6 +34,10 @@ class Panel:
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
 
+    def component(self, name: str) -> Any:
+        """Returns the component of a field."""
+        return self.components[list(_FIELDS).index(name)]
+
 
 def build(
     enabled: AbstractContextManager[Any],

@@ -1,0 +1,212 @@
+"""What the studio's page does, without the page: jobs from its fields, views of their results."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import SettingsError
+from ..images import (
+    Picture,
+    PictureU8,
+    ResizeMode,
+    as_rgba,
+    composite,
+    fit,
+    flatten,
+    to_u8,
+)
+from ..methods import Layer
+from ..settings import LayerSettings
+from . import job as jobs
+from .defaults import defaults, read_size
+from .models import ModelChoice, Models
+from .output import OutputFolder, SavedPicture
+from .sheet import over_checkerboard
+
+AUTOMATIC = "Automatic"
+"""What a size or a sampler is called that the author's choice for the method is taken for."""
+
+BACKDROPS = ("Checkerboard", "Colour", "Picture", "The set's background")
+"""What a layer can be looked at over."""
+
+_MOST_SEED = 2**32 - 1
+
+OnProgress = Callable[[str, int, int], bool]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What stands in the page's fields beside the panel.
+
+    Attributes:
+        checkpoint: A path; empty for the tiny family.
+        size: "512x640", or `AUTOMATIC`.
+        seed: Below 0 for a new one.
+        sampler: By its WebUI name, or `AUTOMATIC`.
+        init: A picture to draw over, or None.
+        denoise: How much of it changes.
+    """
+
+    checkpoint: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    size: str = AUTOMATIC
+    sets: int = 1
+    seed: int = -1
+    steps: int = 20
+    cfg: float = 7.0
+    sampler: str = AUTOMATIC
+    init: Image.Image | None = None
+    denoise: float = 0.75
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job made.
+
+    Attributes:
+        settings: The job's.
+        saved: Its files in order.
+    """
+
+    settings: LayerSettings
+    saved: Sequence[SavedPicture]
+
+    def background_of(self, chosen: SavedPicture) -> Picture | PictureU8 | None:
+        """Returns the background that a picture was made with or on, or None."""
+        for one in self.saved:
+            if one.layer is Layer.BG and one.picture.set_index == chosen.picture.set_index:
+                return one.picture.picture
+        return self.settings.bg_image
+
+
+class Workbench:
+    """Runs the page's jobs and saves what they make.
+
+    Args:
+        models: Loads checkpoints.
+        choice: How they are loaded; the page's field says which.
+        out: Where pictures are saved.
+    """
+
+    def __init__(self, models: Models, choice: ModelChoice, out: Path) -> None:
+        self.models, self.choice = models, choice
+        self.folder = OutputFolder(out)
+
+    def generate(self, fields: Fields, panel: Sequence[Any], on_progress: OnProgress) -> Result:
+        """Returns what one job made.
+
+        Args:
+            fields: The page's own.
+            panel: The values of the panel's components, in order.
+            on_progress: As in `run`.
+
+        Raises:
+            LayerDiffuseError: The job cannot work; it says why and what to do.
+        """
+        settings = replace(LayerSettings.from_args(panel, read_picture), enabled=True)
+        settings.check_pictures()
+        checkpoint = fields.checkpoint.strip().strip("\"'")
+        path = Path(checkpoint).expanduser() if checkpoint else None
+        choice = replace(self.choice, checkpoint=path)
+        job = _job(fields, settings, choice)
+        on_progress("loading", 0, 1)
+        host, session = self.models.open(choice, settings.method.arch)
+        made = jobs.run(job, session, host, on_progress=on_progress)
+        return Result(settings, self.folder.save(made, settings))
+
+
+def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> jobs.Job:
+    author = defaults(settings.method, tiny=choice.tiny)
+    size = fields.size.strip()
+    width, height = (author.side,) * 2 if size in ("", AUTOMATIC) else read_size(size)
+    return jobs.Job(
+        settings=settings,
+        prompt=fields.prompt.strip(),
+        negative_prompt=fields.negative_prompt.strip(),
+        width=width,
+        height=height,
+        sets=int(fields.sets),
+        seed=random.randint(0, _MOST_SEED) if fields.seed < 0 else int(fields.seed),
+        steps=int(fields.steps),
+        cfg=float(fields.cfg),
+        sampler=author.sampler if fields.sampler in ("", AUTOMATIC) else fields.sampler,
+        init=read_picture(fields.init),
+        denoise=float(fields.denoise),
+    )
+
+
+def read_picture(value: Image.Image | None) -> Picture | None:
+    """Returns straight RGBA `h w 4` of what a picture slot holds; None for none."""
+    if value is None:
+        return None
+    return as_rgba(np.asarray(ImageOps.exif_transpose(value).convert("RGBA")))
+
+
+def composed(
+    result: Result, chosen: SavedPicture, backdrop: str, colour: str, picture: Image.Image | None
+) -> PictureU8:
+    """Returns a layer over one of the `BACKDROPS`, `h w 3`; a checkerboard for want of a picture.
+
+    Args:
+        result: The job that made it.
+        chosen: The layer.
+        backdrop: Which.
+        colour: The colour picker's text.
+        picture: A PIL picture of the user's, or None.
+    """
+    rgba = chosen.picture.picture
+    under = read_picture(picture) if backdrop == "Picture" else result.background_of(chosen)
+    if backdrop == "Colour":
+        return over_colour(rgba, colour)
+    if backdrop != "Checkerboard" and under is not None:
+        return over_picture(rgba, under)
+    height, width = rgba.shape[:2]
+    return over_checkerboard(rgba, width, height)
+
+
+def over_colour(rgba_u8: PictureU8, colour: str) -> PictureU8:
+    """Returns a layer over a colour, `h w 3`.
+
+    Args:
+        rgba_u8: RGB or straight RGBA.
+        colour: As a colour picker gives it: "#ffaa00" or "rgba(255, 170, 0, 1)".
+    """
+    return to_u8(flatten(as_rgba(rgba_u8), [part / 255 for part in read_colour(colour)]))
+
+
+def over_picture(rgba_u8: PictureU8, background: Picture | PictureU8) -> PictureU8:
+    """Returns a layer over a picture that covers it, `h w 3`; transparency there is grey."""
+    rgba = as_rgba(rgba_u8)
+    height, width = rgba.shape[:2]
+    covering = fit(as_rgba(background), width, height, ResizeMode.CROP)
+    return to_u8(composite(rgba, flatten(covering)))
+
+
+def read_colour(text: str) -> tuple[int, int, int]:
+    """Returns red, green and blue in 0..255 of a colour picker's text.
+
+    Raises:
+        SettingsError: It is no colour.
+    """
+    text = text.strip()
+    digits = text.removeprefix("#")
+    try:
+        if text.startswith("rgb"):
+            parts = text.partition("(")[2].rstrip(")").split(",")
+            red, green, blue = (round(float(part)) for part in parts[:3])
+        else:
+            digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+            red, green, blue = bytes.fromhex(digits)
+    except ValueError as error:
+        raise SettingsError(
+            f"Expected a colour such as #ffaa00, got {text!r}.", "Choose one with the picker."
+        ) from error
+    return red, green, blue
