@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class Bars:
     def __init__(self, shown: bool) -> None:
         self._shown = shown
         self._bar: Bar | None = None
+        self._name = ""
 
     def stage(self, name: str, done: int, total: int) -> bool:
         """Shows how far a stage is; True, since nobody interrupts through a bar."""
@@ -48,12 +50,15 @@ class Bars:
     def _show(self, name: str, done: int, total: int | None, *, unit: str, scaled: bool) -> None:
         if not self._shown:
             return
-        if self._bar is None or self._bar.desc != name or done < self._bar.n:
+        if self._bar is None or self._name != name or done < self._bar.n:
             from tqdm import tqdm
 
             self.close()
-            self._bar = tqdm(total=total, unit=unit, unit_scale=scaled, dynamic_ncols=True)
-            self._bar.desc = name
+            self._name = name
+            # Consoles that do not know their width count as 80 columns, not as none.
+            columns = shutil.get_terminal_size().columns
+            self._bar = tqdm(desc=name, total=total, unit=unit, unit_scale=scaled, ncols=columns)
+        self._bar.total = total
         self._bar.update(done - self._bar.n)
 
 

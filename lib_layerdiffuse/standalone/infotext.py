@@ -69,6 +69,7 @@ def _lines(prompt: str, negative: str, values: Mapping[str, object]) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Returns a value as text, in quotes where the WebUI would otherwise split it."""
+    """Returns a value as text, in quotes where the WebUI would otherwise misread it."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if set(text) & set(",\n:") else text
+    odd = set(text) & set(",\n:") or text.startswith('"')
+    return json.dumps(text, ensure_ascii=False) if odd else text

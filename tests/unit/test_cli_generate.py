@@ -1,0 +1,288 @@
+"""`layerdiffuse generate` and `chain`: from options to files, on small random checkpoints."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import random_family
+from PIL import Image
+
+from lib_layerdiffuse.cli import job_options, main
+from lib_layerdiffuse.cli.parsing import Parser
+from lib_layerdiffuse.cli.progress import Bars
+from lib_layerdiffuse.hosts.diffusers import Offload
+from lib_layerdiffuse.images import ResizeMode
+from lib_layerdiffuse.methods import METHODS, Arch, find_method
+from lib_layerdiffuse.standalone import job as jobs
+
+SIDE = random_family.SIDE
+ONE_STEP = ("--steps", "1", "--seed", "5", "--sampler", "Euler")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def picture(name: str, channels: int = 4) -> str:
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 56, channels), np.uint8)
+    Image.fromarray(pixels).save(name)
+    return name
+
+
+def inputs(method) -> list[str]:
+    return [
+        x for layer in method.inputs for x in (f"--{layer.value}", picture(f"{layer.value}.png"))
+    ]
+
+
+def fails(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs a command that has to fail, and returns its one line."""
+    assert main(list(arguments)) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    return err
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+def test_every_method_makes_its_layers(capfd, family, method):
+    command = ["generate", "--method", method.id, "--prompt", "a red apple", *ONE_STEP, "--json"]
+    assert main([*command, *inputs(method), "--sets", "2"]) == 0
+    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(t["layer"], t["set"]) for t in told] == [
+        (layer.value, of_set) for of_set in (0, 1) for layer in method.outputs
+    ]
+    assert [t["seed"] for t in told] == [5 + i for i in range(2 * method.frames)]
+    for t in told:
+        assert (t["size"], t["method"]) == ([SIDE, SIDE], method.id)
+        assert t["path"] == f"out/0000{t['set']}-{t['seed']}-{t['layer']}.png"
+        with Image.open(t["path"]) as read:
+            assert read.size == (SIDE, SIDE)
+            assert read.mode == ("RGBA" if t["layer"] == "fg" else "RGB")
+            assert read.info["parameters"] == t["infotext"]
+        assert f"Seed: {t['seed']}, " in t["infotext"]
+        assert f"layerdiffusion_method: {method.label}" in t["infotext"]
+    assert len(list(Path("out").iterdir())) == len(told)
+
+
+def test_paths_and_a_note_for_people(capfd, family):
+    command = ["generate", "--method", "fg_attn_sd15", "--prompt", "a cat", *ONE_STEP]
+    assert main([*command, "--preview", "--matte", "--out", "mine"]) == 0
+    out, err = capfd.readouterr()
+    assert out.split() == [f"mine/00000-5-fg{extra}.png" for extra in ("", "-preview", "-matte")]
+    assert "no --checkpoint is given, so the tiny family of this package draws" in err
+    assert main([*command, "--quiet"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_the_seed_decides(capfd, family):
+    def drawn(*seed: str) -> np.ndarray:
+        command = ["generate", "--method", "fg_attn_sdxl", "--quiet", "--steps", "1", *seed]
+        assert main(command) == 0
+        return np.asarray(Image.open(capfd.readouterr().out.strip()))
+
+    one, same, other = (drawn("--seed", seed) for seed in ("1", "1", "2"))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    assert (drawn() != drawn()).any()
+
+
+def test_a_checkpoint_of_the_users_takes_the_ordinary_files(capfd, family):
+    checkpoint = str(random_family.checkpoint(family, Arch.SD15))
+    command = ["generate", "--checkpoint", checkpoint, "--models-dir", str(family), *ONE_STEP]
+    command += ["--method", "fg_attn_sd15", "--size", "72x64", "--offline"]
+    assert main(command) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    with Image.open(out.strip()) as read:
+        assert read.size == (72, 64)
+        assert "Model: random_sd15" in read.info["parameters"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, family: Path) -> list[jobs.Job]:
+    """Puts a stand-in in the place of `run`, and returns the jobs that it is given."""
+    seen: list[jobs.Job] = []
+    monkeypatch.setattr(jobs, "run", lambda job, *_, **__: seen.append(job) or [])
+    return seen
+
+
+def test_every_option_reaches_the_job(asked):
+    command = ["generate", "--method", "(SD1.5) From Foreground to Background"]
+    command += ["--fg", picture("fg.png"), "--init", picture("i.png", 3), "--denoise", "0.3"]
+    command += ["--prompt", "p", "--negative-prompt", "n", "--bg-prompt", "bp"]
+    command += ["--blended-prompt", "lp", "--bg-negative-prompt", "bn", "--size", "128x64"]
+    command += ["--sets", "3", "--seed", "9", "--steps", "7", "--cfg", "4.5", "--sampler", "DDIM"]
+    command += ["--weight", "0.5", "--stop-at", "0.75", "--resize-mode", "fill", "--matte"]
+    assert main(command) == 0
+    (job,) = asked
+    settings = job.settings
+    assert settings.method is find_method("fg_to_bg_sd15")
+    assert (settings.strength, settings.stop_at, settings.enabled) == (0.5, 0.75, True)
+    assert (settings.resize_mode, settings.show_matte) == (ResizeMode.FILL, True)
+    assert (settings.bg_prompt, settings.blended_prompt) == ("bp", "lp")
+    assert settings.bg_negative_prompt == "bn"
+    assert settings.show_preview is False
+    given = np.asarray(Image.open("fg.png")) / np.float32(255)
+    np.testing.assert_allclose(settings.fg_image, given, atol=1e-6)
+    assert (job.prompt, job.negative_prompt) == ("p", "n")
+    assert (job.width, job.height, job.sets, job.seed) == (128, 64, 3, 9)
+    assert (job.steps, job.cfg, job.sampler, job.denoise) == (7, 4.5, "DDIM", 0.3)
+    assert (job.init[..., 3] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler", "stop_at"),
+    [
+        ("fg_attn_sd15", "DPM++ 2M Karras", 1),
+        ("fg_attn_sdxl", "DPM++ 2M SDE Karras", 1),
+        ("bg_blended_to_fg_sdxl", "Euler a", 1),
+        ("fg_blended_to_bg_sdxl", "UniPC", 0.5),
+    ],
+)
+def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at):
+    assert main(["generate", "--method", method, *inputs(find_method(method))]) == 0
+    (job,) = asked
+    assert (job.sampler, job.settings.stop_at) == (sampler, stop_at)
+    assert (job.steps, job.cfg, job.sets, job.init) == (20, 7, 1, None)
+    assert 0 <= job.seed < 2**32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "the following arguments are required: --method"),
+        ("--method nothing", "Expected the id or label of a layer method"),
+        ("--method fg_attn_sd15 --size 100x64", "Expected a size such as 512x640"),
+        ("--method fg_attn_sd15 --size 64x64x64", "Expected a size such as 512x640"),
+        ("--method fg_attn_sd15 --size ²x64", "Expected a size such as 512x640"),
+        ("--method fg_attn_sd15 --steps 0", "expected a whole number from 1 to 150"),
+        ("--method fg_attn_sd15 --sets many", "expected a whole number from 1 to 64"),
+        ("--method fg_attn_sd15 --cfg nan", "expected a number from 1 to 30"),
+        ("--method fg_attn_sd15 --weight 3", "Expected weight from 0 to 2"),
+        ("--method fg_attn_sd15 --stop-at x", "invalid float value"),
+        ("--method fg_attn_sd15 --denoise 0.5", "Expected --init with --denoise"),
+        ("--method fg_to_bg_sd15", "Give one with --fg."),
+        ("--method fg_to_bg_sd15 --fg gone.png", "Expected a file at gone.png"),
+        ("--method fg_attn_sd15 --fg gone.png", "got --fg."),
+        ("--method fg_attn_sd15 --bg-prompt x", "got --bg-prompt."),
+        ("--method fg_to_bg_sd15 --fg a --fg-negative-prompt x", "got --fg-negative-prompt."),
+        ("--method fg_attn_sd15 --sampler Nothing --quiet", "Expected the name of a sampler"),
+        ("--method fg_attn_sd15 --lora gone.safetensors --quiet", "gone.safetensors"),
+        ("--method fg_attn_sd15 --checkpoint gone --quiet", "gone"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_line(capfd, family, arguments, said):
+    assert said in fails(capfd, "generate", *arguments.split())
+    assert not Path("out").exists()
+
+
+def test_a_checkpoint_of_the_other_family(capfd, family):
+    checkpoint = str(random_family.checkpoint(family, Arch.SD15))
+    line = fails(capfd, "generate", "--method", "fg_attn_sdxl", "--checkpoint", checkpoint)
+    assert "This method needs an SDXL checkpoint, but an SD1.5 one is loaded." in line
+
+
+@pytest.mark.parametrize(
+    ("text", "lora"),
+    [
+        ("a.safetensors", ("a.safetensors", 1.0)),
+        ("a.safetensors:0.5", ("a.safetensors", 0.5)),
+        ("C:/a.safetensors", ("C:/a.safetensors", 1.0)),
+        ("C:/a.safetensors:-1", ("C:/a.safetensors", -1.0)),
+    ],
+)
+def test_loras_with_and_without_weights(text, lora):
+    path, weight = job_options._lora(text)
+    assert (path.as_posix(), weight) == lora
+
+
+def test_the_options_know_what_the_code_knows():
+    parser = Parser("x")
+    job_options.add_models(parser)
+    job_options.add_sampling(parser)
+    choices = {a.dest: a.choices for a in parser._actions}
+    assert choices["offload"] == tuple(o.value for o in Offload)
+    modes = [job_options._RESIZE_MODES[name] for name in choices["resize_mode"]]
+    assert set(modes) == {mode.value for mode in ResizeMode}
+
+
+# chain
+
+
+@pytest.mark.parametrize("direction", ["bg-to-fg", "fg-to-bg"])
+def test_a_chain_saves_both_steps_in_order(capfd, family, direction):
+    given, _, wanted = direction.partition("-to-")
+    command = ["chain", direction, f"--{given}", picture("given.png"), "--prompt", "a cat"]
+    command += [f"--{wanted}-prompt", "alone", "--sets", "2", "--seed", "3", "--steps", "2"]
+    assert main([*command, "--json"]) == 0
+    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [Path(t["path"]).name for t in told] == [
+        "00000-3-blended.png",
+        "00001-4-blended.png",
+        f"00000-3-{wanted}.png",
+        f"00001-4-{wanted}.png",
+    ]
+    assert [t["infotext"].splitlines()[0] for t in told] == ["a cat"] * 2 + ["alone, a cat"] * 2
+    assert len({t["method"] for t in told}) == 2
+    modes = [Image.open(t["path"]).mode for t in told]
+    assert modes == ["RGB"] * 2 + ["RGBA" if wanted == "fg" else "RGB"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "--help"),
+        ("bg-to-fg", "required: --bg"),
+        ("bg-to-fg --bg a.png --bg-prompt x", "unrecognized arguments: --bg-prompt x"),
+        ("fg-to-bg --fg gone.png", "Expected a file at gone.png"),
+        ("fg-to-bg --fg gone.png --second-stop-at 2", "expected a number from 0 to 1"),
+    ],
+)
+def test_what_no_chain_can_do(capfd, family, arguments, said):
+    assert said in fails(capfd, "chain", *arguments.split())
+
+
+# progress
+
+
+class Console(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_on_a_console_only(capfd, monkeypatch, family):
+    console = Console()
+    monkeypatch.setattr(sys, "stderr", console)
+    command = ["generate", "--method", "fg_attn_sd15", *ONE_STEP]
+    assert main(command) == 0
+    assert main([*command, "--quiet"]) == 0
+    assert main([*command, "--json"]) == 0
+    shown = console.getvalue()
+    assert re.search(r"sampling: +100%.* 1/1", shown)
+    assert re.search(r"transparency: +100%.* 8/8", shown)
+    assert len(re.findall(r"sampling: +100%", shown)) == 1
+
+
+def test_bars_count_what_is_told(capfd):
+    bars = Bars(True)
+    bars.download("a.safetensors", 500, None)
+    bars.download("a.safetensors", 2000, 4000)
+    bars.note("half of it")
+    assert bars.stage("sampling", 1, 2)
+    assert bars.stage("sampling", 2, 2)
+    bars.close()
+    err = capfd.readouterr().err
+    assert "a.safetensors: 50%" in err.replace("  ", " ")
+    assert "layerdiffuse: half of it" in err
+    assert "2/2" in err
+    quiet = Bars(False)
+    assert quiet.stage("sampling", 1, 2)
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,130 @@
+"""Layers as files, and sheets of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_layerdiffuse.errors import SettingsError
+from lib_layerdiffuse.images import from_u8, to_u8
+from lib_layerdiffuse.methods import Layer
+from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.standalone.job import LayerPicture
+from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
+from lib_layerdiffuse.standalone.sheet import SheetRow, Shown, contact_sheet, over_checkerboard
+
+INFO = "ein Bäumchen ⛵, b\nNegative prompt: x\nSteps: 2, Sampler: Euler"
+
+
+def made(layer: Layer, set_index: int = 0, seed: int = 7, height: int = 8, width: int = 16):
+    channels = 4 if layer is Layer.FG else 3
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+    return LayerPicture(layer, set_index, seed, pixels, None, INFO)
+
+
+def settings(**more: object) -> LayerSettings:
+    return LayerSettings.from_args([{"method": "joint_sd15"} | more])
+
+
+def test_a_set_shares_a_number_and_keeps_its_order(tmp_path):
+    pictures = [made(layer, s, seed=10 + s) for s in (0, 1) for layer in Layer]
+    folder = OutputFolder(tmp_path / "new" / "out")
+    saved = folder.save(pictures, settings())
+    assert [one.path.name for one in saved] == [
+        f"0000{s}-{10 + s}-{layer.value}.png" for s in (0, 1) for layer in Layer
+    ]
+    again = folder.save(pictures[:1], settings())
+    assert again[0].path.name == "00002-10-fg.png"
+    assert folder.save(pictures[:1], settings(), 12)[0].path.name == "00012-10-fg.png"
+    assert {p.name for p in folder.folder.iterdir()} == {p.path.name for p in saved} | {
+        "00002-10-fg.png",
+        "00012-10-fg.png",
+    }
+
+
+@pytest.mark.parametrize("layer", Layer)
+def test_files_hold_the_pixels_and_the_infotext(tmp_path, layer):
+    picture = made(layer)
+    (saved,) = OutputFolder(tmp_path).save([picture], settings())
+    with Image.open(saved.path) as read:
+        assert read.mode == ("RGBA" if layer is Layer.FG else "RGB")
+        assert read.info["parameters"] == INFO
+        np.testing.assert_array_equal(np.asarray(read), picture.picture)
+
+
+def test_what_a_program_is_told(tmp_path):
+    (saved,) = OutputFolder(tmp_path).save([made(Layer.BG, 3)], settings())
+    assert json.loads(json.dumps(saved.as_dict())) == {
+        "path": str(saved.path),
+        "layer": "bg",
+        "set": 3,
+        "seed": 7,
+        "size": [16, 8],
+        "method": "joint_sd15",
+        "infotext": INFO,
+    }
+
+
+def test_extras_show_the_foreground_only(tmp_path):
+    wanted = settings(show_preview=True, show_matte=True)
+    pictures = [made(layer) for layer in Layer]
+    saved = OutputFolder(tmp_path).save(pictures, wanted)
+    names = [one.path.name for one in saved]
+    assert names == [
+        "00000-7-fg.png",
+        "00000-7-fg-preview.png",
+        "00000-7-fg-matte.png",
+        "00000-7-bg.png",
+        "00000-7-blended.png",
+    ]
+    assert [one.extra for one in saved] == ["", "preview", "matte", "", ""]
+    assert saved[1].as_dict()["extra"] == "preview"
+    matte = np.asarray(Image.open(saved[2].path))
+    np.testing.assert_array_equal(matte, pictures[0].picture[..., [3, 3, 3]])
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(SettingsError, match="Expected a folder"):
+        OutputFolder(tmp_path / "out")
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    path = tmp_path / "a.png"
+    path.mkdir()
+    with pytest.raises(SettingsError, match="Expected to write"):
+        write_png(path, made(Layer.BG).picture)
+    assert png_bytes(made(Layer.BG).picture).startswith(b"\x89PNG")
+
+
+def test_a_layer_over_the_checkerboard():
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[:4] = (255, 0, 0, 255)
+    shown = over_checkerboard(rgba, 32, 32)
+    assert (shown[:16] == (255, 0, 0)).all()
+    assert set(np.unique(shown[16:])) == set(to_u8(np.array([0.78, 0.92], np.float32)))
+    half = over_checkerboard(rgba[:, :6], 10, 8)
+    assert half.shape == (8, 10, 3)
+
+
+def test_a_sheet_shows_every_picture():
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, (5, 3), np.uint8)
+    shown = [Shown(np.broadcast_to(c, (16, 16, 3)).copy(), "a caption " * 9) for c in colours]
+    rows = [SheetRow("one", shown[:2]), SheetRow("two", shown[2:])]
+    sheet = contact_sheet(rows, cell=64)
+    found = {tuple(pixel) for pixel in sheet.reshape(-1, 3)}
+    assert {tuple(colour) for colour in colours} <= found
+    wide = Shown(from_u8(np.full((10, 40, 4), 255, np.uint8)))
+    assert contact_sheet([SheetRow("", [wide])], cell=80).shape[1] == 80 + 24
+    assert contact_sheet([]).ndim == 3
+
+
+def test_paths_are_the_users(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (saved,) = OutputFolder(Path("out")).save([made(Layer.FG)], settings())
+    assert saved.path == Path("out/00000-7-fg.png")
