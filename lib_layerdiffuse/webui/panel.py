@@ -7,7 +7,8 @@ from collections.abc import Callable
 import gradio as gr
 from modules.ui_components import InputAccordion
 
-from .. import panel
+from ..panel import Panel
+from ..panel import build as build_panel
 
 
 def notice(title: str, text: str) -> None:
@@ -16,7 +17,7 @@ def notice(title: str, text: str) -> None:
         gr.Markdown(text)
 
 
-def build(title: str, elem_id: Callable[[str], str]) -> panel.Panel:
+def build(title: str, elem_id: Callable[[str], str]) -> Panel:
     """Returns a new panel with every field at its default."""
     accordion = InputAccordion(False, label=title, elem_id=elem_id("enabled"))
-    return panel.build(accordion, elem_id, {"source": "upload"})
+    return build_panel(accordion, elem_id, {"source": "upload"})

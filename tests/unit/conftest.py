@@ -8,14 +8,7 @@ import pytest
 import random_family
 
 
-@pytest.fixture(scope="session")
-def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with small random checkpoints and layer files; leave it as it is."""
-    return random_family.write(tmp_path_factory.mktemp("random_family"))
-
-
 @pytest.fixture
-def family(random_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Lends the random family to jobs without a checkpoint of their own."""
-    random_family.lend(random_folder, monkeypatch)
-    return random_folder
+def family(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lends the random family to jobs without a checkpoint; the folder of its layer files."""
+    return random_family.lend(monkeypatch)

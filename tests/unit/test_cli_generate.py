@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_family
+import tiny_diffusers
 from PIL import Image
 
 from lib_layerdiffuse.cli import job_options, main
@@ -95,7 +96,7 @@ def test_the_seed_decides(capfd, family):
 
 
 def test_a_checkpoint_of_the_users_takes_the_ordinary_files(capfd, family):
-    checkpoint = str(random_family.checkpoint(family, Arch.SD15))
+    checkpoint = str(tiny_diffusers.checkpoint(Arch.SD15))
     command = ["generate", "--checkpoint", checkpoint, "--models-dir", str(family), *ONE_STEP]
     command += ["--method", "fg_attn_sd15", "--size", "72x64", "--offline"]
     assert main(command) == 0
@@ -103,7 +104,7 @@ def test_a_checkpoint_of_the_users_takes_the_ordinary_files(capfd, family):
     assert err == ""
     with Image.open(out.strip()) as read:
         assert read.size == (72, 64)
-        assert "Model: random_sd15" in read.info["parameters"]
+        assert "Model: sd15," in read.info["parameters"]
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_what_cannot_work_is_told_in_one_line(capfd, family, arguments, said):
 
 
 def test_a_checkpoint_of_the_other_family(capfd, family):
-    checkpoint = str(random_family.checkpoint(family, Arch.SD15))
+    checkpoint = str(tiny_diffusers.checkpoint(Arch.SD15))
     line = fails(capfd, "generate", "--method", "fg_attn_sdxl", "--checkpoint", checkpoint)
     assert "This method needs an SDXL checkpoint, but an SD1.5 one is loaded." in line
 

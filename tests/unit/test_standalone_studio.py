@@ -1,0 +1,281 @@
+"""The studio's page: what it is made of, and what its buttons do, without a browser."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.errors import MissingLayerError, SettingsError
+from lib_layerdiffuse.images import composite, from_u8, to_u8
+from lib_layerdiffuse.methods import METHODS, Layer, find_method
+from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.standalone import job as jobs
+from lib_layerdiffuse.standalone import studio, workbench
+from lib_layerdiffuse.standalone.models import ModelChoice, Models
+from lib_layerdiffuse.standalone.workbench import Fields, Workbench, composed, read_colour
+
+VISITOR = SimpleNamespace(session_hash="one")
+NAMES = [field.name for field in fields(LayerSettings)]
+LABELS = {field.metadata["label"] for field in fields(LayerSettings)} - {"Enabled", "Unused"}
+
+
+def refuse():
+    raise AssertionError("the ordinary files are not needed")
+
+
+@pytest.fixture
+def bench(tmp_path, family) -> Workbench:
+    return Workbench(Models(refuse), ModelChoice(), tmp_path / "out")
+
+
+@pytest.fixture
+def page(bench) -> studio.Page:
+    return studio.Page(bench)
+
+
+def panel(method_id: str, **more: object) -> list[object]:
+    """Returns what the panel's components hand over."""
+    values = {"enabled": True, "method": find_method(method_id).label} | more
+    return [values.get(name) for name in NAMES]
+
+
+def short(**more: object) -> Fields:
+    return Fields(**({"prompt": "a cat", "seed": 3, "steps": 1, "sampler": "Euler"} | more))
+
+
+def picture(channels: int = 4, width: int = 24, height: int = 16) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, channels), np.uint8))
+
+
+def go_on(stage: str, done: int, total: int) -> bool:
+    return True
+
+
+def test_the_page_has_the_extensions_panel_and_no_webui(page):
+    import sys
+
+    assert len(page.panel.components) == len(NAMES)
+    labels = [getattr(block, "label", None) for block in page.blocks.blocks.values()]
+    assert set(labels) >= LABELS
+    assert "modules" not in sys.modules
+    buttons = [b.value for b in page.blocks.blocks.values() if isinstance(b, gr.Button)]
+    assert {"Generate", "Interrupt"} <= set(buttons)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+def test_a_method_shows_the_inputs_that_it_reads(page, method):
+    (event,) = [
+        fn
+        for fn in page.blocks.fns.values()
+        if fn.targets == [(page.panel.component("method")._id, "change")]
+    ]
+    updates = dict(zip([o.elem_id for o in event.outputs], event.fn(method.label), strict=True))
+    shown = {name.removeprefix("layerdiffuse_") for name, u in updates.items() if u["visible"]}
+    pictures = {f"{layer.value}_image" for layer in method.inputs}
+    kinds = ("prompt", "negative_prompt")
+    prompts = {f"{layer.value}_{kind}" for layer in method.layer_prompts for kind in kinds}
+    assert shown == pictures | prompts | ({"resize_mode"} if pictures else set())
+
+
+def test_generate_fills_gallery_and_files(page, bench):
+    told: list[tuple[object, str]] = []
+    values = [*vars(short()).values(), *panel("joint_sd15", show_matte=True)]
+    progress = lambda share, desc: told.append((share, desc))  # noqa: E731
+    gallery, files, result, chosen = page.generate(VISITOR, progress, *values)
+    assert [caption for _, caption in gallery] == [
+        "Foreground",
+        "Foreground (matte)",
+        "Background",
+        "Blended",
+    ]
+    assert [path for path, _ in gallery] == files
+    assert (chosen, result.saved[0].layer) == (0, Layer.FG)
+    for path, one in zip(files, result.saved, strict=True):
+        with Image.open(path) as read:
+            assert read.info["parameters"] == one.picture.infotext
+    assert Image.open(files[0]).mode == "RGBA"
+    assert ((1, 1), "sampling") in told
+    assert ((8, 8), "transparency") in told
+    composite_u8, infotext = page.look(result, chosen, "Checkerboard", "", None)
+    assert composite_u8.shape == (*result.saved[0].picture.picture.shape[:2], 3)
+    assert infotext == result.saved[0].picture.infotext
+    assert bench.folder.folder.exists()
+
+
+def test_errors_are_shown_with_their_hint(page):
+    values = [*vars(short()).values(), *panel("fg_to_bg_sd15")]
+    with pytest.raises(gr.Error) as shown:
+        page.generate(VISITOR, lambda *_, **__: None, *values)
+    said = shown.value.message
+    assert said == "Expected a foreground picture for this method, got none.<br>Put one in the " + (
+        "Foreground slot."
+    )
+    values = [*vars(short(checkpoint="<b>gone")).values(), *panel("fg_attn_sd15")]
+    with pytest.raises(gr.Error, match="&lt;b&gt;gone"):
+        page.generate(VISITOR, lambda *_, **__: None, *values)
+
+
+def test_what_nobody_expected_is_shown_too(page, bench, monkeypatch):
+    monkeypatch.setattr(bench, "generate", lambda *_: 1 / 0)
+    with pytest.raises(gr.Error, match="ZeroDivisionError: division by zero"):
+        page.generate(VISITOR, None, *vars(short()).values(), *panel("fg_attn_sd15"))
+
+
+def test_interrupt_stops_the_visitors_own_job(page):
+    values = [*vars(short(steps=4)).values(), *panel("fg_attn_sd15")]
+    stages: list[str] = []
+
+    def others(share: object, desc: str) -> None:
+        page.interrupt(SimpleNamespace(session_hash="another"))
+        stages.append(desc)
+
+    assert page.generate(VISITOR, others, *values)[1]
+    before = len(stages)
+
+    def mine(share: object, desc: str) -> None:
+        page.interrupt(VISITOR)
+        stages.append(desc)
+
+    found = page.generate(VISITOR, mine, *values)
+    assert all(update == gr.skip() for update in found)
+    assert stages[before:] in (["loading"], ["loading", "sampling"])
+    assert page.generate(VISITOR, lambda *_, **__: None, *values)[1]
+
+
+def test_a_result_becomes_an_input(page, bench):
+    result = bench.generate(short(), panel("joint_sd15"), go_on)
+    index = [one.layer for one in result.saved].index(Layer.BG)
+    slots = studio.use_as_input(result, index)
+    assert slots == [gr.skip(), str(result.saved[index].path), gr.skip()]
+    for nothing in (None, replace(result, saved=[])):
+        with pytest.raises(gr.Error, match="no layer yet"):
+            studio.use_as_input(nothing, 0)
+        assert page.look(nothing, 0, "Checkerboard", "", None) == (None, "")
+
+
+def test_only_the_backdrop_in_use_is_shown():
+    visible = {kind: studio.show_backdrop(kind) for kind in workbench.BACKDROPS}
+    assert {k: (c["visible"], p["visible"]) for k, (c, p) in visible.items()} == {
+        "Checkerboard": (False, False),
+        "Colour": (True, False),
+        "Picture": (False, True),
+        "The set's background": (False, False),
+    }
+    assert studio.choose(SimpleNamespace(index=2)) == 2
+
+
+# The workbench
+
+
+def test_fields_reach_the_job(bench, monkeypatch):
+    seen: list[jobs.Job] = []
+    monkeypatch.setattr(jobs, "run", lambda job, *_, **__: seen.append(job) or [])
+    given = short(size="128x64", sets=2, cfg=4.5, init=picture(), denoise=0.5, negative_prompt="n")
+    bench.generate(given, panel("bg_to_fg_sd15", bg_image=picture(3), strength=0.5), go_on)
+    bench.generate(Fields(), panel("fg_attn_sdxl"), go_on)
+    one, plain = seen
+    assert (one.width, one.height, one.sets, one.seed, one.cfg) == (128, 64, 2, 3, 4.5)
+    assert (one.sampler, one.steps, one.denoise) == ("Euler", 1, 0.5)
+    assert (one.prompt, one.negative_prompt) == ("a cat", "n")
+    np.testing.assert_allclose(one.init, np.asarray(picture()) / 255, atol=1e-6)
+    assert (one.settings.bg_image[..., 3] == 1).all()
+    assert one.settings.strength == 0.5
+    assert (plain.sampler, plain.init) == ("DPM++ 2M SDE Karras", None)
+    assert plain.seed >= 0
+    assert one.settings.enabled
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [({"size": "100"}, "Expected a size"), ({"sampler": "x"}, "Expected the name of a sampler")],
+)
+def test_fields_that_cannot_work(bench, given, error):
+    with pytest.raises(SettingsError, match=error):
+        bench.generate(short(**given), panel("fg_attn_sd15"), go_on)
+    with pytest.raises(MissingLayerError):
+        bench.generate(short(), panel("fg_to_bg_sd15"), go_on)
+
+
+def test_layers_over_what_the_user_chooses(bench):
+    result = bench.generate(short(), panel("joint_sd15"), go_on)
+    fg, bg = (one.picture.picture for one in result.saved[:2])
+    (chosen, *_) = result.saved
+
+    def over(backdrop: str, colour: str = "#ff8000", under: Image.Image | None = None):
+        return composed(result, chosen, backdrop, colour, under)
+
+    np.testing.assert_array_equal(
+        over("The set's background"), to_u8(composite(from_u8(fg), from_u8(bg)))
+    )
+    solid = np.broadcast_to(np.array([255, 128, 0], np.uint8), bg.shape)
+    np.testing.assert_array_equal(over("Colour"), to_u8(composite(from_u8(fg), from_u8(solid))))
+    same_size = Image.fromarray(np.ascontiguousarray(bg[::-1]))
+    np.testing.assert_array_equal(
+        over("Picture", under=same_size), to_u8(composite(from_u8(fg), from_u8(bg[::-1])))
+    )
+    assert over("Picture", under=picture(4, 300, 20)).shape == bg.shape
+    np.testing.assert_array_equal(over("Picture"), over("Checkerboard"))
+
+
+def test_the_background_that_was_given_is_the_sets_own(bench):
+    given = picture(3, 64, 64)
+    result = bench.generate(short(), panel("bg_to_fg_sd15", bg_image=given), go_on)
+    shown = composed(result, result.saved[0], "The set's background", "", None)
+    fg = from_u8(result.saved[0].picture.picture)
+    np.testing.assert_allclose(shown, to_u8(composite(fg, from_u8(np.asarray(given)))), atol=1)
+    alone = bench.generate(short(), panel("fg_attn_sd15"), go_on)
+    board = composed(alone, alone.saved[0], "The set's background", "", None)
+    np.testing.assert_array_equal(board, composed(alone, alone.saved[0], "Checkerboard", "", None))
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"),
+    [
+        ("#ff8000", (255, 128, 0)),
+        ("#f80", (255, 136, 0)),
+        ("rgba(255, 127.6, 0, 1)", (255, 128, 0)),
+        ("rgb(1,2,3)", (1, 2, 3)),
+    ],
+)
+def test_colours_of_the_picker(text, colour):
+    assert read_colour(text) == colour
+
+
+@pytest.mark.parametrize("text", ["", "#ff", "red", "rgb(1,2)", "#ff80001"])
+def test_what_is_no_colour(text):
+    with pytest.raises(SettingsError, match="Expected a colour"):
+        read_colour(text)
+
+
+# The command
+
+
+def test_the_command_serves_on_this_computer_only(monkeypatch, tmp_path, family):
+    launched: dict[str, object] = {}
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: launched.update(options))
+    monkeypatch.chdir(tmp_path)
+    assert main(["studio", "--no-browser", "--out", "mine"]) == 0
+    assert (launched["server_name"], launched["server_port"]) == ("127.0.0.1", None)
+    assert (launched["share"], launched["inbrowser"]) == (False, False)
+    assert launched["allowed_paths"] == [str(tmp_path / "mine")]
+    assert main(["studio", "--port", "7999", "--address", "0.0.0.0"]) == 0
+    assert (launched["server_name"], launched["server_port"]) == ("0.0.0.0", 7999)
+    assert launched["inbrowser"] is True
+
+
+def test_a_page_is_served(page, tmp_path):
+    import urllib.request
+
+    page.blocks.queue().launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        with urllib.request.urlopen(page.blocks.local_url) as answer:
+            assert studio.TITLE in answer.read().decode()
+    finally:
+        page.blocks.close()
