@@ -62,6 +62,10 @@ def load_pipeline(
     Raises:
         LayerDiffuseError: A file is missing, broken or of another kind.
     """
+    if offload is not Offload.NONE and torch.device(device).type == "cpu":
+        raise SettingsError(
+            f"Expected a device to offload from, got {device}.", "Leave offloading out on the CPU."
+        )
     family = family_of(checkpoint)
     dtype = dtype or _DTYPES.get(torch.device(device).type, torch.float32)
     load = _from_folder if checkpoint.is_dir() else _from_file

@@ -77,8 +77,11 @@ def _samplers() -> Mapping[str, Scheduler]:
         "Heun": ("HeunDiscreteScheduler", {}),
         "DPM2": ("KDPM2DiscreteScheduler", {}),
         "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
-        # The WebUI's own settings of it.
-        "UniPC": ("UniPCMultistepScheduler", {"solver_order": 3, "solver_type": "bh1"}),
+        # The WebUI's own settings of it; bh1 has no step to a sigma of 0.
+        "UniPC": (
+            "UniPCMultistepScheduler",
+            {"solver_order": 3, "solver_type": "bh1", "final_sigmas_type": "sigma_min"},
+        ),
     }
     leading = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}
     rows = {"Euler a": Scheduler("EulerAncestralDiscreteScheduler", {**_LINSPACE})}
