@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from . import chain, demo, generate, methods, studio, transparency, weights
+from . import chain, demo, eval_tiny, generate, methods, studio, transparency, weights
 from .parsing import Parser
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
@@ -56,6 +56,6 @@ def _parser() -> Parser:
     parser = Parser("layerdiffuse", description=about, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (methods, weights, transparency, generate, chain, studio, demo):
+    for module in (methods, weights, transparency, generate, chain, studio, demo, eval_tiny):
         module.add_to(commands)
     return parser

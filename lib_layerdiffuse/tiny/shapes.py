@@ -71,14 +71,14 @@ def vae(arch: Arch) -> Any:
     """Returns an AutoencoderKL of the family with random weights."""
     from diffusers import AutoencoderKL
 
-    widths = (16, 32, 48, 64)
+    widths = (16, 16, 32, 64)
     return AutoencoderKL(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
         layers_per_block=1,
         latent_channels=4,
-        norm_num_groups=8,
+        norm_num_groups=4,
         sample_size=SIDE,
         scaling_factor=SCALING[arch],
         force_upcast=False,
@@ -131,7 +131,7 @@ def write_tokenizer(folder: Path) -> Any:
         show_progress=False,
         min_frequency=1,
     )
-    learner.train_from_iterator([word for word in scenes.vocabulary()] * 2, trainer)
+    learner.train_from_iterator(scenes.vocabulary() * 2, trainer)
     learned = json.loads(learner.to_str())["model"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
     merges = [tuple(m.split()) if isinstance(m, str) else tuple(m) for m in learned["merges"]]

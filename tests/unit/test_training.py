@@ -1,0 +1,192 @@
+"""The training programs: what they write is what the released files' code reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder
+from lib_layerdiffuse.host import Injection
+from lib_layerdiffuse.hosts.diffusers.attaching import attach
+from lib_layerdiffuse.methods import Arch, find_method
+from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
+from lib_layerdiffuse.patches import read_patches
+from lib_layerdiffuse.tiny import shapes
+from training import codec, latents, method, vae
+from training.data import Scenes, draw, over
+from training.loop import Plan, Trainer
+from training.sharing_net import Sharing
+
+SIDE = shapes.SIDE // 8
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _inputs(arch: Arch, rows: int) -> tuple[torch.Tensor, dict]:
+    width = {Arch.SD15: 64, Arch.SDXL: 128}[arch]
+    context = {"encoder_hidden_states": torch.randn(rows, 77, width)}
+    if arch is Arch.SDXL:
+        sizes = torch.tensor([[96.0, 96, 0, 0, 96, 96]]).expand(rows, -1)
+        context["added_cond_kwargs"] = {"text_embeds": torch.randn(rows, 64), "time_ids": sizes}
+    return torch.randn(rows, 4, SIDE, SIDE), context
+
+
+def _twin(unet: nn.Module, arch: Arch, state: dict) -> nn.Module:
+    twin = shapes.unet(arch).eval()
+    twin.load_state_dict(state)
+    return twin
+
+
+@pytest.mark.parametrize("name", ["fg_attn_sd15", "joint_sd15", "bg_to_fg_sd15"])
+def test_trained_sharing_is_what_the_released_files_code_computes(name: str) -> None:
+    chosen = find_method(name)
+    unet = shapes.unet(Arch.SD15).eval()
+    state = {key: value.clone() for key, value in unet.state_dict().items()}
+    twin = _twin(unet, Arch.SD15, state)
+    x, context = _inputs(Arch.SD15, 2 * chosen.frames)
+    picture = torch.rand(1, 3, 96, 96) * 2 - 1 if chosen.uses_control else None
+    with torch.no_grad():
+        plain = unet(x, 500, **context).sample
+        net = Sharing(unet, chosen.frames, 4, method.CONTROL_WIDTHS if chosen.uses_control else ())
+        net.look_at(picture)
+        assert torch.allclose(unet(x, 500, **context).sample, plain, atol=1e-5)
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        net.look_at(picture)
+        trained = unet(x, 500, **context).sample
+        sharing = AttentionSharing.from_state_dict(net.tensors(), 1.0)
+        injection = Injection(chosen, 1.0, "test", sharing=sharing, control=picture)
+        attach(twin, injection, 1000, torch.device("cpu"))
+        used = twin(x, 500, **context).sample
+    assert not torch.allclose(trained, plain, atol=1e-2)
+    assert torch.allclose(used, trained, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["fg_attn_sdxl", "fg_conv_sdxl", "fg_to_blended_sdxl", "bg_blended_to_fg_sdxl"]
+)
+def test_trained_weights_are_what_the_patches_make_of_the_base(name: str) -> None:
+    chosen = find_method(name)
+    unet = shapes.unet(Arch.SDXL).eval()
+    state = {key: value.clone() for key, value in unet.state_dict().items()}
+    twin = _twin(unet, Arch.SDXL, state)
+    x, context = _inputs(Arch.SDXL, 2)
+    concat = torch.randn(1, chosen.concat_channels, SIDE, SIDE) if chosen.inputs else None
+    net, _call, tensors = method.weight_patches(unet, chosen)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        wide = x if concat is None else torch.cat([x, concat.expand(2, -1, -1, -1)], dim=1)
+        trained = unet(wide, 500, **context).sample
+        patches = read_patches(tensors(), chosen)
+        attach(
+            twin,
+            Injection(chosen, 1.0, "test", patches=patches, concat=concat),
+            1000,
+            torch.device("cpu"),
+        )
+        used = twin(x, 500, **context).sample
+    assert torch.allclose(used, trained, atol=1e-4)
+
+
+def test_the_patches_of_opaque_outputs_leave_the_transformers_alone() -> None:
+    _, _, tensors = method.weight_patches(shapes.unet(Arch.SDXL), find_method("fg_to_blended_sdxl"))
+    names = {key.partition("::")[0] for key in tensors()}
+    assert "diffusion_model.input_blocks.0.0.weight" in names
+    assert not any("transformer_blocks" in name or "time_embed" in name for name in names)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with scenes and an untrained, normalised VAE."""
+    folder = tmp_path_factory.mktemp("training")
+    draw(16, folder)
+    torch.manual_seed(1)
+    random = shapes.vae(Arch.SD15)
+    for arch in Arch:
+        made = vae.normalised(random, folder, arch, 64)
+        torch.save(made.state_dict(), folder / f"vae_{arch.name}.pt")
+    torch.save(random.state_dict(), folder / "random.pt")
+    return folder
+
+
+def test_normalised_latents_have_deviation_1_and_decode_to_the_same(data: Path) -> None:
+    random = shapes.vae(Arch.SD15)
+    random.load_state_dict(torch.load(data / "random.pt", weights_only=True))
+    seen = vae.pictures(Scenes.open(data), 16, np.random.default_rng(0)) * 2 - 1
+    for arch in Arch:
+        made = vae.load(data, arch)
+        with torch.no_grad():
+            before, after = random.encode(seen).latent_dist, made.encode(seen).latent_dist
+            assert float((after.mean * shapes.SCALING[arch]).std()) == pytest.approx(1, abs=0.4)
+            ratio = after.std / before.std
+            assert torch.allclose(ratio, ratio[:1, :, :1, :1].expand_as(ratio), rtol=1e-3)
+            same = made.decode(after.mean).sample
+            assert torch.allclose(same, random.decode(before.mean).sample, atol=1e-3)
+
+
+def test_each_step_trains_and_its_files_run(data: Path) -> None:
+    net = codec.train(data, Plan(0.02), batch=2)
+    folder = data / "layer_model"
+    codec.write(net, folder)
+    from safetensors.torch import load_file
+
+    from lib_layerdiffuse.methods import DECODERS, ENCODERS
+
+    fg, _ = Scenes.open(data).layers(np.arange(2))
+    found = {}
+    for arch in Arch:
+        encoder = TransparentEncoder.from_state_dict(load_file(folder / ENCODERS[arch].filename))
+        decoder = TransparentDecoder.from_state_dict(load_file(folder / DECODERS[arch].filename))
+        posterior = vae.load(data, arch).encode(over(fg, 0.5) * 2 - 1).latent_dist
+        latent = posterior.mean + posterior.std * 300 * encoder.offset(fg)
+        pixels = (vae.load(data, arch).decode(latent).sample / 2 + 0.5).clamp(0, 1)
+        found[arch] = decoder.decode(pixels, latent, views=1)
+    # The two families' codecs differ in the latents' scale alone.
+    assert torch.allclose(found[Arch.SD15], found[Arch.SDXL], atol=2e-2)
+    latents.encode(data, (*latents.OPAQUE, *latents.TRANSPARENT))
+    offset = latents.load(data, "fg").float() - latents.load(data, "grey").float()
+    assert float(offset.abs().mean()) > 0
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    truth = torch.randn(4)
+
+    class Stop(Exception):
+        pass
+
+    def training(stop_at: int | None) -> tuple[nn.Module, Trainer]:
+        net = nn.Linear(4, 1)
+        trainer = Trainer(net, Plan(0.02, rate=0.1, save_every=0), tmp_path / "run.pt")
+
+        def loss() -> torch.Tensor:
+            if stop_at is not None and trainer.steps >= stop_at:
+                raise Stop
+            x = torch.randn(8, 4)
+            return (net(x).squeeze(-1) - x @ truth).square().mean()
+
+        if stop_at is not None:
+            with pytest.raises(Stop):
+                trainer.run(loss)
+        else:
+            trainer.run(loss)
+        return net, trainer
+
+    _, first = training(20)
+    net, second = training(None)
+    assert first.steps == 20
+    assert second.steps > 20
+    assert torch.allclose(net.weight.detach().squeeze(), truth, atol=0.2)

@@ -1,0 +1,1 @@
+"""Trains the tiny family; the same programs train codecs and layer files at full size."""

@@ -1,0 +1,21 @@
+"""Sheets of samples, to be looked at while training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from lib_layerdiffuse.images import to_u8
+
+
+def write_sheet(path: Path, rows: Sequence[Tensor], zoom: int = 2) -> None:
+    """Writes rows of pictures, `b 3 H W` in [0, 1], as one PNG."""
+    lines = [np.concatenate(list(row.permute(0, 2, 3, 1).float().numpy()), axis=1) for row in rows]
+    sheet = to_u8(np.concatenate(lines))
+    shape = (zoom * sheet.shape[1], zoom * sheet.shape[0])
+    large = cv2.resize(sheet, shape, interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(path), cv2.cvtColor(large, cv2.COLOR_RGB2BGR))
