@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The versions to install: constraints-forge.txt has the WebUI's.
 CONSTRAINTS := constraints-dev.txt
+# Forge's libraries are too old for making layers without it, so they go without that.
+REQUIREMENTS := requirements-dev.txt \
+	$(if $(filter constraints-forge.txt,$(CONSTRAINTS)),,requirements-standalone.txt)
 
 # The first Python that runs, is new enough and can make virtual environments. Version managers
 # leave commands on the path that do not run, so a name alone proves nothing.
@@ -20,20 +23,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint format types imports e2e bench clean
+.PHONY: help venv test check lint format types imports demo e2e bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make .venv and install what the tests and checks need
 
-$(STAMP): requirements-dev.txt $(CONSTRAINTS)
+$(STAMP): $(REQUIREMENTS) $(CONSTRAINTS)
 	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
 		echo "Expected Python 3.10 or later with the venv module, found none." \
 			"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
 	@if [ ! -x $(BIN)/python ]; then echo "Making $(VENV) with $(PYTHON)"; \
 		$(PYTHON) -m venv $(VENV); fi
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt \
+	$(BIN)/python -m pip install --quiet $(addprefix --requirement ,$(REQUIREMENTS)) \
 		--constraint $(CONSTRAINTS)
 	@touch $@
 
@@ -56,6 +59,9 @@ types: $(STAMP) ## Check types
 imports: $(STAMP) ## Check that imports go down the layers only
 	$(BIN)/lint-imports
 
+demo: $(STAMP) ## Draw layers with the tiny family: out/demo, with a page and a contact sheet
+	$(BIN)/python -m lib_layerdiffuse demo --out out/demo
+
 e2e: ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
 	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}" ]; then \
 		echo "SKIPPED: every test in tests/e2e (pictures made by a real WebUI: hooks, panel, API)."; \
@@ -69,6 +75,7 @@ bench: $(STAMP) ## Measure time and memory; prints one table for each program in
 		[ -n "$$found" ] || echo "SKIPPED: no bench/bench_*.py here."
 
 clean: ## Remove everything that the targets made
-	rm -rf .venv .venv-forge .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist
+	rm -rf .venv .venv-forge .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist \
+		out/demo
 	rm -rf *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
