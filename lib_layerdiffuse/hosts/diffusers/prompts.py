@@ -35,11 +35,13 @@ def embeddings(
         SettingsError: A prompt has syntax that is not done here.
     """
     rows = [*prompts, *negatives]
-    encoders = [(pipeline.tokenizer, pipeline.text_encoder)]
+    tokenizer, device = pipeline.tokenizer, pipeline._execution_device
+    # The first one for both: the second takes each "!" for padding.
+    blocks = _equally_many([_blocks(tokenizer, row) for row in rows])
+    encoders = [(tokenizer.pad_token_id, pipeline.text_encoder)]
     if arch is Arch.SDXL:
-        encoders.append((pipeline.tokenizer_2, pipeline.text_encoder_2))
-    device = pipeline._execution_device
-    found = [_encode(tokenizer, net, rows, arch, device) for tokenizer, net in encoders]
+        encoders.append((pipeline.tokenizer_2.pad_token_id, pipeline.text_encoder_2))
+    found = [_encode(tokenizer, pad, net, blocks, arch, device) for pad, net in encoders]
     tokens = torch.cat([tokens for tokens, _ in found], dim=-1)
     positive, negative = tokens.split([len(prompts), len(negatives)])
     values = {"prompt_embeds": positive, "negative_prompt_embeds": negative}
@@ -52,38 +54,48 @@ def embeddings(
 
 
 def _encode(
-    tokenizer: Any, net: Any, rows: Sequence[str], arch: Arch, device: torch.device
+    tokenizer: Any,
+    pad: int,
+    net: Any,
+    rows: Sequence[list[_Block]],
+    arch: Arch,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Returns one encoder's vectors `b n c` and its pooled ones `b c`."""
-    length = tokenizer.model_max_length
-    blocks = [_blocks(tokenizer, row, length - 2) for row in rows]
-    count = max(len(row) for row in blocks)
-    flat = [block for row in blocks for block in row + [[]] * (count - len(row))]
-    ids = torch.tensor([_ids(tokenizer, block, length) for block in flat])
+    flat = [block for row in rows for block in row]
+    ids = torch.tensor([_ids(tokenizer, block, pad) for block in flat])
     output = net(ids.to(device), output_hidden_states=True)
     vectors = output.hidden_states[-2] if arch is Arch.SDXL else output.last_hidden_state
     vectors = _weigh(vectors, flat)
     pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
+    count = len(rows[0])
     return vectors.unflatten(0, (-1, count)).flatten(1, 2), pooled[::count]
 
 
-def _blocks(tokenizer: Any, prompt: str, size: int) -> list[_Block]:
-    """Returns a prompt's tokens with their weights, in blocks of at most `size`; at least one."""
+def _blocks(tokenizer: Any, prompt: str) -> list[_Block]:
+    """Returns a prompt's tokens with their weights, in blocks; at least one."""
+    size = tokenizer.model_max_length - 2
     blocks: list[_Block] = [[]]
     for text, weight in parse(prompt):
         if text == BREAK:
             blocks.append([])
             continue
-        for token in tokenizer(text, add_special_tokens=False, truncation=False).input_ids:
+        for token in tokenizer(text, add_special_tokens=False, verbose=False).input_ids:
             if len(blocks[-1]) == size:
                 blocks.append([])
             blocks[-1].append((token, weight))
     return blocks
 
 
-def _ids(tokenizer: Any, block: _Block, length: int) -> list[int]:
+def _equally_many(rows: Sequence[list[_Block]]) -> list[list[_Block]]:
+    """Returns the rows with empty blocks after the shorter ones."""
+    count = max(len(row) for row in rows)
+    return [row + [[]] * (count - len(row)) for row in rows]
+
+
+def _ids(tokenizer: Any, block: _Block, pad: int) -> list[int]:
     ids = [tokenizer.bos_token_id, *(token for token, _ in block), tokenizer.eos_token_id]
-    return ids + [tokenizer.pad_token_id] * (length - len(ids))
+    return ids + [pad] * (tokenizer.model_max_length - len(ids))
 
 
 def _weigh(vectors: Tensor, blocks: Sequence[_Block]) -> Tensor:
