@@ -106,7 +106,7 @@ class Page:
         )
         with gr.Row():
             self.use = gr.Button("Use the chosen layer as input", size="sm")
-        self.backdrop = gr.Radio(list(BACKDROPS), value=BACKDROPS[0], label="The chosen layer over")
+        self.backdrop = gr.Radio(list(BACKDROPS), value=BACKDROPS[0], label="The foreground over")
         self.colour = gr.ColorPicker("#3478c8", label="Colour", visible=False)
         self.picture = gr.Image(
             type="pil",
@@ -199,7 +199,7 @@ class Page:
     def look(
         self, result: Result | None, index: int, backdrop: str, colour: str, picture: Any
     ) -> tuple[PictureU8 | None, str]:
-        """Returns the chosen layer over a backdrop, and its infotext."""
+        """Returns the chosen set's foreground over a backdrop, and the chosen layer's infotext."""
         if result is None or not result.saved:
             return None, ""
         chosen = result.saved[min(index, len(result.saved) - 1)]

@@ -79,12 +79,19 @@ class Result:
     settings: LayerSettings
     saved: Sequence[SavedPicture]
 
-    def background_of(self, chosen: SavedPicture) -> Picture | PictureU8 | None:
-        """Returns the background that a picture was made with or on, or None."""
+    def of_set(self, layer: Layer, chosen: SavedPicture) -> Picture | None:
+        """Returns a layer that was made in the same set as a picture, or given to it; or None.
+
+        It is straight RGBA `h w 4` of the picture's size.
+        """
         for one in self.saved:
-            if one.layer is Layer.BG and one.picture.set_index == chosen.picture.set_index:
-                return one.picture.picture
-        return self.settings.bg_image
+            same = one.picture.set_index == chosen.picture.set_index
+            if same and one.layer is layer:
+                return as_rgba(one.picture.picture)
+        given = self.settings.picture(layer)
+        height, width = chosen.picture.picture.shape[:2]
+        mode = self.settings.resize_mode
+        return None if given is None else fit(as_rgba(given), width, height, mode)
 
 
 class Workbench:
@@ -153,17 +160,21 @@ def read_picture(value: Image.Image | None) -> Picture | None:
 def composed(
     result: Result, chosen: SavedPicture, backdrop: str, colour: str, picture: Image.Image | None
 ) -> PictureU8:
-    """Returns a layer over one of the `BACKDROPS`, `h w 3`; a checkerboard for want of a picture.
+    """Returns a set's foreground over one of the `BACKDROPS`, `h w 3`.
+
+    The foreground is the one that was made or given; for want of both it is the chosen picture.
+    A checkerboard stands in for a picture that there is none of.
 
     Args:
-        result: The job that made it.
-        chosen: The layer.
+        result: The job that made the set.
+        chosen: A picture of the set.
         backdrop: Which.
         colour: The colour picker's text.
         picture: A PIL picture of the user's, or None.
     """
-    rgba = chosen.picture.picture
-    under = read_picture(picture) if backdrop == "Picture" else result.background_of(chosen)
+    made = result.of_set(Layer.FG, chosen)
+    rgba = as_rgba(chosen.picture.picture) if made is None else made
+    under = read_picture(picture) if backdrop == "Picture" else result.of_set(Layer.BG, chosen)
     if backdrop == "Colour":
         return over_colour(rgba, colour)
     if backdrop != "Checkerboard" and under is not None:
@@ -172,19 +183,19 @@ def composed(
     return over_checkerboard(rgba, width, height)
 
 
-def over_colour(rgba_u8: PictureU8, colour: str) -> PictureU8:
+def over_colour(layer: Picture | PictureU8, colour: str) -> PictureU8:
     """Returns a layer over a colour, `h w 3`.
 
     Args:
-        rgba_u8: RGB or straight RGBA.
+        layer: RGB or straight RGBA.
         colour: As a colour picker gives it: "#ffaa00" or "rgba(255, 170, 0, 1)".
     """
-    return to_u8(flatten(as_rgba(rgba_u8), [part / 255 for part in read_colour(colour)]))
+    return to_u8(flatten(as_rgba(layer), [part / 255 for part in read_colour(colour)]))
 
 
-def over_picture(rgba_u8: PictureU8, background: Picture | PictureU8) -> PictureU8:
+def over_picture(layer: Picture | PictureU8, background: Picture | PictureU8) -> PictureU8:
     """Returns a layer over a picture that covers it, `h w 3`; transparency there is grey."""
-    rgba = as_rgba(rgba_u8)
+    rgba = as_rgba(layer)
     height, width = rgba.shape[:2]
     covering = fit(as_rgba(background), width, height, ResizeMode.CROP)
     return to_u8(composite(rgba, flatten(covering)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from lib_layerdiffuse.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
 from lib_layerdiffuse.standalone import job as jobs
 
+ROOT = Path(__file__).parents[2]
 SIDE = random_family.SIDE
 ONE_STEP = ("--steps", "1", "--seed", "5", "--sampler", "Euler")
 
@@ -249,6 +252,28 @@ def test_a_chain_saves_both_steps_in_order(capfd, family, direction):
 )
 def test_what_no_chain_can_do(capfd, family, arguments, said):
     assert said in fails(capfd, "chain", *arguments.split())
+
+
+# help
+
+
+@pytest.mark.parametrize("command", ["generate", "chain", "chain bg-to-fg", "studio", "demo"])
+def test_help_comes_without_heavy_libraries(command):
+    program = (
+        "import sys; from lib_layerdiffuse.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: sys.exit(sorted({'torch', 'numpy', 'gradio', 'diffusers'} & {*sys.modules}))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *command.split(), "--help"],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.stdout.startswith(f"usage: layerdiffuse {command} ")
+    assert ran.stderr in ("", "[]\n")
 
 
 # progress

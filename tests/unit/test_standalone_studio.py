@@ -235,6 +235,25 @@ def test_the_background_that_was_given_is_the_sets_own(bench):
     np.testing.assert_array_equal(board, composed(alone, alone.saved[0], "Checkerboard", "", None))
 
 
+def test_the_foreground_that_was_given_is_the_sets_own(bench):
+    given = picture(4, 64, 64)
+    result = bench.generate(short(), panel("fg_to_bg_sd15", fg_image=given), go_on)
+    bg = result.saved[0]
+    assert bg.layer is Layer.BG
+    expected = to_u8(composite(from_u8(np.asarray(given)), from_u8(bg.picture.picture)))
+    for chosen in result.saved:
+        shown = composed(result, chosen, "The set's background", "", None)
+        np.testing.assert_allclose(shown, expected, atol=1)
+
+
+def test_a_set_without_foreground_shows_the_chosen_layer(bench):
+    given = picture(3, 40, 80)
+    result = bench.generate(short(), panel("bg_to_blended_sdxl", bg_image=given), go_on)
+    (blended,) = result.saved
+    shown = composed(result, blended, "The set's background", "", None)
+    np.testing.assert_array_equal(shown, blended.picture.picture)
+
+
 @pytest.mark.parametrize(
     ("text", "colour"),
     [
