@@ -27,6 +27,7 @@ from lib_layerdiffuse.errors import (
     WeightsNotFoundError,
 )
 from lib_layerdiffuse.hosts.diffusers import Sampling, tokenizer
+from lib_layerdiffuse.hosts.diffusers.configs import COMPONENTS
 from lib_layerdiffuse.hosts.diffusers.families import family_of_shapes
 from lib_layerdiffuse.methods import Arch
 
@@ -195,6 +196,14 @@ class TestLoras:
             load(Arch.SD15, loras=[(path, 1.0)])
 
 
+def test_the_tokenizer_has_a_token_for_each_row_of_the_published_text_encoders():
+    tokens = 2 * 256 + tokenizer.MERGES + 2
+    for arch in Arch:
+        encoders = [c for name, c in COMPONENTS[arch].items() if name.startswith("text_encoder")]
+        assert {encoder["vocab_size"] for encoder in encoders} == {tokens}
+        assert {encoder["eos_token_id"] for encoder in encoders} == {tokens - 1}
+
+
 class TestTokenizer:
     MERGES = ("c a", "ca t</w>")
 
@@ -202,7 +211,7 @@ class TestTokenizer:
     def small(self, monkeypatch, tmp_path):
         found = hashlib.sha256("\n".join(self.MERGES).encode()).hexdigest()
         monkeypatch.setattr(tokenizer, "MERGES_SHA256", found)
-        monkeypatch.setattr(tokenizer, "_MERGES", len(self.MERGES))
+        monkeypatch.setattr(tokenizer, "MERGES", len(self.MERGES))
         monkeypatch.setattr(tokenizer, "find_spec", lambda name: None)
 
     def download(self, monkeypatch, path: Path, *lines: str):
