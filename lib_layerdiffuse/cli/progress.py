@@ -7,12 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    Bar = tqdm[None]
+from typing import Any
 
 
 class Bars:
@@ -24,7 +19,7 @@ class Bars:
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown
-        self._bar: Bar | None = None
+        self._bar: Any = None
         self._name = ""
 
     def stage(self, name: str, done: int, total: int) -> bool:

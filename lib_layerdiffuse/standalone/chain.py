@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..images import from_u8
@@ -142,7 +142,9 @@ def _for_layer(job: Job, layer: Layer) -> Job:
     def joined(own: str, main: str) -> str:
         return ", ".join(part for part in (own, main) if part)
 
-    blank = {f"{each.value}_{kind}": "" for each in Layer for kind in ("prompt", "negative_prompt")}
+    blank: dict[str, Any] = {
+        f"{each.value}_{kind}": "" for each in Layer for kind in ("prompt", "negative_prompt")
+    }
     return replace(
         job,
         settings=replace(settings, **blank),
