@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SCHEDULES = ("Karras", "Exponential", "SGM Uniform")
 """The schedules that a sampler's name may end in; newer WebUIs write them under a key of theirs."""
 
+_AUTOMATICALLY_OTHERS = ("DPM++", "DPM2")
+"""Beginnings of the names whose schedule newer WebUIs choose; without one it was the uniform."""
+
 
 def webui_infotext(
     job: Job,
@@ -37,7 +40,7 @@ def webui_infotext(
     values = {
         "Steps": job.steps,
         "Sampler": sampler,
-        "Schedule type": schedule,
+        "Schedule type": schedule or _unnamed_schedule(sampler),
         "CFG scale": f"{job.cfg:g}",
         "Seed": seed,
         "Size": f"{job.width}x{job.height}",
@@ -58,6 +61,10 @@ def split_sampler(name: str) -> tuple[str, str | None]:
         if name.endswith(f" {schedule}"):
             return name.removesuffix(f" {schedule}"), schedule
     return name, None
+
+
+def _unnamed_schedule(sampler: str) -> str | None:
+    return "Uniform" if sampler.startswith(_AUTOMATICALLY_OTHERS) else None
 
 
 def _lines(prompt: str, negative: str, values: Mapping[str, object]) -> str:

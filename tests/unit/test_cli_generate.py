@@ -254,6 +254,22 @@ def test_what_no_chain_can_do(capfd, family, arguments, said):
     assert said in fails(capfd, "chain", *arguments.split())
 
 
+# From Python
+
+
+def test_the_example_in_the_documents_works(capfd, family, monkeypatch):
+    text = (ROOT / "docs" / "standalone.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "seed=12345" in code
+    code = code.replace("seed=12345", "seed=12345, width=64, height=64, steps=1")
+    Path("juggernautXL.safetensors").symlink_to(tiny_diffusers.checkpoint(Arch.SDXL))
+    Path("models").mkdir()
+    Path("models/layer_model").symlink_to(family)
+    exec(code, {})
+    out = capfd.readouterr().out
+    assert out.startswith("(64, 64, 4) an apple, high quality\nSteps: 1, ")
+
+
 # help
 
 

@@ -112,6 +112,15 @@ def test_the_schedule_has_a_key_of_its_own(name, parts):
     assert (values["Sampler"], values.get("Schedule type")) == parts
 
 
+def test_the_webui_does_not_choose_another_schedule():
+    def schedule(sampler: str) -> str | None:
+        text = webui_infotext(replace(job(), sampler=sampler), seed=1, model="m")
+        return parse(text)[2].get("Schedule type")
+
+    assert schedule("DPM++ 2M") == schedule("DPM2 a") == "Uniform"
+    assert schedule("Euler") is schedule("UniPC") is None
+
+
 def test_every_sampler_of_the_host_keeps_its_name():
     from lib_layerdiffuse.hosts.diffusers import SAMPLERS
 
