@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -128,6 +129,7 @@ def test_the_command_says_where_everything_is(capfd, monkeypatch, family, tmp_pa
     from lib_layerdiffuse.standalone import demo
 
     monkeypatch.setattr(demo, "run_demo", functools.partial(run_demo, plans=PLANS[:1], steps=1))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # To be put back afterwards.
     out = tmp_path / "one two"
     assert main(["demo", "--out", str(out)]) == 0
     said, noted = capfd.readouterr()
@@ -138,3 +140,4 @@ def test_the_command_says_where_everything_is(capfd, monkeypatch, family, tmp_pa
     ]
     assert "1/1 A transparent subject, SD1.5" in noted
     assert (out / "index.html").exists()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"

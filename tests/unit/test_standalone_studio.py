@@ -278,6 +278,7 @@ def test_what_is_no_colour(text):
 
 def test_the_command_serves_on_this_computer_only(monkeypatch, tmp_path, family):
     launched: dict[str, object] = {}
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **options: launched.update(options))
     monkeypatch.chdir(tmp_path)
     assert main(["studio", "--no-browser", "--out", "mine"]) == 0
