@@ -48,14 +48,24 @@ class Model(nn.Module):
         return found.input_ids
 
     def context(self, tokens: Tensor) -> dict[str, Any]:
-        """Returns the UNet's arguments for a text: SDXL's has the sizes and the pooled text too."""
+        """Returns the UNet's arguments for texts.
+
+        SDXL's have the sizes and the pooled text too, and an empty text is zeros there.
+        """
         if self.arch is Arch.SD15:
             return {"encoder_hidden_states": self.text[0](tokens).last_hidden_state}
         seen = [encoder(tokens, output_hidden_states=True) for encoder in self.text]
         sizes = torch.tensor([[shapes.SIDE, shapes.SIDE, 0, 0, shapes.SIDE, shapes.SIDE]])
-        added = {"text_embeds": seen[1].text_embeds, "time_ids": sizes.expand(len(tokens), -1)}
+        said = (tokens[:, 1] != self.pipeline.tokenizer.eos_token_id).float().unsqueeze(1)
+        pooled = seen[1].text_embeds * said
         hidden = torch.cat([found.hidden_states[-2] for found in seen], dim=-1)
-        return {"encoder_hidden_states": hidden, "added_cond_kwargs": added}
+        return {
+            "encoder_hidden_states": hidden * said.unsqueeze(2),
+            "added_cond_kwargs": {
+                "text_embeds": pooled,
+                "time_ids": sizes.expand(len(tokens), -1),
+            },
+        }
 
     def save(self, data: Path) -> None:
         """Writes the diffusers folder, float16, with the family's VAE."""
@@ -133,7 +143,6 @@ def draw_sheet(model: Model, path: Path) -> None:
     pictures = [
         model.pipeline(
             row,
-            negative_prompt=[""] * len(row),
             num_inference_steps=16,
             guidance_scale=4.0,
             width=shapes.SIDE,
