@@ -10,7 +10,7 @@ from .parsing import add_command
 from .progress import bars_of
 
 if TYPE_CHECKING:
-    from ..standalone.eval_tiny import Figure
+    from ..standalone.figures import Figure
     from .parsing import Commands
 
 

@@ -7,11 +7,10 @@ stands the same one with the method switched off, or of layers that do not belon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..codec import OFFSET_STRENGTH, adjusted_latent
@@ -22,51 +21,20 @@ from ..pipeline import decode
 from ..settings import LayerSettings
 from ..tiny import scenes
 from ..tiny.shapes import SIDE
+from .figures import Figure, foreground_figures, matched_psnr, psnr, soft_iou
 from .job import Job, run
 from .models import ModelChoice, Models
 
 COUNT = 200
 STEPS, CFG, SAMPLER = 16, 4.0, "DPM++ 2M Karras"
 SOLID, NOTHING = 0.95, 0.05
-_GLASSY = ("glass ball", "soap bubble", "glowing orb", "puff of smoke")
 _CODECS = {"codec_sd15": Arch.SD15, "codec_sdxl": Arch.SDXL}
 PARTS = (*_CODECS, *(method.id for method in METHODS))
 """What can be measured."""
 
 Scenes = Sequence[scenes.Scene]
 Layers = dict[Layer, Picture]
-Told = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured number.
-
-    Attributes:
-        part: The codec or method.
-        name: What was measured, with its unit.
-        value: The number.
-        goal: What it should be at least, or at most where `at_most`.
-        control: The same with the method switched off, or of shuffled layers; None for none.
-        count: Over how many pictures.
-    """
-
-    part: str
-    name: str
-    value: float
-    goal: float
-    control: float | None
-    count: int
-    at_most: bool = False
-
-    @property
-    def reached(self) -> bool:
-        """Whether the goal is met."""
-        return self.value <= self.goal if self.at_most else self.value >= self.goal
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it for JSON."""
-        return {**vars(self), "reached": self.reached}
+Told = Callable[[str, int, int], object]
 
 
 def evaluate(
@@ -95,24 +63,6 @@ def evaluate(
             yield from _codec(part, _CODECS[part], models, drawn)
         else:
             yield from _Method(find_method(part), models, tell).figures(drawn)
-
-
-def psnr(seen: Picture, truth: Picture, where: npt.NDArray[np.bool_] | None = None) -> float:
-    """Returns the peak signal-to-noise ratio in dB of pictures in [0, 1], at most 60.
-
-    Args:
-        seen: `h w c`.
-        truth: `h w c`.
-        where: The pixels to look at, `h w`; None for all.
-    """
-    error = np.square(seen - truth)
-    mean = error.mean() if where is None else error[where].mean() if where.any() else np.nan
-    return float(min(60.0, -10 * np.log10(max(mean, 1e-12))))
-
-
-def soft_iou(seen: Picture, truth: Picture) -> float:
-    """Returns Σ min / Σ max of two alphas: the intersection over union of soft sets."""
-    return float(np.minimum(seen, truth).sum() / max(np.maximum(seen, truth).sum(), 1e-6))
 
 
 def _tensor(picture: Picture) -> torch.Tensor:
@@ -183,9 +133,13 @@ class _Method:
             Layer.BG: scene.background,
             Layer.BLENDED: scene.caption,
         }
-        pictures = {f"{layer.value}_image": given[layer] for layer in self.method.inputs}
-        prompts = {f"{layer.value}_prompt": texts[layer] for layer in self.method.layer_prompts}
-        settings = LayerSettings(enabled=True, method=self.method, **pictures, **prompts)
+        prompts: dict[str, Any] = {
+            f"{layer.value}_prompt": texts[layer] for layer in self.method.layer_prompts
+        }
+        more: dict[str, Any] = {
+            f"{layer.value}_image": given[layer] for layer in self.method.inputs
+        }
+        settings = LayerSettings(enabled=True, method=self.method, **prompts, **more)
         job = Job(
             replace(settings, strength=1.0 if acts else 0.0),
             "" if prompts else texts[self.method.outputs[0]],
@@ -206,7 +160,7 @@ class _Method:
         rows = []
         for acts in (True, False):
             made = [layers[Layer.FG] for layers in self._layers(drawn, acts)]
-            rows.append(_foreground_figures(made, drawn))
+            rows.append(foreground_figures(made, drawn))
         goals = {"alone on nothing, %": 95.0, "named colour, %": 85.0, "softness ratio": 3.0}
         for name, goal in goals.items():
             yield self._figure(name, rows[0][name], goal, rows[1][name], len(drawn))
@@ -226,7 +180,7 @@ class _Method:
             for scene, layers in zip(drawn, made, strict=True)
         ]
         composites = [composite(x[Layer.FG], x[Layer.BG]) for x in given]
-        right, shuffled = _matched([x[Layer.BLENDED] for x in given], composites)
+        right, shuffled = matched_psnr([x[Layer.BLENDED] for x in given], composites)
         name = "blended against the true composite, dB"
         yield self._figure(name, right, 20.0, shuffled, len(drawn))
         name = "the same above shuffled layers, dB"
@@ -240,7 +194,7 @@ class _Method:
         else:
             kept = [alpha < NOTHING for alpha in self._alphas(drawn, blended)]
         truth = [truth_of(scene)[layer][..., :3] for scene in drawn]
-        right, shuffled = _matched(blended, truth, kept)
+        right, shuffled = matched_psnr(blended, truth, kept)
         name = f"keeps the given {layer.value} where it is solid, dB"
         yield self._figure(name, right, 20.0, shuffled, len(drawn))
 
@@ -255,7 +209,7 @@ class _Method:
 
     def _backgrounds(self, drawn: Scenes) -> Iterator[Figure]:
         made = [x[Layer.BG] for x in self._layers(drawn)]
-        right, shuffled = _matched(made, [scene.bg for scene in drawn])
+        right, shuffled = matched_psnr(made, [scene.bg for scene in drawn])
         name = "background against the truth, dB"
         yield self._figure(name, right, 20.0, shuffled, len(drawn))
 
@@ -263,38 +217,3 @@ class _Method:
 def truth_of(scene: scenes.Scene) -> Layers:
     """Returns a scene's layers: straight RGBA, RGB and RGB in [0, 1]."""
     return {Layer.FG: scene.fg, Layer.BG: scene.bg, Layer.BLENDED: scene.blended}
-
-
-def _matched(
-    seen: Sequence[Picture],
-    truth: Sequence[Picture],
-    where: Sequence[npt.NDArray[np.bool_]] | None = None,
-) -> tuple[float, float]:
-    """Returns the mean PSNR of the pairs, and of pairs that do not belong together."""
-    count = len(seen)
-
-    def mean(shift: int) -> float:
-        at = [None] * count if where is None else where
-        found = [psnr(seen[i], truth[(i + shift) % count], at[i]) for i in range(count)]
-        return float(np.nanmean(found))
-
-    return mean(0), mean(1)
-
-
-def _foreground_figures(made: Sequence[Picture], drawn: Scenes) -> dict[str, float]:
-    """Returns how many stand alone, how many have their colour, and how soft the soft ones are."""
-    alone, coloured = [], []
-    softness: dict[bool, list[float]] = {True: [], False: []}
-    for rgba, scene in zip(made, drawn, strict=True):
-        alpha, kind = rgba[..., 3], scene.subject.kind
-        cover = scenes.coverage(alpha)
-        alone.append(scenes.border_alpha(alpha) <= 0.05 and 0.03 <= cover <= 0.85)
-        coloured.append(cover > 0 and scenes.named_colour(rgba) == scene.subject.colour)
-        if kind.name in _GLASSY or not kind.soft:
-            softness[kind.soft].append(scenes.soft_fraction(alpha))
-    soft, solid = (float(np.mean(softness[kind] or [0])) for kind in (True, False))
-    return {
-        "alone on nothing, %": 100 * float(np.mean(alone)),
-        "named colour, %": 100 * float(np.mean(coloured)),
-        "softness ratio": soft / max(solid, 1e-6),
-    }
