@@ -192,7 +192,8 @@ class _Method:
         if layer is Layer.FG:
             kept = [scene.fg[..., 3] > SOLID for scene in drawn]
         else:
-            kept = [alpha < NOTHING for alpha in self._alphas(drawn, blended)]
+            seen = [alpha < NOTHING for alpha in self._alphas(drawn, blended)]
+            kept = [part if part.any() else ~part for part in seen]  # nothing found: all counts
         truth = [truth_of(scene)[layer][..., :3] for scene in drawn]
         right, shuffled = matched_psnr(blended, truth, kept)
         name = f"keeps the given {layer.value} where it is solid, dB"

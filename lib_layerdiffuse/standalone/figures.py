@@ -53,11 +53,14 @@ def psnr(seen: Picture, truth: Picture, where: npt.NDArray[np.bool_] | None = No
     Args:
         seen: `h w c`.
         truth: `h w c`.
-        where: The pixels to look at, `h w`; None for all.
+        where: The pixels to look at, `h w`; None for all. Of none the ratio is NaN.
     """
     error = np.square(seen - truth)
-    mean = error.mean() if where is None else error[where].mean() if where.any() else np.nan
-    return float(min(60.0, -10 * np.log10(max(mean, 1e-12))))
+    if where is not None:
+        if not where.any():
+            return float("nan")
+        error = error[where]
+    return float(min(60.0, -10 * np.log10(max(error.mean(), 1e-12))))
 
 
 def soft_iou(seen: Picture, truth: Picture) -> float:
@@ -70,7 +73,10 @@ def matched_psnr(
     truth: Sequence[Picture],
     where: Sequence[npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[float, float]:
-    """Returns the mean PSNR of the pairs, and of pairs that do not belong together."""
+    """Returns the mean PSNR of the pairs, and of pairs that do not belong together.
+
+    Pairs without any pixel to look at do not count.
+    """
     count = len(seen)
 
     def mean(shift: int) -> float:
