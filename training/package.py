@@ -22,8 +22,8 @@ def install(data: Path, folder: Path = tiny.FOLDER) -> int:
         ValueError: They are too large for the package.
     """
     for arch in Arch:
-        name = arch.name.lower()
-        shutil.copytree(data / name, folder / name, dirs_exist_ok=True)
+        name = tiny.checkpoint(arch).name
+        shutil.copytree(data / arch.name.lower(), folder / name, dirs_exist_ok=True)
     layers = folder / "layer_model"
     layers.mkdir(parents=True, exist_ok=True)
     lines = []

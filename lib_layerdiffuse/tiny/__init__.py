@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "models"
 
 def checkpoint(arch: Arch) -> Path:
     """Returns the diffusers folder of a family's tiny model."""
-    return FOLDER / arch.name.lower()
+    return FOLDER / f"layerdiffuse-tiny-{arch.name.lower()}"
 
 
 def layer_store() -> WeightStore:
