@@ -18,6 +18,7 @@ STEPS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (10, ("vae",)),
     (5, ("vae", "--decoder")),
     (7, ("codec",)),
+    (2, ("codec", "--decoder")),
     *((10, ("base", arch.name)) for arch in Arch),
     *((1.8, ("method", method.id)) for method in METHODS),
 )

@@ -3,7 +3,8 @@
 The picture flattened on grey goes through the VAE's encoder, the offset is added to its latent,
 and from the adjusted latent and what the VAE decodes of it the decoder finds colour and alpha.
 The offset is kept so small that the VAE still decodes the flattened picture. Noise on the latent
-stands for what a diffusion model will add to it.
+stands for what a diffusion model will add to it. With `--decoder` the decoder alone is trained on:
+the transparent latents, and all that was trained on them, stay valid.
 
 Source: Zhang & Agrawala, arXiv:2402.17113, section 3.1.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib_layerdiffuse.codec import adjusted_latent
@@ -60,11 +62,14 @@ class Codec(nn.Module):
         latent = adjusted_latent(mean, std, self.gain * self.encoder(fg.roll(1, 1)).float())
         return latent, latent - mean
 
-    def forward(self, fg: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, fg: Tensor, noise: Tensor, decoder_alone: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns what the decoder finds `b 4 H W` (A R G B), the VAE's picture and the offset."""
-        latent, offset = self.latent(fg)
-        latent = latent + noise
-        pixels = (self.vae[0].decode(latent).sample.float() / 2 + 0.5).clamp(0, 1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not decoder_alone):
+            latent, offset = self.latent(fg)
+            latent = latent + noise
+            pixels = (self.vae[0].decode(latent).sample.float() / 2 + 0.5).clamp(0, 1)
         return self.decoder(pixels, latent).float(), pixels, offset
 
 
@@ -74,7 +79,9 @@ def distance(seen: Tensor, truth: Tensor) -> Tensor:
     return error.abs().mean() + 2 * error.square().mean()
 
 
-def train(data: Path, plan: Plan, batch: int = 8, seed: int = 0) -> Codec:
+def train(
+    data: Path, plan: Plan, decoder_alone: bool = False, batch: int = 8, seed: int = 0
+) -> Codec:
     """Returns the trained codec of SD1.5's scale."""
     scenes, rng = Scenes.open(data), np.random.default_rng(seed)
     net = Codec(vae_step.load(data, Arch.SD15))
@@ -82,7 +89,10 @@ def train(data: Path, plan: Plan, batch: int = 8, seed: int = 0) -> Codec:
     with torch.no_grad():  # so that the first offsets are some hundredths of a latent's deviation
         fg, _ = scenes.layers(rng.integers(len(scenes), size=32))
         net.gain = float(0.1 * scale / net.latent(fg)[1].std())
-    trainer = Trainer(net, plan, data / "codec.pt")
+    if decoder_alone:
+        _load(net, data / "layer_model")
+        net.encoder.requires_grad_(False)
+    trainer = Trainer(net, plan, data / ("codec_decoder.pt" if decoder_alone else "codec.pt"))
 
     def draw(count: int) -> Tensor:
         fg, _ = scenes.layers(rng.integers(len(scenes), size=count))
@@ -93,13 +103,18 @@ def train(data: Path, plan: Plan, batch: int = 8, seed: int = 0) -> Codec:
         sigma = scale * NOISE * torch.rand(batch, 1, 1, 1)
         noise = sigma * torch.randn(batch, 4, shapes.SIDE // 8, shapes.SIDE // 8)
         with torch.autocast("cpu", torch.bfloat16):
-            argb, pixels, offset = net(fg, noise)
+            argb, pixels, offset = net(fg, noise, decoder_alone)
         seen = argb.roll(-1, 1)
         below = torch.rand(batch, 3, 1, 1)
-        return (
+        found = (
             2 * distance(seen[:, 3:], fg[:, 3:])
             + distance(over(seen, below), over(fg, below))
             + HIDDEN_COLOUR_WEIGHT * distance(seen[:, :3], fg[:, :3])
+        )
+        if decoder_alone:
+            return found
+        return (
+            found
             + IDENTITY_WEIGHT * distance(pixels, over(fg, 0.5))
             + OFFSET_WEIGHT * (offset / scale).square().mean()
         )
@@ -126,6 +141,15 @@ def train(data: Path, plan: Plan, batch: int = 8, seed: int = 0) -> Codec:
     return net
 
 
+def _load(net: Codec, folder: Path) -> None:
+    """Loads what `write` left for SD1.5."""
+    encoder = load_file(folder / ENCODERS[Arch.SD15].filename)
+    net.encoder.load_state_dict({key: tensor.float() for key, tensor in encoder.items()})
+    net.gain = 1.0
+    decoder = load_file(folder / DECODERS[Arch.SD15].filename)
+    net.decoder.load_state_dict({key: tensor.float() for key, tensor in decoder.items()})
+
+
 @torch.no_grad()
 def write(net: Codec, folder: Path) -> None:
     """Writes each family's encoder and decoder in the released files' formats."""
@@ -144,7 +168,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("out/training"))
     parser.add_argument("--minutes", type=float, default=18)
+    parser.add_argument("--decoder", action="store_true", help="train on the decoder alone")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     set_up(0, options.threads)
-    write(train(options.data, Plan(options.minutes, rate=2e-3)), options.data / "layer_model")
+    made = train(options.data, Plan(options.minutes, rate=2e-3), options.decoder)
+    write(made, options.data / "layer_model")

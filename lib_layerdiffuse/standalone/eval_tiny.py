@@ -26,6 +26,8 @@ from .job import Job, run
 from .models import ModelChoice, Models
 
 COUNT = 200
+CONTROL_SHARE = 4
+"""One scene in so many is drawn again with the method switched off."""
 STEPS, CFG, SAMPLER = 16, 4.0, "DPM++ 2M Karras"
 SOLID, NOTHING = 0.95, 0.05
 _CODECS = {"codec_sd15": Arch.SD15, "codec_sdxl": Arch.SDXL}
@@ -86,7 +88,7 @@ def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Fig
             over = [psnr(_on(seen, colour), _on(rgba, colour)) for colour in below]
             mae = float(np.abs(seen[..., 3] - rgba[..., 3]).mean())
             found.setdefault(strength, []).append([mae, *over])
-    here, off = (np.mean(found[strength], axis=0) for strength in (OFFSET_STRENGTH, 0.0))
+    here, off = (np.mean(found[strength], axis=0).tolist() for strength in (OFFSET_STRENGTH, 0.0))
     count = len(drawn)
     yield Figure(part, "alpha MAE", here[0], 0.03, off[0], count, at_most=True)
     for i, name in enumerate(("black", "white", "a random colour"), start=1):
@@ -158,20 +160,20 @@ class _Method:
 
     def _foregrounds(self, drawn: Scenes) -> Iterator[Figure]:
         rows = []
-        for acts in (True, False):
-            made = [layers[Layer.FG] for layers in self._layers(drawn, acts)]
-            rows.append(foreground_figures(made, drawn))
+        for acts, part in ((True, drawn), (False, _control(drawn))):
+            made = [layers[Layer.FG] for layers in self._layers(part, acts)]
+            rows.append(foreground_figures(made, part))
         goals = {"alone on nothing, %": 95.0, "named colour, %": 85.0, "softness ratio": 3.0}
         for name, goal in goals.items():
             yield self._figure(name, rows[0][name], goal, rows[1][name], len(drawn))
 
     def _found_foregrounds(self, drawn: Scenes) -> Iterator[Figure]:
-        def iou(acts: bool) -> float:
-            made = self._layers(drawn, acts)
-            pairs = zip(made, drawn, strict=True)
+        def iou(part: Scenes, acts: bool) -> float:
+            pairs = zip(self._layers(part, acts), part, strict=True)
             return float(np.mean([soft_iou(a[Layer.FG][..., 3], s.fg[..., 3]) for a, s in pairs]))
 
-        yield self._figure("alpha IoU with the truth", iou(True), 0.7, iou(False), len(drawn))
+        on, off = iou(drawn, True), iou(_control(drawn), False)
+        yield self._figure("alpha IoU with the truth", on, 0.7, off, len(drawn))
 
     def _sets(self, drawn: Scenes) -> Iterator[Figure]:
         made = self._layers(drawn)
@@ -213,6 +215,10 @@ class _Method:
         right, shuffled = matched_psnr(made, [scene.bg for scene in drawn])
         name = "background against the truth, dB"
         yield self._figure(name, right, 20.0, shuffled, len(drawn))
+
+
+def _control(drawn: Scenes) -> Scenes:
+    return drawn[::CONTROL_SHARE]
 
 
 def truth_of(scene: scenes.Scene) -> Layers:
