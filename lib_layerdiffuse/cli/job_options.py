@@ -72,7 +72,12 @@ def add_sampling(parser: Parser) -> None:
         help="the same one gives the same picture (default: -1, a new one each time)",
     )
     add("--steps", type=number(int, 1, 150), metavar="N", help="(default: 20)")
-    add("--cfg", type=number(float, 1, 30), metavar="SCALE", help="guidance (default: 7)")
+    add(
+        "--cfg",
+        type=number(float, 1, 30),
+        metavar="SCALE",
+        help="guidance (default: 7; 3 for the tiny family)",
+    )
     add("--sampler", metavar="NAME", help="as the WebUI calls it (default: the author's choice)")
     add("--weight", type=float, default=1.0, metavar="W", help="0 to 2 (default: 1)")
     add(

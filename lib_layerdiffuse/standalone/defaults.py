@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ..errors import ImageSizeError
 from ..methods import Arch, LayerMethod
 
+TINY_CFG = 3.0
+"""The tiny family's guidance: more makes its edges hard."""
 _SIDES = {Arch.SD15: 512, Arch.SDXL: 1024}
 _SAMPLERS = {Arch.SD15: "DPM++ 2M Karras", Arch.SDXL: "DPM++ 2M SDE Karras"}
 # Others than in the first steps: the DPM++ samplers leave artefacts there.
@@ -35,7 +37,9 @@ def defaults(method: LayerMethod, *, tiny: bool) -> Defaults:
         tiny: Whether the tiny family draws, at the size that it was trained at.
     """
     sampler, stop_at = _SECOND_STEPS.get(method.id, (_SAMPLERS[method.arch], 1.0))
-    return Defaults(sampler, stop_at, _tiny_side() if tiny else _SIDES[method.arch])
+    if tiny:
+        return Defaults(sampler, stop_at, _tiny_side(), cfg=TINY_CFG)
+    return Defaults(sampler, stop_at, _SIDES[method.arch])
 
 
 def _tiny_side() -> int:

@@ -21,6 +21,7 @@ from ..pipeline import decode
 from ..settings import LayerSettings
 from ..tiny import scenes
 from ..tiny.shapes import SIDE
+from .defaults import TINY_CFG
 from .figures import Figure, foreground_figures, matched_psnr, psnr, soft_iou
 from .job import Job, run
 from .models import ModelChoice, Models
@@ -28,7 +29,7 @@ from .models import ModelChoice, Models
 COUNT = 200
 CONTROL_SHARE = 4
 """One scene in so many is drawn again with the method switched off."""
-STEPS, CFG, SAMPLER = 16, 4.0, "DPM++ 2M Karras"
+STEPS, SAMPLER = 16, "DPM++ 2M Karras"
 SOLID, NOTHING = 0.95, 0.05
 _CODECS = {"codec_sd15": Arch.SD15, "codec_sdxl": Arch.SDXL}
 PARTS = (*_CODECS, *(method.id for method in METHODS))
@@ -149,7 +150,7 @@ class _Method:
             height=SIDE,
             seed=1000 * number,
             steps=STEPS,
-            cfg=CFG,
+            cfg=TINY_CFG,
             sampler=SAMPLER,
         )
         made = run(job, self.session, self.host)

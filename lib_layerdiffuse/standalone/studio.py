@@ -17,6 +17,7 @@ from ..hosts.diffusers import SAMPLERS, SamplingStopped
 from ..images import PictureU8
 from ..methods import Layer
 from ..panel import build as build_panel
+from .defaults import TINY_CFG
 from .output import SavedPicture
 from .workbench import AUTOMATIC, BACKDROPS, Fields, Result, Workbench, composed
 
@@ -87,7 +88,8 @@ class Page:
                 made["sampler"] = gr.Dropdown(names, value=AUTOMATIC, label="Sampler")
             with gr.Row():
                 made["steps"] = gr.Slider(1, 100, value=20, step=1, label="Steps")
-                made["cfg"] = gr.Slider(1, 20, value=7, step=0.5, label="CFG scale")
+                cfg = TINY_CFG if self.workbench.choice.tiny else 7
+                made["cfg"] = gr.Slider(1, 20, value=cfg, step=0.5, label="CFG scale")
         with gr.Accordion("Draw over a picture (img2img)", open=False):
             made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Picture", **pictures)
             made["denoise"] = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength")

@@ -155,7 +155,7 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
     assert main(["generate", "--method", method, *inputs(find_method(method))]) == 0
     (job,) = asked
     assert (job.sampler, job.settings.stop_at) == (sampler, stop_at)
-    assert (job.steps, job.cfg, job.sets, job.init) == (20, 7, 1, None)
+    assert (job.steps, job.cfg, job.sets, job.init) == (20, 3, 1, None)
     assert 0 <= job.seed < 2**32
 
 
