@@ -37,7 +37,7 @@ DECODER = UNetLayout(
 )
 NOISE = 0.15
 """Largest deviation of the noise, beside latents of deviation 1."""
-OFFSET_WEIGHT, IDENTITY_WEIGHT, HIDDEN_COLOUR_WEIGHT = 0.02, 1.0, 0.05
+OFFSET_WEIGHT, IDENTITY_WEIGHT, HIDDEN_COLOUR_WEIGHT = 0.002, 1.0, 0.05
 
 
 class Codec(nn.Module):

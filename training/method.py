@@ -27,8 +27,8 @@ from .export import save
 from .loop import Plan, Trainer, set_up
 from .sharing_net import LoRA, Sharing
 
-RANK = 8
-CONTROL_WIDTHS = (16, 16, 24, 24, 32, 32, 24, 24)
+RANK = 6
+CONTROL_WIDTHS = (16, 16, 24, 24, 32, 32, 20, 20)
 ROWS = 32
 """Pictures in a batch, about."""
 Call = Callable[[Batch, Tensor, Tensor], Tensor]

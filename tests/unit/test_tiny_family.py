@@ -1,0 +1,103 @@
+"""The trained models in the package: that they are whole, small and draw what they claim.
+
+Few scenes, and goals below those of the model card, so that chance does not decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from lib_layerdiffuse import tiny
+from lib_layerdiffuse.methods import WEIGHT_FILES, Arch
+from lib_layerdiffuse.standalone.eval_tiny import evaluate
+from lib_layerdiffuse.standalone.figures import Figure
+from lib_layerdiffuse.standalone.models import Models
+from lib_layerdiffuse.tiny import scenes, shapes
+from lib_layerdiffuse.weights import FileState
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[Models]:
+    """Yields the loader that all tests here share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(2, threads))
+    yield Models(tiny.layer_store)
+    torch.set_num_threads(threads)
+
+
+def _figures(part: str, models: Models, count: int) -> list[Figure]:
+    return list(evaluate([part], models, count))
+
+
+def test_the_family_is_whole_and_small() -> None:
+    store = tiny.layer_store()
+    for file in WEIGHT_FILES.values():
+        assert store.find(file) is not None, file.filename
+        assert store.verify(file).state is FileState.OWN, file.filename
+    for arch in Arch:
+        assert (tiny.checkpoint(arch) / "model_index.json").is_file()
+    size = sum(path.stat().st_size for path in tiny.FOLDER.rglob("*") if path.is_file())
+    assert size <= 32 * 2**20
+
+
+def test_the_tokenizer_knows_every_word_of_the_scenes() -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(tiny.checkpoint(Arch.SDXL) / "tokenizer")
+    for word in scenes.vocabulary():
+        assert len(tokenizer(word, add_special_tokens=False).input_ids) == 1, word
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_the_models_are_of_the_shapes_that_training_makes(arch: Arch) -> None:
+    from safetensors.torch import load_file
+
+    file = tiny.checkpoint(arch) / "unet" / "diffusion_pytorch_model.safetensors"
+    kept = {key: tuple(tensor.shape) for key, tensor in load_file(file).items()}
+    made = {key: tuple(t.shape) for key, t in shapes.unet(arch).state_dict().items()}
+    assert kept == made
+
+
+@pytest.mark.parametrize("part", ["codec_sd15", "codec_sdxl"])
+def test_a_subject_survives_the_codec(part: str, models: Models) -> None:
+    alpha, *over = _figures(part, models, 8)
+    assert alpha.value <= 0.035
+    assert all(figure.value >= 24 for figure in over)
+
+
+@pytest.mark.parametrize("part", ["fg_attn_sd15", "fg_attn_sdxl", "fg_conv_sdxl"])
+def test_a_subject_stands_alone_with_the_method_and_not_without(part: str, models: Models) -> None:
+    alone, colour, softness = _figures(part, models, 8)
+    assert alone.value >= 85
+    assert alone.control <= alone.value - 40
+    assert colour.value >= 60
+    assert softness.value > 2
+
+
+@pytest.mark.parametrize("part", ["joint_sd15", "fg_to_bg_sd15", "bg_to_fg_sd15"])
+def test_layers_of_a_set_belong_together(part: str, models: Models) -> None:
+    composite, above = _figures(part, models, 4)
+    assert composite.value >= 15
+    assert above.value >= 4
+
+
+@pytest.mark.parametrize("part", ["fg_to_blended_sdxl", "bg_to_blended_sdxl"])
+def test_a_given_layer_is_kept(part: str, models: Models) -> None:
+    (kept,) = _figures(part, models, 4)
+    assert kept.value >= 15
+    assert kept.value >= kept.control + 5
+
+
+def test_a_foreground_is_found_in_a_blended_picture(models: Models) -> None:
+    (iou,) = _figures("bg_blended_to_fg_sdxl", models, 4)
+    assert iou.value >= 0.6
+    assert iou.value >= iou.control + 0.3
+
+
+def test_a_background_is_found_behind_a_foreground(models: Models) -> None:
+    (background,) = _figures("fg_blended_to_bg_sdxl", models, 4)
+    assert background.value >= 15
+    assert background.value >= background.control + 5
