@@ -124,12 +124,13 @@ def test_what_begins_no_chain(ran):
     assert ran == []
 
 
-def test_the_tiny_family_has_its_own_size_only():
+def test_the_tiny_family_has_its_own_size_and_guidance_only():
     for method in map(find_method, ("fg_attn_sd15", "bg_blended_to_fg_sdxl")):
         large, tiny = defaults(method, tiny=False), defaults(method, tiny=True)
         assert large.side == {Arch.SD15: 512, Arch.SDXL: 1024}[method.arch]
         assert tiny.side < 512
-        assert replace(tiny, side=large.side) == large
+        assert tiny.cfg < large.cfg
+        assert replace(tiny, side=large.side, cfg=large.cfg) == large
 
 
 def test_one_checkpoint_stays_loaded(family):
