@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lib_layerdiffuse.methods import Arch
 from lib_layerdiffuse.tiny import scenes as scene_kinds
@@ -19,7 +17,7 @@ from lib_layerdiffuse.tiny import shapes
 from . import latents
 from . import vae as vae_step
 from .data import Scenes
-from .loop import Plan, Trainer, set_up
+from .loop import Plan, Trainer, arguments, set_up
 from .sheets import write_sheet
 
 NO_CAPTION = 0.1
@@ -29,15 +27,14 @@ KINDS = {"blended": 0.45, "plain": 0.35, "bg": 0.2}
 
 
 class Model(nn.Module):
-    """A family's UNet with its text encoders, as diffusers' pipelines put them together."""
+    """A family's UNet with its text encoders, as a diffusers pipeline puts them together."""
 
-    def __init__(self, arch: Arch, folder: Path) -> None:
+    def __init__(self, arch: Arch, pipeline: Any) -> None:
         super().__init__()
-        self.arch = arch
-        self.pipeline: Any = shapes.pipeline(arch, folder)
-        self.unet = self.pipeline.unet
+        self.arch, self.pipeline = arch, pipeline
+        self.unet = pipeline.unet
         names = ("text_encoder", "text_encoder_2")[: 1 if arch is Arch.SD15 else 2]
-        self.text = nn.ModuleList(getattr(self.pipeline, name) for name in names)
+        self.text = nn.ModuleList(getattr(pipeline, name) for name in names)
         self.train()
 
     def tokens(self, captions: Sequence[str]) -> Tensor:
@@ -101,7 +98,7 @@ def train(arch: Arch, data: Path, plan: Plan, batch: int = 32, seed: int = 0) ->
     """Returns the trained model of a family."""
     captions = Scenes.open(data).captions
     pictures = {name: latents.load(data, name) for name in KINDS}
-    model = Model(arch, data / f"tokenizers_{arch.name}")
+    model = Model(arch, shapes.pipeline(arch, data / f"tokenizers_{arch.name}"))
     texts = {
         "blended": model.tokens([f"{subject}, {below}" for subject, below in captions]),
         "plain": model.tokens([subject for subject, _ in captions]),
@@ -152,15 +149,12 @@ def draw_sheet(model: Model, path: Path) -> None:
         ).images
         for row in rows
     ]
-    write_sheet(path, [F.interpolate(p.float(), scale_factor=1) for p in pictures])
+    write_sheet(path, pictures)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, minutes=40)
     parser.add_argument("arch", choices=[arch.name for arch in Arch])
-    parser.add_argument("--data", type=Path, default=Path("out/training"))
-    parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     set_up(0, options.threads)
     train(Arch[options.arch], options.data, Plan(options.minutes, save_every=4))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lib_layerdiffuse.methods import Arch
 
 from .base import Model
 
@@ -47,17 +50,9 @@ class Texts:
         return made
 
 
-def load_model(arch: Any, data: Any) -> Model:
+def load_model(arch: Arch, data: Path) -> Model:
     """Returns the trained base model of a family, frozen, with its VAE."""
     from diffusers import DiffusionPipeline
 
-    model = Model(arch, data / f"tokenizers_{arch.name}")
     saved = DiffusionPipeline.from_pretrained(data / arch.name.lower(), torch_dtype=torch.float32)
-    model.pipeline = saved
-    model.unet = saved.unet
-    model.text = torch.nn.ModuleList(
-        getattr(saved, name)
-        for name in ("text_encoder", "text_encoder_2")
-        if getattr(saved, name, None) is not None
-    )
-    return model.requires_grad_(False).eval()
+    return Model(arch, saved).requires_grad_(False).eval()

@@ -11,7 +11,6 @@ Source: Zhang & Agrawala, arXiv:2402.17113, section 3.1.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from lib_layerdiffuse.tiny import shapes
 from . import vae as vae_step
 from .data import Scenes, over
 from .export import save
-from .loop import Plan, Trainer, set_up
+from .loop import Plan, Trainer, arguments, set_up
 from .sheets import write_sheet
 
 ENCODER_WIDTHS = (16, 16, 24, 24, 32, 32, 48, 48)
@@ -165,11 +164,8 @@ def write(net: Codec, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("out/training"))
-    parser.add_argument("--minutes", type=float, default=18)
+    parser = arguments(__doc__, minutes=18)
     parser.add_argument("--decoder", action="store_true", help="train on the decoder alone")
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     set_up(0, options.threads)
     made = train(options.data, Plan(options.minutes, rate=2e-3), options.decoder)

@@ -10,7 +10,6 @@ They are kept as float16 `n 4 h w` on the sampler's scale, which the two familie
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from lib_layerdiffuse.tiny import shapes
 
 from . import vae as vae_step
 from .data import Scenes, over
-from .loop import set_up
+from .loop import arguments, set_up
 
 OPAQUE, TRANSPARENT = ("bg", "blended", "plain"), ("grey", "fg")
 BATCH = 32
@@ -52,10 +51,13 @@ def encode(data: Path, names: tuple[str, ...]) -> None:
     for start in range(0, len(scenes), BATCH):
         rows = np.arange(start, min(start + BATCH, len(scenes)))
         fg, bg = scenes.layers(rows)
-        below = {"blended": bg, "plain": plain[rows], "grey": 0.5, "fg": 0.5}
+        below = {"blended": bg, "plain": plain[rows], "grey": 0.5}
+        posteriors: dict[str, tuple[Tensor, Tensor]] = {}
         for name in names:
-            picture = bg if name == "bg" else over(fg, below[name])
-            mean, std = _posterior(vae, picture)
+            seen = "grey" if name == "fg" else name  # what the VAE sees is the same
+            if seen not in posteriors:
+                posteriors[seen] = _posterior(vae, bg if seen == "bg" else over(fg, below[seen]))
+            mean, std = posteriors[seen]
             if name == "fg" and encoder is not None:
                 mean = adjusted_latent(mean, std, encoder.offset(fg))
             made[name][rows] = (mean * scale).half().numpy()
@@ -77,10 +79,8 @@ def _encoder(data: Path) -> TransparentEncoder:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("layers", nargs="+", choices=(*OPAQUE, *TRANSPARENT))
-    parser.add_argument("--data", type=Path, default=Path("out/training"))
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     set_up(0, options.threads)
     encode(options.data, tuple(options.layers))

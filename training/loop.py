@@ -5,6 +5,7 @@ Under `torchrun` each process draws batches of its own, and the gradients are av
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -141,6 +142,21 @@ def _schedule(progress: float) -> float:
         return 0.02 + progress / WARM_UP
     left = (progress - WARM_UP) / (1 - WARM_UP)
     return float(0.5 * (1 + torch.cos(torch.tensor(torch.pi * left))))
+
+
+def arguments(about: str | None, minutes: float | None = None) -> argparse.ArgumentParser:
+    """Returns a program's parser with what all have: `--data`, `--threads` and, to train, time.
+
+    Args:
+        about: What the program does.
+        minutes: How long it trains if that is not said; None for a program that does not.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data", type=Path, default=Path("out/training"))
+    parser.add_argument("--threads", type=int, default=1)
+    if minutes is not None:
+        parser.add_argument("--minutes", type=float, default=minutes)
+    return parser
 
 
 def set_up(seed: int, threads: int) -> None:

@@ -7,7 +7,6 @@ LoRAs, if that was trained before.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib_layerdiffuse.hosts.diffusers.names import module_names
+from lib_layerdiffuse.hosts.diffusers.names import PREFIX, diffusers_name, module_names
 from lib_layerdiffuse.methods import METHODS, Layer, LayerMethod, PatchKind, find_method
 
 from .base import Noise
@@ -24,7 +23,7 @@ from .batches import Batch, Batches, caption
 from .captions import Texts, load_model
 from .data import Scenes
 from .export import save
-from .loop import Plan, Trainer, set_up
+from .loop import Plan, Trainer, arguments, set_up
 from .sharing_net import LoRA, Sharing
 
 RANK = 6
@@ -137,16 +136,7 @@ def _widen(conv_in: nn.Conv2d, channels: int) -> None:
 def ldm_names(unet: Any) -> Callable[[str], str]:
     """Returns the function from a parameter's name in diffusers to its key in a weight file."""
     back = {ours: ldm for ldm, ours in module_names(unet.config).items()}
-
-    def name(key: str) -> str:
-        parts = key.split(".")
-        for end in range(len(parts), 0, -1):
-            found = back.get(".".join(parts[:end]))
-            if found is not None:
-                return ".".join(["diffusion_model", found, *parts[end:]])
-        raise KeyError(key)
-
-    return name
+    return lambda key: f"{PREFIX}{diffusers_name(back, key)}"
 
 
 def weight_patches(unet: Any, method: LayerMethod) -> tuple[nn.Module, Call, Any]:
@@ -189,12 +179,9 @@ def train(method: LayerMethod, data: Path, plan: Plan, seed: int = 0) -> Path:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, minutes=10)
     parser.add_argument("method", choices=[method.id for method in METHODS])
-    parser.add_argument("--data", type=Path, default=Path("out/training"))
-    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     set_up(0, options.threads)
     chosen = find_method(options.method)

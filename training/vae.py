@@ -7,7 +7,6 @@ decoder alone is trained on: the latents, and all that was trained on them, stay
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from lib_layerdiffuse.methods import Arch
 from lib_layerdiffuse.tiny import shapes
 
 from .data import Scenes, over
-from .loop import Plan, Trainer, rank, same_everywhere, set_up
+from .loop import Plan, Trainer, arguments, rank, same_everywhere, set_up
 from .sheets import write_sheet
 
 CROP = 64
@@ -130,11 +129,8 @@ def load(data: Path, arch: Arch) -> nn.Module:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("out/training"))
-    parser.add_argument("--minutes", type=float, default=20)
+    parser = arguments(__doc__, minutes=20)
     parser.add_argument("--decoder", action="store_true", help="train on the decoder alone")
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     set_up(0, options.threads)
     plan = Plan(options.minutes, rate=2e-3, average=0.995)
