@@ -138,6 +138,11 @@ def conditioning_picture(settings: LayerSettings, layer: Layer, width: int, heig
     return flatten(fit(rgba, width, height, settings.resize_mode))
 
 
+def picture_tensor(picture: Picture) -> Tensor:
+    """Returns `1 c h w` of a picture `h w c`; range and alpha kind stay."""
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
+
+
 def inject(
     settings: LayerSettings, session: Session, host: Host, width: int, height: int
 ) -> Injection:
@@ -153,9 +158,7 @@ def inject(
     settings.check_pictures()
     injection = session.weights(settings)
     pictures = [
-        torch.from_numpy(conditioning_picture(settings, layer, width, height))
-        .permute(2, 0, 1)
-        .unsqueeze(0)
+        picture_tensor(conditioning_picture(settings, layer, width, height))
         for layer in settings.method.inputs
     ]
     if not pictures:

@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..codec import OFFSET_STRENGTH, adjusted_latent
 from ..errors import SettingsError
 from ..images import Picture, composite, flatten, from_u8, pad_colours
 from ..methods import METHODS, Arch, Layer, LayerMethod, PatchKind, find_method
-from ..pipeline import decode
+from ..pipeline import decode, picture_tensor
 from ..settings import LayerSettings
 from ..tiny import scenes
 from ..tiny.shapes import SIDE
@@ -68,10 +67,6 @@ def evaluate(
             yield from _Method(find_method(part), models, tell).figures(drawn)
 
 
-def _tensor(picture: Picture) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
-
-
 def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Figure]:
     host, session = models.open(ModelChoice(), arch)
     encoder, decoder = session.encoder(arch), session.decoder(arch)
@@ -80,13 +75,13 @@ def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Fig
     for strength in (OFFSET_STRENGTH, 0.0):
         for scene in drawn:
             rgba = scene.fg
-            mean, std = host.posterior(_tensor(flatten(rgba)))
-            offset = encoder.offset(_tensor(pad_colours(rgba)))
+            mean, std = host.posterior(picture_tensor(flatten(rgba)))
+            offset = encoder.offset(picture_tensor(pad_colours(rgba)))
             latent = host.sampler_latent(adjusted_latent(mean, std, offset, strength))
             pixels = host.pixels(latent)[0]
             seen = from_u8(decode(decoder, host, pixels, latent[0]))
-            below = (0.0, 1.0, rng.uniform(size=3).astype(np.float32))
-            over = [psnr(_on(seen, colour), _on(rgba, colour)) for colour in below]
+            below = (0.0, 1.0, rng.uniform(size=3).astype(np.float32).tolist())
+            over = [psnr(flatten(seen, colour), flatten(rgba, colour)) for colour in below]
             mae = float(np.abs(seen[..., 3] - rgba[..., 3]).mean())
             found.setdefault(strength, []).append([mae, *over])
     here, off = (np.mean(found[strength], axis=0).tolist() for strength in (OFFSET_STRENGTH, 0.0))
@@ -94,12 +89,6 @@ def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Fig
     yield Figure(part, "alpha MAE", here[0], 0.03, off[0], count, at_most=True)
     for i, name in enumerate(("black", "white", "a random colour"), start=1):
         yield Figure(part, f"PSNR on {name}, dB", here[i], 26.0, off[i], count)
-
-
-def _on(rgba: Picture, colour: Any) -> Picture:
-    alpha = rgba[..., 3:]
-    made: Picture = rgba[..., :3] * alpha + (1 - alpha) * colour
-    return made
 
 
 class _Method:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from ..codec import LATENT_CELL, adjusted_latent
 from ..errors import BatchSizeError, ImageSizeError, SettingsError
 from ..images import as_rgba, fit, flatten, pad_colours, to_u8
 from ..methods import Layer
-from ..pipeline import Session, check_arch, decode, inject, layer_prompts
+from ..pipeline import Session, check_arch, decode, inject, layer_prompts, picture_tensor
 from ..settings import LayerSettings, Picture
 
 if TYPE_CHECKING:
@@ -220,18 +220,14 @@ def _init_latents(job: Job, session: Session, host: DiffusersHost) -> Tensor | N
         return None
     method = job.settings.method
     rgba = fit(as_rgba(job.init), job.width, job.height, job.settings.resize_mode)
-    mean, std = host.posterior(_tensor(flatten(rgba)))
+    mean, std = host.posterior(picture_tensor(flatten(rgba)))
     frames = [mean] * method.frames
     if method.fg_frame is not None:
         encoder = session.encoder(method.arch)
         host.place(encoder.net, job.width * job.height)
-        offset = encoder.offset(_tensor(pad_colours(rgba))).to(mean)
+        offset = encoder.offset(picture_tensor(pad_colours(rgba))).to(mean)
         frames[method.fg_frame] = adjusted_latent(mean, std, offset)
     return host.sampler_latent(torch.cat(frames))
-
-
-def _tensor(picture: Any) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
 
 
 def _infotext(job: Job, host: DiffusersHost, seed: int) -> str:
