@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import base64
 import copy
-import importlib.util
 import io
 import shutil
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from started_webui import SIZE, WebUI, as_base64, picture, request
 from tiny_weights import patch_file, put
 
 from lib_layerdiffuse import pipeline
@@ -32,85 +31,9 @@ from lib_layerdiffuse.infotext import from_infotext
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
 
-ENTRY = Path(__file__).parents[2] / "scripts" / "layerdiffuse.py"
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
 TO_FG = find_method("bg_to_fg_sd15")
-SIZE = 64
 FIELDS = len(LayerSettings.__dataclass_fields__)
-
-
-def picture(value=200, alpha=255):
-    return Image.new("RGBA", (SIZE, SIZE), (value, 30, 90, alpha))
-
-
-def as_base64(image):
-    with io.BytesIO() as stream:
-        image.save(stream, format="PNG")
-        return base64.b64encode(stream.getvalue()).decode()
-
-
-def request(method, **more):
-    """Returns the dict of an API request with every picture that the method needs."""
-    names = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
-    pictures = {names[layer]: as_base64(picture(alpha=128)) for layer in method.inputs}
-    return {"method": method.id} | pictures | more
-
-
-class WebUI:
-    """One start of the WebUI with the extension in it."""
-
-    def __init__(self, models, outputs):
-        self.outputs = outputs
-        import_module("modules.paths").models_path = str(models)
-        spec = importlib.util.spec_from_file_location("layerdiffuse.py", ENTRY)
-        self.entry = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.entry)
-        self.script_module = import_module("lib_layerdiffuse.webui.script")
-        self.shared = import_module("modules.shared")
-        self.processing = import_module("modules.processing")
-        self.scripts = import_module("modules.scripts")
-        self.tiny = import_module("tiny_checkpoint")
-
-    def job(self, method, *args, before=(), after=(), checkpoint=None, **fields):
-        """Returns a processing object, and its checkpoint and runner as attributes of self.
-
-        Args:
-            method: Whose checkpoint family is loaded.
-            args: The script's arguments; the rest are the panel's defaults.
-            before: Scripts that run before ours; likewise `after`.
-            checkpoint: Another loaded checkpoint.
-            fields: Attributes of the processing object.
-        """
-        ours = self.entry.LayerDiffuseScript()
-        self.runner = self.scripts.ScriptRunner([*before, ours, *after])
-        values = [getattr(c, "value", None) for c in self.runner.inputs]
-        values[ours.args_from : ours.args_from + len(args)] = args
-        self.checkpoint = checkpoint or self.tiny.Checkpoint(method.arch.value)
-        self.plain = self.checkpoint.forge_objects_original.unet
-        fields = {"outpath_samples": str(self.outputs)} | fields
-        return self.processing.Processing(self.checkpoint, self.runner, tuple(values), **fields)
-
-    def run(self, p):
-        """Returns a job's result; no hook may have raised into the host, which swallows it."""
-        try:
-            return self.processing.process_images(p)
-        finally:
-            assert not self.runner.reports
-            assert not import_module("modules.script_callbacks").reports
-            assert self.checkpoint.forge_objects_original.unet is self.plain
-            assert self.checkpoint.forge_objects_after_applying_lora.unet is self.plain
-
-    def generate(self, method, more=None, **fields):
-        """Returns the result and the processing object of a job with a dict of settings."""
-        p = self.job(method, request(method, **more or {}), **fields)
-        return self.run(p), p
-
-    def saved(self):
-        return sorted(path.name for path in self.outputs.glob("*"))
-
-    def new_script(self, **hooks):
-        """Returns another extension's script."""
-        return type("Other", (self.scripts.Script,), hooks)()
 
 
 @pytest.fixture
