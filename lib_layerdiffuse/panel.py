@@ -6,7 +6,7 @@ handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -43,6 +43,7 @@ def build(
     enabled: AbstractContextManager[Any],
     elem_id: Callable[[str], str],
     picture_options: Mapping[str, Any],
+    outputs: Sequence[str] = ("show_preview", "show_matte"),
 ) -> Panel:
     """Returns a new panel with every field at its default.
 
@@ -50,6 +51,7 @@ def build(
         enabled: What surrounds the panel; entering it gives the component of `enabled`.
         elem_id: Makes a component's id from its field's name.
         picture_options: How this gradio's picture slots are told to take uploads.
+        outputs: The `show_…` fields that the page gives; the others stay hidden.
     """
     default = LayerSettings()
     made: dict[str, Any] = {}
@@ -83,8 +85,8 @@ def build(
                 for name in (f"{layer.value}_prompt", f"{layer.value}_negative_prompt"):
                     add(name, gr.Textbox, value="", lines=1, visible=False)
         with gr.Row():
-            for name in ("show_preview", "show_matte"):
-                add(name, gr.Checkbox, value=False)
+            for name in (name for name in _FIELDS if name.startswith("show_")):
+                add(name, gr.Checkbox, value=False, visible=name in outputs)
         add("output_origin", gr.Checkbox, value=False, visible=False)
 
     by_method = [name for name in _FIELDS if _shown_by_method(name)]

@@ -56,17 +56,33 @@ def _read_number(name: str, value: Any) -> float:
     return number
 
 
-def _setting(default: Any, api: str, label: str, read: Read, **more: Any) -> Any:
-    meta = {"api": api, "label": label, "read": read, "infotext": f"layerdiffusion_{api}"}
-    return field(default=default, metadata=meta | more)
+def _setting(default: Any, api: str, label: str, about: str, read: Read, **more: Any) -> Any:
+    meta = {"api": api, "label": label, "about": about, "read": read}
+    return field(default=default, metadata=meta | {"infotext": f"layerdiffusion_{api}"} | more)
+
+
+def _flag(api: str, label: str, about: str, **more: Any) -> Any:
+    return _setting(False, api, label, about, _read_flag, type="boolean", **more)
+
+
+def _number(api: str, label: str, about: str, high: float) -> Any:
+    return _setting(1.0, api, label, about, _read_number, type="number", bounds=(0.0, high))
 
 
 def _picture(api: str, label: str) -> Any:
-    return _setting(None, api, label, lambda _name, value: value, picture=True)
+    about = f"The {label.lower()} picture to start from, for methods that need one."
+    return _setting(
+        None, api, label, about, lambda _name, value: value, type="string", picture=True
+    )
 
 
-def _prompt(api: str, label: str) -> Any:
-    return _setting("", api, label, _read_text)
+def _prompt(api: str, label: str, main: str = "main prompt") -> Any:
+    about = f"Put before the {main}, for this layer only, where a method gives several pictures."
+    return _setting("", api, label, about, _read_text, type="string")
+
+
+def _negative(api: str, label: str) -> Any:
+    return _prompt(api, label, "negative prompt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +90,8 @@ class LayerSettings:
     """The user's choices for one job.
 
     The first twelve fields stand in the original extension's positional order, which is public.
-    A field's metadata holds its name in the API (`api`), its `label`, its `infotext` key, its
-    bounds and its kind.
+    A field's metadata holds its name in the API (`api`), its `label`, a sentence `about` it, its
+    JSON `type` with `bounds` or `choices`, and its `infotext` key, None for what is not written.
 
     Attributes:
         strength: Scales what the method does to the UNet; 0 leaves the plain UNet.
@@ -87,29 +103,65 @@ class LayerSettings:
         fg_negative_prompt: The same for the negative prompt.
         show_preview: Also give the foreground over a checkerboard.
         show_matte: Also give the foreground's alpha as a grey picture.
+        show_composite: Also lay the set's foreground over its background, where it has both.
+        show_raw: Also give the foreground as it was before its transparency was decoded.
     """
 
-    enabled: bool = _setting(False, "enabled", "Enabled", _read_flag)
-    method: LayerMethod = _setting(METHODS[4], "method", "Method", _read_method)
-    strength: float = _setting(1.0, "weight", "Weight", _read_number, bounds=(0.0, 2.0))
-    stop_at: float = _setting(1.0, "ending_step", "Stop at", _read_number, bounds=(0.0, 1.0))
+    enabled: bool = _setting(
+        False, "enabled", "Enabled", "Whether the job makes layers.", _read_flag, type="boolean"
+    )
+    method: LayerMethod = _setting(
+        METHODS[4],
+        "method",
+        "Method",
+        "Which layers are made, of what: a method's id or label.",
+        _read_method,
+        type="string",
+        choices=tuple(name for m in METHODS for name in (m.id, *m.aliases)),
+    )
+    strength: float = _number(
+        "weight", "Weight", "Scales what the method does to the model; 0 leaves the plain one.", 2.0
+    )
+    stop_at: float = _number(
+        "ending_step", "Stop at", "The method acts during this first part of the schedule.", 1.0
+    )
     fg_image: Picture | None = _picture("fg_image", "Foreground")
     bg_image: Picture | None = _picture("bg_image", "Background")
     blended_image: Picture | None = _picture("blend_image", "Blended")
     resize_mode: ResizeMode = _setting(
-        ResizeMode.CROP, "resize_mode", "Resize mode", _read_resize_mode
+        ResizeMode.CROP,
+        "resize_mode",
+        "Resize mode",
+        "How pictures to start from are fitted to the job's size.",
+        _read_resize_mode,
+        type="string",
+        choices=tuple(mode.value for mode in ResizeMode),
     )
-    output_origin: bool = _setting(False, "output_origin", "Unused", _read_flag, infotext=None)
+    output_origin: bool = _flag(
+        "output_origin", "Unused", "Accepted for old requests; no effect.", infotext=None
+    )
     fg_prompt: str = _prompt("fg_additional_prompt", "Foreground prompt")
     bg_prompt: str = _prompt("bg_additional_prompt", "Background prompt")
     blended_prompt: str = _prompt("blend_additional_prompt", "Blended prompt")
-    fg_negative_prompt: str = _prompt("fg_negative_prompt", "Foreground negative prompt")
-    bg_negative_prompt: str = _prompt("bg_negative_prompt", "Background negative prompt")
-    blended_negative_prompt: str = _prompt("blend_negative_prompt", "Blended negative prompt")
-    show_preview: bool = _setting(
-        False, "show_preview", "Checkerboard preview", _read_flag, infotext=None
+    fg_negative_prompt: str = _negative("fg_negative_prompt", "Foreground negative prompt")
+    bg_negative_prompt: str = _negative("bg_negative_prompt", "Background negative prompt")
+    blended_negative_prompt: str = _negative("blend_negative_prompt", "Blended negative prompt")
+    show_preview: bool = _flag(
+        "show_preview", "Checkerboard preview", "Also give the foreground over a checkerboard."
     )
-    show_matte: bool = _setting(False, "show_matte", "Matte", _read_flag, infotext=None)
+    show_matte: bool = _flag(
+        "show_matte", "Matte", "Also give the foreground's alpha as a grey picture."
+    )
+    show_composite: bool = _flag(
+        "show_composite",
+        "True composite",
+        "Also lay the set's foreground over its background, made or given, where it has both.",
+    )
+    show_raw: bool = _flag(
+        "show_raw",
+        "Before decoding",
+        "Also give the foreground as it was before its transparency was decoded.",
+    )
 
     def picture(self, layer: Layer) -> Picture | None:
         """Returns the conditioning picture given for a layer."""
@@ -183,6 +235,15 @@ def by_name(args: Sequence[Any]) -> bool:
     """Whether a dict of settings is among the values; one with an `image` is a picture."""
     dicts = (value for value in args if isinstance(value, Mapping))
     return any(value and "image" not in value for value in dicts)
+
+
+def api_name(name: str) -> str:
+    """Returns the name in the API of a field that is called so there or here.
+
+    Raises:
+        SettingsError: No field is; `field` is the name.
+    """
+    return str(_FIELDS[_field_name(name)].metadata["api"])
 
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
