@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from .methods import Arch, LayerMethod
@@ -73,11 +74,12 @@ class Host(Protocol):
         """Returns the sampler's latent on the VAE's own scale."""
         ...
 
-    def place(self, net: nn.Module, pixels: int) -> None:
+    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Moves a network to the device, and casts it to the type, that the host computes in.
 
         Args:
             net: A transparent decoder's or encoder's network.
             pixels: Pixels of the picture to come, for which memory is made free.
+            dtype: The type to compute in instead.
         """
         ...

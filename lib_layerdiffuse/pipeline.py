@@ -35,7 +35,7 @@ class Session:
     def __init__(self, store: WeightStore) -> None:
         self.store = store
         self._weights: tuple[object, Injection] | None = None
-        self._codecs: dict[WeightFile, tuple[FileIdentity, Any]] = {}
+        self._codecs: dict[WeightFile, tuple[object, Any]] = {}
 
     def weights(self, settings: LayerSettings) -> Injection:
         """Returns the injection of the method's weights at this strength, without pictures.
@@ -58,13 +58,18 @@ class Session:
             self._weights = key, made
         return replace(self._weights[1], stop_at=settings.stop_at)
 
-    def decoder(self, arch: Arch) -> TransparentDecoder:
+    def decoder(self, arch: Arch, dtype: torch.dtype | None = None) -> TransparentDecoder:
         """Returns the family's transparent decoder.
+
+        Args:
+            arch: The family.
+            dtype: The type that it will be cast to. One cast to another type before is read anew,
+                since it may have lost digits.
 
         Raises:
             WeightsError: The file is missing or corrupt.
         """
-        return self._codec(DECODERS[arch], TransparentDecoder)
+        return self._codec(DECODERS[arch], TransparentDecoder, dtype)
 
     def encoder(self, arch: Arch) -> TransparentEncoder:
         """Returns the family's transparent encoder.
@@ -74,8 +79,10 @@ class Session:
         """
         return self._codec(ENCODERS[arch], TransparentEncoder)
 
-    def _codec(self, file: WeightFile, kind: type[Codec]) -> Codec:
-        identity = self._identity(file)
+    def _codec(
+        self, file: WeightFile, kind: type[Codec], dtype: torch.dtype | None = None
+    ) -> Codec:
+        identity = (*self._identity(file), dtype)
         if file not in self._codecs or self._codecs[file][0] != identity:
             self._codecs[file] = identity, kind.from_state_dict(self.store.load(file))
         made: Codec = self._codecs[file][1]
@@ -175,6 +182,7 @@ def decode(
     latent: Tensor,
     *,
     views: int = 8,
+    dtype: torch.dtype | None = None,
     on_view: OnView | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Returns one picture's straight RGBA, `H W 4` uint8.
@@ -185,9 +193,10 @@ def decode(
         pixels: `3 H W` in [0, 1], as the VAE decoded them.
         latent: `4 H/8 W/8`, sampler's scale.
         views: How many of the eight views to take.
+        dtype: The type to compute in; None for the host's choice.
         on_view: Called after each view; returning False ends with those seen so far.
     """
-    host.place(decoder.net, pixels.shape[1] * pixels.shape[2])
+    host.place(decoder.net, pixels.shape[1] * pixels.shape[2], dtype)
     rgba = decoder.decode(
         pixels.unsqueeze(0), host.vae_latent(latent).unsqueeze(0), views=views, on_view=on_view
     )

@@ -78,19 +78,22 @@ class ForgeHost:
         """Returns the sampler's latent on the VAE's own scale."""
         return self.sd_model.forge_objects.vae.first_stage_model.process_out(latent)
 
-    def place(self, net: nn.Module, pixels: int) -> None:
+    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Moves a network to the host's device through its memory manager.
 
         Args:
             net: A transparent decoder's or encoder's network.
             pixels: Pixels of the picture to come, for which memory is made free.
+            dtype: The type to compute in; None for the host's choice.
         """
         device = memory_management.get_torch_device()
-        half = memory_management.should_use_fp16(device)
-        net.to(torch.float16 if half else torch.float32)
+        if dtype is None:
+            fast = memory_management.should_use_fp16(device)
+            dtype = torch.float16 if fast else torch.float32
+        net.to(dtype)
         memory_management.load_models_gpu(
             [_patcher(net, device, memory_management.unet_offload_device())],
-            memory_required=pixels * _BYTES_A_PIXEL // (2 if half else 1),
+            memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2),
         )
 
     def attach(self, injection: Injection) -> ForgeAttachment:

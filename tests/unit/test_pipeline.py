@@ -56,7 +56,7 @@ class NotingHost:
     def vae_latent(self, latent):
         return latent / self.scale
 
-    def place(self, net, pixels):
+    def place(self, net, pixels, dtype=None):
         self.placed.append((net, pixels))
 
 

@@ -141,7 +141,7 @@ class DiffusersHost:
         with self._resting():
             return vae.pixels(self.pipeline.vae, latents, self.device)
 
-    def place(self, net: nn.Module, pixels: int) -> None:
+    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Moves a network to the host's device; it computes in float16 where the host does.
 
         Elsewhere it computes in float32: bfloat16 has too few steps for alpha.
@@ -149,9 +149,10 @@ class DiffusersHost:
         Args:
             net: A transparent decoder's or encoder's network.
             pixels: Not used: diffusers has no memory manager.
+            dtype: The type to compute in instead.
         """
         half = self.device.type == "cuda" and self.pipeline.unet.dtype == torch.float16
-        net.to(device=self.device, dtype=torch.float16 if half else torch.float32)
+        net.to(device=self.device, dtype=dtype or (torch.float16 if half else torch.float32))
 
     def attach(self, injection: Injection) -> UnetAttachment:
         """Puts the injection on the UNet until the attachment's `detach`; see `attached`.
