@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 from fastapi import HTTPException
 
-from ..errors import LayerDiffuseError
+from ..errors import LayerDiffuseError, SettingsError
+from ..settings import api_name
 
 _log = logging.getLogger(__name__)
 _BAD_REQUEST, _SERVER_ERROR = 422, 500
@@ -33,19 +34,32 @@ def abort(p: Any, error: Exception) -> Exception:
     In the WebUI the error's text is shown under the gallery. Over the API the answer is status 422
     (500 for what was not raised on purpose) with the error as JSON in `detail`.
     """
-    expected = isinstance(error, LayerDiffuseError)
-    if expected:
+    if isinstance(error, LayerDiffuseError):
         _log.error("LayerDiffuse: %s", error)
     else:
         _log.exception("LayerDiffuse failed", exc_info=error)
-    seen: Exception = error
-    if getattr(p, "is_api", False):
-        detail = (
-            error.as_dict()
-            if isinstance(error, LayerDiffuseError)
-            else {"error": type(error).__name__, "message": str(error), "hint": "", "field": None}
-        )
-        seen = HTTPException(_BAD_REQUEST if expected else _SERVER_ERROR, detail=detail)
+    seen = as_seen(p, error)
     p.scripts = Tripwire(seen)
     p.sampler = Tripwire(seen)
     return seen
+
+
+def as_seen(p: Any, error: Exception) -> Exception:
+    """Returns what the host should meet in place of an error: over the API, an answer."""
+    return as_http(error) if getattr(p, "is_api", False) else error
+
+
+def as_http(error: Exception) -> HTTPException:
+    """Returns the API's answer: status 422 (500 for faults of our own), the error in `detail`."""
+    if not isinstance(error, LayerDiffuseError):
+        detail = {"error": type(error).__name__, "message": str(error), "hint": "", "field": None}
+        return HTTPException(_SERVER_ERROR, detail=detail)
+    return HTTPException(_BAD_REQUEST, detail=error.as_dict() | {"field": _name(error.field)})
+
+
+def _name(field: str | None) -> str | None:
+    """Returns what the API calls a field of the settings; any other name stays."""
+    try:
+        return api_name(field) if field else None
+    except SettingsError:
+        return field

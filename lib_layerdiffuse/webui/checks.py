@@ -23,7 +23,7 @@ def check_job(p: Any, settings: LayerSettings) -> None:
     settings.check_pictures()
     _check_options(p)
     _check_token_merging(p, settings)
-    _check_layer_prompts(settings)
+    check_layer_prompts(settings)
 
 
 def _check_options(p: Any) -> None:
@@ -57,7 +57,12 @@ def _check_token_merging(p: Any, settings: LayerSettings) -> None:
         )
 
 
-def _check_layer_prompts(settings: LayerSettings) -> None:
+def check_layer_prompts(settings: LayerSettings) -> None:
+    """Checks that the layers' own prompts hold nothing that acts on the whole batch.
+
+    Raises:
+        SettingsError: One does; `field` names it.
+    """
     for layer in Layer:
         for name in (f"{layer.value}_prompt", f"{layer.value}_negative_prompt"):
             tag = _EXTRA_NETWORK.search(getattr(settings, name))

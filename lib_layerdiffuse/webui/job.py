@@ -14,6 +14,7 @@ from ..host import Attachment, Host
 from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
+from .options import Choices, choices
 
 _ATTRIBUTE = "layerdiffuse_job"
 _LISTS = ("prompt", "negative_prompt", "seed", "subseed")
@@ -33,6 +34,8 @@ class Job:
         results: The pictures made so far with the layer that each is.
         notes: What the user should know of this job.
         options: The host's options to put back afterwards.
+        choices: What the settings page says, once the host has applied the job's own overrides.
+        layers: The current set's layers so far.
     """
 
     settings: LayerSettings
@@ -44,6 +47,8 @@ class Job:
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    choices: Choices = field(default_factory=choices)
+    layers: dict[Layer, Image.Image] = field(default_factory=dict)
 
     def note(self, p: Any, text: str) -> None:
         """Tells the user something once, below the pictures and in the API's `info`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import gradio as gr
 from modules.ui_components import InputAccordion
 
 from ..panel import Panel
 from ..panel import build as build_panel
+from ..settings import LayerSettings
 
 
 def notice(title: str, text: str) -> None:
@@ -20,4 +22,5 @@ def notice(title: str, text: str) -> None:
 def build(title: str, elem_id: Callable[[str], str]) -> Panel:
     """Returns a new panel with every field at its default."""
     accordion = InputAccordion(False, label=title, elem_id=elem_id("enabled"))
-    return build_panel(accordion, elem_id, {"source": "upload"})
+    outputs = [f.name for f in fields(LayerSettings) if f.name.startswith("show_")]
+    return build_panel(accordion, elem_id, {"source": "upload"}, outputs)

@@ -5,17 +5,34 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import HTTPException
+from modules import shared
 from modules.api.api import decode_base64_to_image
+from modules.paths import data_path
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import SettingsError
 from ..images import Picture, as_rgba
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")  # No base64 has a dot.
+_LONGEST_PATH = 4096
+_OUTPUT_OPTIONS = (
+    "outdir_samples",
+    "outdir_txt2img_samples",
+    "outdir_img2img_samples",
+    "outdir_extras_samples",
+    "outdir_grids",
+    "outdir_txt2img_grids",
+    "outdir_img2img_grids",
+    "outdir_save",
+    "outdir_init_images",
+)
 
 
 def read_picture(value: Any) -> Picture | None:
@@ -23,7 +40,8 @@ def read_picture(value: Any) -> Picture | None:
 
     Args:
         value: A PIL picture, an array, a dict with one of these as `image`, or a text: base64, a
-            data URI, or a URL where the WebUI allows requests. Empty for none.
+            data URI, the path of a file in an output folder of the WebUI, or a URL where the
+            WebUI allows requests. Empty for none.
 
     Raises:
         SettingsError: It is no picture.
@@ -34,20 +52,66 @@ def read_picture(value: Any) -> Picture | None:
         return None
     if isinstance(value, str):
         value = _from_text(value.strip())
-    if isinstance(value, Image.Image):
-        value = np.asarray(ImageOps.exif_transpose(value).convert("RGBA"))
-    return as_rgba(value)
+    return as_rgba(_rgba(value) if isinstance(value, Image.Image) else value)
+
+
+def _rgba(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Returns all of a picture's pixels, which PIL reads only now."""
+    try:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+    except Exception as error:
+        raise _no_picture("a whole picture", error) from error
 
 
 def _from_text(text: str) -> Image.Image:
+    if Path(text[-_LONGEST_PATH:]).suffix.lower() in _SUFFIXES and not _is_url(text):
+        return _from_file(Path(text))
+    wanted = "the address of a picture" if _is_url(text) else "a picture as base64 or a data URI"
     try:
-        return decode_base64_to_image(text)
+        return decode_base64_to_image(text)  # The host knows which addresses are allowed.
     except HTTPException as error:
+        raise _no_picture(wanted, error.detail) from error
+    except Exception as error:  # The host lets what the network or a bad URI raises through.
+        raise _no_picture(wanted, error) from error
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+def _from_file(path: Path) -> Image.Image:
+    place = path.resolve()
+    if not any(place.is_relative_to(folder) for folder in _open_folders()):
         raise SettingsError(
-            f"Expected a picture as base64 or a data URI, got {len(text)} characters that are "
-            f"none ({error.detail}).",
-            "Send the bytes of a PNG, JPEG or WebP file as base64.",
-        ) from error
+            "Expected the path of a picture in one of the WebUI's output folders, got another.",
+            "Send the file as base64, put it into an output folder, or name its folder with "
+            "--gradio-allowed-path.",
+        )
+    try:
+        return Image.open(place)
+    except Exception as error:
+        raise _no_picture("a file with a picture", error) from error
+
+
+def _open_folders() -> list[Path]:
+    """Returns the folders that pictures may be read from by path.
+
+    These are the output folders and those that the command line opens. The host has its whole
+    data folder open to the page by default; it holds more than pictures, so it does not count.
+    None are open where the host keeps users from naming folders.
+    """
+    if getattr(shared.cmd_opts, "hide_ui_dir_config", False):
+        return []
+    named = [getattr(shared.opts, name, "") for name in _OUTPUT_OPTIONS]
+    opened = [Path(one).resolve() for one in getattr(shared.cmd_opts, "gradio_allowed_path", [])]
+    data = Path(data_path).resolve()
+    return [Path(one).resolve() for one in named if one] + [one for one in opened if one != data]
+
+
+def _no_picture(wanted: str, got: object) -> SettingsError:
+    return SettingsError(
+        f"Expected {wanted}, got: {got}.", "Send the bytes of a PNG, JPEG or WebP file as base64."
+    )
 
 
 def is_opaque(rgba: npt.NDArray[Any] | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,22 @@ from PIL import Image
 
 from ..codec import TransparentDecoder
 from ..errors import HostError
-from ..images import Picture, checkerboard, composite, from_u8, matte, to_u8
+from ..images import (
+    Picture,
+    as_rgba,
+    checkerboard,
+    composite,
+    fit,
+    flatten,
+    from_u8,
+    matte,
+    to_u8,
+)
 from ..methods import Layer
 from ..pipeline import decode
+from . import progress
 from .job import Job, job_of
+from .options import wants
 
 
 def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Image) -> Image.Image:
@@ -35,13 +48,25 @@ def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Imag
     if job.latents is None or len(job.latents) <= p.batch_index:
         raise HostError("Expected a latent for each picture, got fewer.", "Generate again.")
     latent, pixels = job.latents[p.batch_index], _true_pixels(job, p.batch_index, image)
+    views, dtype = job.choices.views, job.choices.dtype
+
+    def on_view(done: int, total: int) -> bool:
+        progress.show(f"transparency, view {min(done + 1, total)} of {total}")
+        if progress.stopped() and done < total:
+            job.note(p, f"stopped after {done} of {total} views, so edges are rougher.")
+        return not progress.stopped()
+
     try:
-        return Image.fromarray(decode(decoder, job.host, pixels, latent, on_view=_show_view))
+        with progress.telling(f"transparency, view 1 of {views}"):
+            rgba_u8 = decode(
+                decoder, job.host, pixels, latent, views=views, dtype=dtype, on_view=on_view
+            )
     except torch.cuda.OutOfMemoryError as error:
         raise HostError(
             "Expected room for the transparent decoder, but the memory is full.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
         ) from error
+    return Image.fromarray(rgba_u8)
 
 
 def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
@@ -55,19 +80,46 @@ def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(from_u8(edited_u8)).permute(2, 0, 1)
 
 
-def _show_view(done: int, total: int) -> bool:
-    shared.state.textinfo = f"LayerDiffuse: transparency, view {done} of {total}"
-    return not (shared.state.interrupted or shared.state.skipped)
+def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
+    """Shows, and saves if pictures are saved, what the user wants beside the foreground.
 
-
-def add_extras(p: Any, job: Job, rgba: Image.Image) -> None:
-    """Shows, and saves if pictures are saved, what the user wants beside the foreground."""
+    Args:
+        p: The host's processing object.
+        job: The job.
+        rgba: The foreground, straight alpha.
+        raw: The same before its transparency was decoded.
+    """
     picture = from_u8(np.asarray(rgba))
     height, width = picture.shape[:2]
-    if job.settings.show_preview:
-        _add_extra(p, job, "preview", composite(picture, checkerboard(width, height)))
-    if job.settings.show_matte:
-        _add_extra(p, job, "matte", matte(picture))
+    fg = Layer.FG.value
+    if wants(job.settings, job.choices, "show_preview"):
+        _add_extra(p, job, f"{fg}-preview", composite(picture, checkerboard(width, height)))
+    if wants(job.settings, job.choices, "show_matte"):
+        _add_extra(p, job, f"{fg}-matte", matte(picture))
+    if wants(job.settings, job.choices, "show_raw"):
+        _add_extra(p, job, f"{fg}-raw", from_u8(np.asarray(raw.convert("RGB"))))
+
+
+def add_composite(p: Any, job: Job, layers: Mapping[Layer, Image.Image]) -> None:
+    """Adds, where the user wants it, a set's foreground over its background, made or given."""
+    if not wants(job.settings, job.choices, "show_composite"):
+        return
+    fg, bg = (_layer_picture(p, job, layers, layer) for layer in (Layer.FG, Layer.BG))
+    if fg is not None and bg is not None:
+        _add_extra(p, job, "composite", composite(fg, flatten(bg)))
+
+
+def _layer_picture(
+    p: Any, job: Job, layers: Mapping[Layer, Image.Image], layer: Layer
+) -> Picture | None:
+    """Returns a layer's straight RGBA at the job's size: made, or else given; None if neither."""
+    if layer in layers:
+        return from_u8(np.asarray(layers[layer].convert("RGBA")))
+    given = job.settings.picture(layer)
+    if given is None:
+        return None
+    width, height = next(iter(layers.values())).size
+    return fit(as_rgba(given), width, height, job.settings.resize_mode)
 
 
 def _add_extra(p: Any, job: Job, name: str, picture: Picture) -> None:
@@ -78,7 +130,7 @@ def _add_extra(p: Any, job: Job, name: str, picture: Picture) -> None:
     if shared.opts.enable_pnginfo:
         extra.info["parameters"] = info
     p.extra_result_images.append(extra)
-    job.results.append((extra, f"{Layer.FG.value}-{name}"))
+    job.results.append((extra, name))
     if p.save_samples():
         form = shared.opts.samples_format
         images.save_image(
@@ -98,3 +150,12 @@ def name_layer(params: Any) -> None:
     if suffix and extension != path.suffix:
         job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
     params.filename = str(path.with_name(stem + extension))
+
+
+def name_pictures(job: Job, processed: Any) -> list[str | None]:
+    """Returns what each picture of a result is called, in the order in which the API sends them.
+
+    A layer is called "fg", "bg" or "blended", an extra such as "fg-matte" after its file; None
+    stands for a picture that is not of the job, such as a grid.
+    """
+    return [job.suffix(image) for image in [*processed.images, *processed.extra_images]]

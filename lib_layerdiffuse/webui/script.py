@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import torch
 from modules import scripts, shared
-from modules.paths import models_path
 
-from ..errors import DownloadError, HostError
+from ..errors import HostError
 from ..infotext import to_infotext
 from ..methods import Layer
 from ..pipeline import Session, check_arch, inject, layer_prompts
 from ..settings import LayerSettings, by_name
-from ..weights import WeightStore
 from . import panel, results
 from .abort import abort
+from .arguments import read_settings
+from .axes import axis_values
 from .checks import check_job
 from .job import Job, begin, end, is_nested, job_of
-from .pictures import is_opaque, png_base64, read_picture
+from .options import Choices, choices
+from .pictures import is_opaque, png_base64
+from .progress import telling
 
 try:
     from ..hosts.forge import ForgeHost
@@ -31,26 +32,6 @@ except ImportError:  # Another WebUI; the panel says so.
 
 TITLE = "LayerDiffuse"
 _log = logging.getLogger(__name__)
-
-
-def _store() -> WeightStore:
-    options = shared.cmd_opts
-    extra = getattr(options, "layerdiffuse_models_dir", None)
-    return WeightStore(
-        Path(models_path) / "layer_model",
-        extra_folders=[Path(extra)] if extra else [],
-        offline=getattr(options, "layerdiffuse_offline", False),
-        on_progress=_show_download,
-    )
-
-
-def _show_download(name: str, done: int, total: int | None) -> None:
-    share = f"{done / total:.0%}" if total else f"{done >> 20} MiB"
-    shared.state.textinfo = f"LayerDiffuse: downloading {name}, {share}"
-    if shared.state.interrupted:
-        raise DownloadError(
-            f"The download of {name} was stopped at {share}.", "Run again to go on."
-        )
 
 
 def _hook(method: Callable[..., None]) -> Callable[..., None]:
@@ -108,11 +89,12 @@ class LayerDiffuseScript(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         end(p)
-        off = not args or args[0] in (None, False, "False", "false")
-        if (off and not by_name(args)) or is_nested():
+        axes = axis_values(p)
+        on = by_name(args) or axes or (args and args[0] not in (None, False, "False", "false"))
+        if not args or not on or is_nested():
             return
         try:
-            settings = LayerSettings.from_args(args, read_picture)
+            settings = read_settings(args, axes)
             if settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
@@ -137,18 +119,26 @@ class LayerDiffuseScript(scripts.Script):
         job.host = ForgeHost(p.sd_model)
         check_arch(method, job.host.arch())
         job.host.check(method)
-        session = self._session()
-        if job.settings.acts:
-            session.weights(job.settings)
-        if method.decodes:
-            session.decoder(method.arch)
-        p.extra_generation_params.update(to_infotext(job.settings))
+        job.choices = choices()
+        session = self._session(job.choices)
+        with telling("loading the weights"):
+            if job.settings.acts:
+                session.weights(job.settings)
+            if method.decodes:
+                session.decoder(method.arch, job.choices.dtype)
+        # A new dict: copies of the object, such as a plot's cells, share the one that was there.
+        params = p.extra_generation_params.items()
+        others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
+        p.extra_generation_params = others | to_infotext(job.settings)
 
     @classmethod
-    def _session(cls) -> Session:
-        if LayerDiffuseScript.session is None:
-            LayerDiffuseScript.session = Session(_store())
-        return LayerDiffuseScript.session
+    def _session(cls, now: Choices) -> Session:
+        session = LayerDiffuseScript.session
+        if session is None:
+            session = LayerDiffuseScript.session = Session(now.store())
+        elif not now.has(session.store):
+            session.store = now.store()
+        return session
 
     @_hook
     def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
@@ -164,7 +154,8 @@ class LayerDiffuseScript(scripts.Script):
         assert job.host is not None
         if job.settings.acts:
             height, width = (8 * side for side in x.shape[2:])
-            injection = inject(job.settings, self._session(), job.host, width, height)
+            session = self._session(job.choices)
+            injection = inject(job.settings, session, job.host, width, height)
             job.attachment = job.host.attach(injection)
 
     # After sampling
@@ -190,10 +181,16 @@ class LayerDiffuseScript(scripts.Script):
         try:
             layer = job.layer(p.batch_index)
             if layer is Layer.FG:
-                decoder = self._session().decoder(job.settings.method.arch)
-                pp.image = results.transparent(p, job, decoder, pp.image)
-                results.add_extras(p, job, pp.image)
+                decoder = self._session(job.choices).decoder(
+                    job.settings.method.arch, job.choices.dtype
+                )
+                raw, pp.image = pp.image, results.transparent(p, job, decoder, pp.image)
+                results.add_extras(p, job, pp.image, raw)
             job.results.append((pp.image, layer.value))
+            job.layers[layer] = pp.image
+            if layer is job.settings.method.outputs[-1]:
+                results.add_composite(p, job, job.layers)
+                job.layers = {}
         except Exception as error:
             end(p)
             abort(p, error)
@@ -203,9 +200,10 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
         shared.opts.data.update(job.options)  # The host may be told not to restore them.
-        if job.notes:
-            params = {"layerdiffusion_notes": job.notes}
-            processed.extra_generation_params = processed.extra_generation_params | params
+        told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
+        if not p.script_args[0]:  # A selectable script puts the pictures of many jobs together.
+            told["layerdiffusion_layers"] = results.name_pictures(job, processed)
+        processed.extra_generation_params = processed.extra_generation_params | told
         if _is_answer(p) and shared.opts.samples_format.lower() != "png":
             processed.images = [
                 png_base64(image) if image.mode == "RGBA" else image for image in processed.images

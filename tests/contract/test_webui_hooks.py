@@ -7,7 +7,6 @@ import copy
 import io
 import shutil
 from importlib import import_module
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     ChecksumError,
+    DownloadError,
     HostError,
     MissingCapabilityError,
     MissingLayerError,
@@ -30,6 +30,7 @@ from lib_layerdiffuse.images import from_u8
 from lib_layerdiffuse.infotext import from_infotext
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.weights import WeightStore
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
 TO_FG = find_method("bg_to_fg_sd15")
@@ -118,7 +119,8 @@ REFUSED = [
     ({"method": "fg_to_bg_sd15", "fg_image": "?"}, {}, SettingsError, "fg_image"),
     ({"method": "fg_to_bg_sd15", "fg_image": "http://a/b.png"}, {}, SettingsError, "fg_image"),
     ({"method": "joint_sd15", "wieght": 1}, {}, SettingsError, "wieght"),
-    ({"method": "joint_sd15", "weight": 3}, {}, SettingsError, "strength"),
+    ({"method": "joint_sd15", "weight": 3}, {}, SettingsError, "weight"),
+    ({"method": "joint_sd15", "strength": 3}, {}, SettingsError, "strength"),
     ({"method": "no such"}, {}, SettingsError, "method"),
     ({"method": "joint_sd15"}, {"enable_hr": True}, MissingCapabilityError, None),
     ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
@@ -126,6 +128,9 @@ REFUSED = [
     ({"method": "joint_sd15"}, {"token_merging_ratio": 0.2}, MissingCapabilityError, None),
     ({"method": "joint_sd15", "bg_prompt": "x <lora:a:1>"}, {}, SettingsError, "bg_prompt"),
 ]
+
+
+IN_THE_API = {"strength": "weight", "bg_prompt": "bg_additional_prompt"}
 
 
 class TestErrorsBeforeSampling:
@@ -142,7 +147,7 @@ class TestErrorsBeforeSampling:
     def test_the_api_answers_422_with_json(self, ui, settings, fields, error, field):
         detail = self.refused(ui, ui.job(JOINT, settings, **fields), status=422)
         assert detail["error"] == error.__name__
-        assert detail["field"] == field
+        assert detail["field"] == IN_THE_API.get(field, field)
         assert detail["message"]
         assert detail.keys() == {"error", "message", "hint", "field"}
 
@@ -703,11 +708,12 @@ class TestPanel:
 
 class TestStops:
     def test_a_stop_while_decoding_keeps_the_views_seen(self, ui, monkeypatch):
-        views = []
+        views, told = [], []
 
         def spy(*args, on_view, **more):
             def stop_after_two(done, total):
                 views.append(done)
+                told.append(ui.shared.state.textinfo)
                 ui.shared.state.interrupted = done == 2
                 return on_view(done, total)
 
@@ -716,11 +722,44 @@ class TestStops:
         monkeypatch.setattr(ui.script_module.results, "decode", spy)
         result, _ = ui.generate(FG_SD15)
         assert views == [1, 2]
+        assert told == [f"LayerDiffuse: transparency, view {n} of 8" for n in (1, 2)]
         assert result.images[0].mode == "RGBA"
-        assert "view 2 of 8" in ui.shared.state.textinfo
+        assert ui.shared.state.textinfo is None
+        (note,) = result.extra_generation_params["layerdiffusion_notes"]
+        assert "stopped after 2 of 8 views" in note
+
+    def test_nothing_is_told_of_a_decoding_that_was_not_stopped(self, ui):
+        result, _ = ui.generate(FG_SD15)
+        assert "layerdiffusion_notes" not in result.extra_generation_params
+
+    def test_what_is_slow_is_told_and_taken_away(self, ui, monkeypatch):
+        told = []
+
+        def spy(session, settings):
+            told.append(ui.shared.state.textinfo)
+            return weights(session, settings)
+
+        weights = pipeline.Session.weights
+        monkeypatch.setattr(pipeline.Session, "weights", spy)
+        ui.generate(JOINT)
+        assert told[0] == "LayerDiffuse: loading the weights"
+        assert ui.shared.state.textinfo is None
+
+    @pytest.mark.parametrize("stop", ["interrupted", "skipped", "stopping_generation"])
+    def test_a_stopped_download_ends_the_job_before_sampling(self, ui, monkeypatch, stop):
+        def ensure(store, file):
+            setattr(ui.shared.state, stop, True)
+            store.on_progress(file.filename, 1 << 20, 4 << 20)
+
+        monkeypatch.setattr(WeightStore, "ensure", ensure)
+        p = ui.job(JOINT, request(JOINT))
+        with pytest.raises(DownloadError, match="stopped at 25%"):
+            ui.run(p)
+        assert p.sampled_with == []
+        assert ui.shared.state.textinfo is None
 
     def test_progress_of_a_download_is_shown_and_it_can_be_stopped(self, ui):
-        show = ui.script_module._show_download
+        show = import_module("lib_layerdiffuse.webui.progress").show_download
         show("a.safetensors", 1 << 20, 4 << 20)
         assert ui.shared.state.textinfo == "LayerDiffuse: downloading a.safetensors, 25%"
         show("a.safetensors", 3 << 20, None)
@@ -732,7 +771,5 @@ class TestStops:
 
 def test_flags_choose_the_folders(webui, models, own_models, tmp_path):
     ui = WebUI(tmp_path / "empty", tmp_path / "outputs")
-    ui.shared.cmd_opts = SimpleNamespace(
-        layerdiffuse_models_dir=str(own_models), layerdiffuse_offline=True
-    )
+    ui.shared.cmd_opts.layerdiffuse_models_dir = str(own_models)
     assert [image.mode for image in ui.generate(FG_SD15)[0].images] == ["RGBA"]

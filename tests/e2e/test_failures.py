@@ -33,7 +33,7 @@ def refused(client: Client, args: list[Any], **options: Any) -> dict[str, Any]:
         ([{"method": "bg_to_fg_sd15"}], {}, "MissingLayerError", "bg_image"),
         ([{"method": "fg_to_bg_sd15", "fg_image": "?"}], {}, "SettingsError", "fg_image"),
         ([{"method": "joint_sd15", "wieght": 1}], {}, "SettingsError", "wieght"),
-        ([{"method": "joint_sd15", "weight": 3}], {}, "SettingsError", "strength"),
+        ([{"method": "joint_sd15", "weight": 3}], {}, "SettingsError", "weight"),
         ([{"method": "no such"}], {}, "SettingsError", "method"),
         ([True, "no such"], {}, "SettingsError", "method"),
         ([{"method": "fg_attn_sd15"}], {"enable_hr": True}, "MissingCapabilityError", None),

@@ -82,6 +82,29 @@ class WebUI:
         p = self.job(method, request(method, **more or {}), **fields)
         return self.run(p), p
 
+    def serve(self, method, *others):
+        """Returns the server of the host's API and ours; `others` are scripts beside ours.
+
+        The method says which family's checkpoint is loaded.
+        """
+        self.job(method, after=others)
+        app = import_module("fastapi").FastAPI()
+        api = import_module("modules.api.api")
+        api.Api(app, self.runner, self.checkpoint, outpath_samples=str(self.outputs))
+        for callback in import_module("modules.script_callbacks").app_started:
+            callback(None, app)
+        return app
+
+    def plot(self):
+        """Returns the plot's module, loaded and known to the host as its scripts are."""
+        path = Path(import_module("fastapi").__file__).with_name("xyz_grid.py")
+        spec = importlib.util.spec_from_file_location("xyz_grid.py", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        data = self.scripts.ScriptClassData(module.Script, str(path), str(path.parent), module)
+        self.scripts.scripts_data.append(data)
+        return module
+
     def saved(self):
         return sorted(path.name for path in self.outputs.glob("*"))
 

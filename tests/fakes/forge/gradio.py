@@ -30,6 +30,10 @@ class Checkbox(Component):
     pass
 
 
+class CheckboxGroup(Component):
+    pass
+
+
 class Dropdown(Component):
     pass
 

@@ -1,3 +1,4 @@
 """Folders; a test sets its own."""
 
 models_path = "/nonexistent"
+data_path = "/nonexistent"

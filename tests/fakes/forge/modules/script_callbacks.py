@@ -1,4 +1,4 @@
-"""Callbacks around the saving of a picture."""
+"""Callbacks: at the start, and around the saving of a picture."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 from PIL import Image
 
 before_saved: list[Callable[[Any], None]] = []
+app_started: list[Callable[[Any, Any], None]] = []
+before_ui: list[Callable[[], None]] = []
+ui_settings: list[Callable[[], None]] = []
 reports: list[Exception] = []
 
 
@@ -22,6 +25,24 @@ class ImageSaveParams:
 
 def on_before_image_saved(callback: Callable[[ImageSaveParams], None]) -> None:
     before_saved.append(callback)
+
+
+def on_app_started(callback: Callable[[Any, Any], None]) -> None:
+    app_started.append(callback)
+
+
+def on_before_ui(callback: Callable[[], None]) -> None:
+    before_ui.append(callback)
+
+
+def on_ui_settings(callback: Callable[[], None]) -> None:
+    ui_settings.append(callback)
+
+
+def clear_callbacks() -> None:
+    """Forgets all, as before scripts are loaded again."""
+    for callbacks in (before_saved, app_started, before_ui, ui_settings):
+        callbacks.clear()
 
 
 def before_image_saved_callback(params: ImageSaveParams) -> None:

@@ -16,6 +16,8 @@ AlwaysVisible = object()
 class ScriptClassData(NamedTuple):
     script_class: type
     path: str
+    basedir: str = ""
+    module: Any = None
 
 
 scripts_data: list[ScriptClassData] = []
@@ -50,13 +52,21 @@ class ScriptRunner:
     """Calls each hook of each script in turn; what a hook raises is noted and swallowed."""
 
     def __init__(self, scripts: Sequence[Script], is_img2img: bool = False) -> None:
-        self.alwayson_scripts = list(scripts)
+        self.alwayson_scripts = [s for s in scripts if not getattr(s, "selectable", False)]
+        self.selectable_scripts = [s for s in scripts if getattr(s, "selectable", False)]
         self.reports: list[Exception] = []
         self.inputs: list[Any] = [None]
-        for script in self.alwayson_scripts:
+        for script in scripts:
             script.args_from = len(self.inputs)
             self.inputs += script.ui(is_img2img) or []
             script.args_to = len(self.inputs)
+
+    def run(self, p: Any, *args: Any) -> Any:
+        """Returns what the chosen selectable script makes; None without one."""
+        if not args[0]:
+            return None
+        script = self.selectable_scripts[args[0] - 1]
+        return script.run(p, *args[script.args_from : script.args_to])
 
     def _call(self, hook: str, p: Any, *objects: Any, **named: Any) -> None:
         for script in self.alwayson_scripts:

@@ -6,21 +6,66 @@ from types import SimpleNamespace
 from typing import Any
 
 
+class OptionInfo:
+    """One setting of the settings page."""
+
+    def __init__(
+        self,
+        default: Any = None,
+        label: str = "",
+        component: Any = None,
+        component_args: Any = None,
+        section: tuple[str, str] | None = None,
+    ) -> None:
+        self.default, self.label, self.section = default, label, section
+        self.component, self.component_args = component, component_args
+        self.comment_after = ""
+
+    def info(self, text: str) -> OptionInfo:
+        self.comment_after += text
+        return self
+
+
 class Options:
     """Settings: a value that the user never set is a default only, and not in `data`."""
 
     def __init__(self, defaults: dict[str, Any]) -> None:
         self.data: dict[str, Any] = {}
-        self.data_labels = {k: SimpleNamespace(default=v) for k, v in defaults.items()}
+        self.data_labels: dict[str, Any] = {k: OptionInfo(v) for k, v in defaults.items()}
+
+    def add_option(self, key: str, info: OptionInfo) -> None:
+        self.data_labels[key] = info
+        self.data.setdefault(key, info.default)
 
     def get_default(self, name: str) -> Any:
         return self.data_labels[name].default
 
     def __getattr__(self, name: str) -> Any:
         data = self.__dict__["data"]
+        if name not in data and name not in self.data_labels:
+            raise AttributeError(name)
         return data[name] if name in data else self.get_default(name)
 
 
-opts = Options({"samples_format": "png", "stealth_pnginfo_option": "Alpha", "enable_pnginfo": True})
-state = SimpleNamespace(interrupted=False, skipped=False, textinfo=None)
-cmd_opts = SimpleNamespace(layerdiffuse_models_dir=None, layerdiffuse_offline=True)
+opts = Options(
+    {
+        "samples_format": "png",
+        "stealth_pnginfo_option": "Alpha",
+        "enable_pnginfo": True,
+        "outdir_samples": "",
+        "outdir_txt2img_samples": "",
+        "outdir_img2img_samples": "",
+        "api_enable_requests": True,
+        "api_forbid_local_requests": True,
+        "api_useragent": "",
+    }
+)
+state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False, textinfo=None)
+cmd_opts = SimpleNamespace(
+    layerdiffuse_models_dir=None,
+    layerdiffuse_offline=True,
+    api_auth=None,
+    hide_ui_dir_config=False,
+    gradio_allowed_path=[],
+)
+hide_dirs = {"visible": True}

@@ -1,0 +1,34 @@
+"""A job's settings, from the script's arguments and the plot's axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..schema import check
+from ..settings import LayerSettings, by_name
+from .pictures import read_picture
+
+
+def read_settings(args: Sequence[Any], axes: Mapping[str, Any] | None = None) -> LayerSettings:
+    """Returns the settings of a job.
+
+    Args:
+        args: The script's arguments: values in order, a dict by name among them, or both.
+        axes: What the axes of a plot set, by field; they win, and switch the job on.
+
+    Raises:
+        SettingsError: Something in them cannot be used.
+    """
+    for value in args:
+        if by_name([value]):
+            check(value)
+    return LayerSettings.from_args(_with_axes(args, axes) if axes else args, read_picture)
+
+
+def _with_axes(args: Sequence[Any], axes: Mapping[str, Any]) -> list[Any]:
+    named: dict[str, Any] = {}
+    for value in args:
+        named |= value if by_name([value]) else {}
+    values = [None if by_name([value]) else value for value in args]
+    return [{**named, **axes}, *values[1:]]

@@ -1,0 +1,162 @@
+"""The page "LayerDiffuse" of the WebUI's settings, and what a job finds there.
+
+The command line's flags win over the page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from modules import shared
+from modules.paths import models_path
+
+from ..errors import SettingsError
+from ..settings import LayerSettings
+from ..weights import WeightStore
+from .progress import show_download
+
+_PAGE = ("layerdiffuse", "LayerDiffuse")
+_PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16}
+_VIEWS = (8, 4, 2, 1)
+_FILES = ("psd", "ora", "zip")
+_OUTPUTS = {
+    field.metadata["label"]: field.name
+    for field in fields(LayerSettings)
+    if field.name.startswith("show_")
+}
+
+_DEFAULTS: dict[str, Any] = {
+    "layerdiffuse_models_folders": "",
+    "layerdiffuse_offline": False,
+    "layerdiffuse_decoder_precision": "auto",
+    "layerdiffuse_decoder_views": _VIEWS[0],
+    "layerdiffuse_outputs": [],
+    "layerdiffuse_layer_files": [],
+    "layerdiffuse_keep_pictures": True,
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the settings page and the command line say for one job.
+
+    Attributes:
+        folders: Where to look for weight files beside the WebUI's own folder, first first.
+        offline: Never download.
+        dtype: The type that the transparent decoder computes in; None for the host's choice.
+        views: How many views the decoder takes.
+        outputs: Names of the `show_…` settings that every job has on.
+    """
+
+    folders: tuple[Path, ...]
+    offline: bool
+    dtype: torch.dtype | None
+    views: int
+    outputs: frozenset[str]
+
+    def store(self) -> WeightStore:
+        """Returns a store of these folders; nothing is read or written yet."""
+        return WeightStore(
+            Path(models_path) / "layer_model",
+            extra_folders=self.folders,
+            offline=self.offline,
+            on_progress=show_download,
+        )
+
+    def has(self, store: WeightStore) -> bool:
+        """Whether a store is one of these folders."""
+        return (store.extra_folders, store.offline) == (self.folders, self.offline)
+
+
+def option(name: str) -> Any:
+    """Returns an option of ours as it is set now; the default where the host lacks the page."""
+    return getattr(shared.opts, name, _DEFAULTS[name])
+
+
+def choices() -> Choices:
+    """Returns what is set now.
+
+    Raises:
+        SettingsError: A value is none of those to choose from; `field` is the option.
+    """
+    return Choices(
+        folders=_folders(),
+        offline=bool(_flag("layerdiffuse_offline") or option("layerdiffuse_offline")),
+        dtype=_PRECISIONS[_one_of("layerdiffuse_decoder_precision", _PRECISIONS)],
+        views=int(_one_of("layerdiffuse_decoder_views", _VIEWS)),
+        outputs=frozenset(
+            _OUTPUTS[label] for label in option("layerdiffuse_outputs") or () if label in _OUTPUTS
+        ),
+    )
+
+
+def wants(settings: LayerSettings, now: Choices, name: str) -> bool:
+    """Whether a job gives what one of the `show_…` settings stands for."""
+    return bool(getattr(settings, name)) or name in now.outputs
+
+
+def _flag(name: str) -> Any:
+    return getattr(shared.cmd_opts, name, None)
+
+
+def _folders() -> tuple[Path, ...]:
+    named = [_flag("layerdiffuse_models_dir"), *option("layerdiffuse_models_folders").splitlines()]
+    texts = [text.strip() for text in named if text]
+    return tuple(Path(text).expanduser() for text in dict.fromkeys(texts) if text)
+
+
+def _one_of(name: str, allowed: Any) -> Any:
+    value = option(name)
+    if value not in allowed:
+        texts = ", ".join(str(one) for one in allowed)
+        raise SettingsError(
+            f"Expected one of {texts} for the option {name}, got {value!r}.",
+            "Choose one under Settings, LayerDiffuse.",
+            field=name,
+        )
+    return value
+
+
+def add_page() -> None:
+    """Adds the page's options to the host's; the host calls this before it shows its settings."""
+    hidden = getattr(shared, "hide_dirs", {})
+    folders_args = {"lines": 2, "placeholder": "one folder a line"} | hidden
+    _add("models_folders", "Further folders with weight files", gr.Textbox, folders_args).info(
+        "looked in after that of --layerdiffuse-models-dir; nothing is changed there"
+    )
+    _add("offline", "Never download weight files", gr.Checkbox)
+    _add(
+        "decoder_precision",
+        "Precision of the transparent decoder",
+        gr.Radio,
+        {"choices": list(_PRECISIONS)},
+    ).info("auto is what the WebUI computes in; fp32 where a result is black or broken")
+    _add(
+        "decoder_views", "Views of the transparent decoder", gr.Radio, {"choices": list(_VIEWS)}
+    ).info("8 gives the best edges; 1 is eight times as fast")
+    _add(
+        "outputs",
+        "Beside the transparent picture, always give",
+        gr.CheckboxGroup,
+        {"choices": list(_OUTPUTS)},
+    )
+    _add(
+        "layer_files",
+        "Save each set's layers in one file, too",
+        gr.CheckboxGroup,
+        {"choices": list(_FILES)},
+    )
+    _add("keep_pictures", "Keep the pictures that layers were made from", gr.Checkbox).info(
+        "so that pasting an infotext brings them back"
+    )
+
+
+def _add(name: str, label: str, component: Any, args: dict[str, Any] | None = None) -> Any:
+    key = f"layerdiffuse_{name}"
+    info = shared.OptionInfo(_DEFAULTS[key], label, component, args, section=_PAGE)
+    shared.opts.add_option(key, info)
+    return info
