@@ -70,6 +70,10 @@ class DownloadError(WeightsError):
     """A weight file could not be downloaded."""
 
 
+class PictureStoreError(LayerDiffuseError):
+    """A conditioning picture cannot be kept."""
+
+
 class HostError(LayerDiffuseError):
     """The WebUI did not do what its contract says."""
 

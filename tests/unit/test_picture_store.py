@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import io
+import os
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from lib_layerdiffuse.errors import PictureStoreError
+from lib_layerdiffuse.images import from_u8
+from lib_layerdiffuse.picture_store import PictureStore, is_picture_hash, picture_hash
+
+SIDES = st.integers(1, 12)
+
+
+def picture(value=200, size=(5, 7)):
+    rgba_u8 = np.full((*size, 4), value, np.uint8)
+    rgba_u8[..., 3] = np.arange(size[1])
+    return rgba_u8
+
+
+def encoded(rgba_u8, kind, **options):
+    """Returns a picture after a way through another encoder."""
+    with io.BytesIO() as stream:
+        Image.fromarray(rgba_u8).save(stream, format=kind, **options)
+        return np.asarray(Image.open(stream).convert("RGBA"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PictureStore(tmp_path / "not" / "yet" / "there")
+
+
+def files(store):
+    return sorted(path.name for path in store.folder.iterdir())
+
+
+@given(npst.arrays(np.uint8, st.tuples(SIDES, SIDES, st.just(4))))
+def test_a_kept_picture_comes_back_bit_for_bit(tmp_path_factory, rgba_u8):
+    store = PictureStore(tmp_path_factory.mktemp("store"))
+    assert np.array_equal(store.load(store.keep(rgba_u8)), rgba_u8)
+
+
+def test_a_file_is_a_straight_png_for_other_programs(store):
+    name = store.keep(picture())
+    with Image.open(store.folder / f"{name}.png") as image:
+        assert (image.format, image.mode) == ("PNG", "RGBA")
+        assert np.array_equal(np.asarray(image), picture())
+
+
+def test_encodings_and_number_formats_of_a_picture_are_one(store):
+    pixels = picture()
+    names = {
+        store.keep(each)
+        for each in (
+            pixels,
+            from_u8(pixels),
+            encoded(pixels, "PNG", compress_level=0),
+            encoded(pixels, "WEBP", lossless=True, exact=True),
+            np.asfortranarray(pixels),
+        )
+    }
+    assert len(names) == 1
+    assert files(store) == [f"{names.pop()}.png"]
+
+
+def test_other_pixels_alphas_and_sizes_are_other_pictures(store):
+    flat = picture(size=(4, 6))
+    tall = flat.reshape(6, 4, 4)
+    clear, dark = flat.copy(), flat.copy()
+    clear[0, 1, 3] += 1
+    dark[0, 0, 0] -= 1  # Where alpha is 0.
+    assert len({store.keep(each) for each in (flat, tall, clear, dark)}) == 4
+
+
+def test_pictures_without_alpha_are_opaque_ones(store):
+    rgb = picture()[..., :3]
+    opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+    assert store.keep(rgb) == store.keep(opaque) == picture_hash(opaque)
+
+
+def test_a_hash_is_the_same_everywhere_and_always():
+    wanted = "701e6176bcee0c494ea934af96027e9bf4104960a34a7b6a0fea8bb6d337d6ac"
+    assert picture_hash(np.arange(24, dtype=np.uint8).reshape(2, 3, 4)) == wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "ab", "AB" * 32, "ab" * 32 + "\n", "../secret", "/etc/passwd", "g" * 64, None, 7],
+)
+def test_what_is_no_hash_is_never_a_file(store, name):
+    assert not is_picture_hash(name)
+    assert store.load(name) is None
+
+
+def test_a_path_does_not_lead_out_of_the_folder(tmp_path):
+    outside = PictureStore(tmp_path)
+    name = outside.keep(picture())
+    store = PictureStore(tmp_path / "inner")
+    store.keep(picture(1))
+    for trick in (f"../{name}", f"..\\{name}", str(tmp_path / name), f"../{name}.png"):
+        assert store.load(trick) is None
+    assert outside.load(name) is not None
+
+
+def test_a_missing_picture_is_none(store):
+    assert store.load("ab" * 32) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"no picture", None])
+def test_a_damaged_file_is_not_given_and_written_anew(store, damage):
+    name = store.keep(picture())
+    path = store.folder / f"{name}.png"
+    path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
+    assert store.load(name) is None
+    assert store.keep(picture()) == name
+    assert np.array_equal(store.load(name), picture())
+
+
+def test_another_picture_under_the_name_is_not_given(store):
+    name, other = store.keep(picture()), store.keep(picture(3))
+    (store.folder / f"{other}.png").replace(store.folder / f"{name}.png")
+    assert store.load(name) is None
+
+
+def test_a_failed_write_leaves_nothing(store, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(PictureStoreError, match="No space left") as caught:
+        store.keep(picture())
+    assert caught.value.hint
+    assert files(store) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PictureStoreError):
+        PictureStore(tmp_path / "file" / "store").keep(picture())
+
+
+def kept(store, count):
+    """Keeps pictures of one size in bytes, each used a minute after the one before."""
+    names = [store.keep(picture(100 + i)) for i in range(count)]
+    for i, name in enumerate(names):
+        at = time.time() - 60 * (count - i)
+        os.utime(store.folder / f"{name}.png", (at, at))
+    return names
+
+
+def test_the_size_counts_pictures_and_bytes(store):
+    assert store.size() == (0, 0)
+    names = kept(store, 3)
+    total = sum((store.folder / f"{name}.png").stat().st_size for name in names)
+    assert store.size() == (3, total)
+
+
+def test_pruning_drops_what_was_unused_for_longest(store):
+    first, second, third, fourth = kept(store, 4)
+    store.load(first)
+    store.keep(picture(101))  # The second again.
+    each = store.size().bytes // 4
+    assert store.prune(2 * each + 1).pictures == 2
+    assert [store.load(name) is not None for name in (first, second, third, fourth)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_pruning_touches_no_other_files(store):
+    kept(store, 2)
+    others = ["notes.txt", "ab.png", f"{'ab' * 32}.jpg", f"x{'ab' * 32}.png"]
+    for name in others:
+        (store.folder / name).write_text("mine")
+    (store.folder / f"{'cd' * 32}.png").mkdir()
+    assert store.prune() == (0, 0)
+    assert files(store) == sorted([*others, f"{'cd' * 32}.png"])
+
+
+def test_pruning_takes_parts_that_nobody_writes_any_more(store):
+    kept(store, 1)
+    old, new = (store.folder / f".{'ab' * 32}.{n}.part" for n in (1, 2))
+    for part in (old, new):
+        part.write_text("")
+    os.utime(old, (1, 1))
+    store.prune(10**9)
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_a_store_without_a_folder_can_be_pruned(store):
+    assert store.prune() == (0, 0)
+    assert not store.folder.exists()
