@@ -34,14 +34,35 @@ ORIGINAL_JOINT = {
     "layerdiffusion_bg_additional_prompt": "a chair",
     "layerdiffusion_blend_additional_prompt": "a man on a chair",
 }
+LABELS = [
+    "(SD1.5) From Background to Foreground",
+    "(SD1.5) From Background to Foreground (need batch size 2)",
+    "(SD1.5) From Foreground to Background",
+    "(SD1.5) From Foreground to Background (need batch size 2)",
+    "(SD1.5) Generate Everything Together",
+    "(SD1.5) Generate Everything Together (need batch size 3)",
+    "(SD1.5) Only Generate Transparent Image (Attention Injection)",
+    "(SDXL) From Background and Blending to Foreground",
+    "(SDXL) From Background to Blending",
+    "(SDXL) From Foreground and Blending to Background",
+    "(SDXL) From Foreground to Blending",
+    "(SDXL) Only Generate Transparent Image (Attention Injection)",
+    "(SDXL) Only Generate Transparent Image (Conv Injection)",
+    "From Background and Blending to Foreground",
+    "From Background to Blending",
+    "From Foreground and Blending to Background",
+    "From Foreground to Blending",
+    "Only Generate Transparent Image (Attention Injection)",
+    "Only Generate Transparent Image (Conv Injection)",
+]
 ODD_TEXTS = ['a, b: "c"', "two\nlines", "⛵ {x|y}, <lora:a:1>", "False", "0", "\\"]
 
 
-NO_PROMPTS = {
+UNSAID = {
     f"{layer}_{kind}": ""
     for layer in ("fg", "bg", "blended")
     for kind in ("prompt", "negative_prompt")
-}
+} | {name: False for name in LayerSettings.__dataclass_fields__ if name.startswith("show_")}
 
 
 def pasted(settings: LayerSettings) -> dict:
@@ -56,12 +77,12 @@ def test_an_infotext_of_the_original_is_read():
         "strength": 1.0,
         "stop_at": 1.0,
         "resize_mode": ResizeMode.CROP,
-        **NO_PROMPTS,
+        **UNSAID,
     }
 
 
-def test_texts_of_an_earlier_paste_are_cleared():
-    assert from_infotext(ORIGINAL).items() >= NO_PROMPTS.items()
+def test_texts_and_outputs_of_an_earlier_paste_are_cleared():
+    assert from_infotext(ORIGINAL).items() >= UNSAID.items()
 
 
 def test_an_infotext_of_the_original_with_layer_prompts_is_read():
@@ -103,12 +124,21 @@ def test_settings_round_trip():
         fg_negative_prompt="no fg",
         bg_negative_prompt="no bg",
         blended_negative_prompt="no blended",
+        show_matte=True,
     )
     found = pasted(settings)
     for field in fields(settings):
         if field.metadata["infotext"] and not field.metadata.get("picture"):
             assert found.pop(field.name) == getattr(settings, field.name), field.name
     assert not found
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_every_label_in_the_originals_history_is_read(label):
+    method = from_infotext({"layerdiffusion_method": label})["method"]
+    assert method.label.removeprefix("(SDXL) ").startswith(
+        label.removeprefix("(SDXL) ").partition(" (need")[0]
+    )
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -122,8 +152,7 @@ def test_odd_texts_stay_values(text):
 def test_any_text_and_number_round_trips(text, strength, stop_at):
     found = pasted(LayerSettings(bg_negative_prompt=text, strength=strength, stop_at=stop_at))
     assert found.get("bg_negative_prompt", "") == text
-    assert found["strength"] == pytest.approx(strength, rel=1e-5)
-    assert found["stop_at"] == pytest.approx(stop_at, rel=1e-5)
+    assert (found["strength"], found["stop_at"]) == (strength, stop_at)
 
 
 def test_every_written_value_is_a_text_with_something_in_it():
