@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ class ForgeServer:
         try:
             with urllib.request.urlopen(f"{self.url}/sdapi/v1/options", timeout=30):
                 return True
+        except urllib.error.HTTPError as error:
+            return error.code == HTTPStatus.UNAUTHORIZED  # It asks for a password, so it answers.
         except (urllib.error.URLError, OSError):
             return False
 

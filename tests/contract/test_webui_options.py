@@ -1,0 +1,226 @@
+"""The page of the WebUI's settings: each option acts, and the command line wins."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from started_webui import WebUI, as_base64, picture, request
+from tiny_weights import put_method
+
+from lib_layerdiffuse import pipeline
+from lib_layerdiffuse.errors import DownloadError, SettingsError, WeightsNotFoundError
+from lib_layerdiffuse.images import composite, from_u8, to_u8
+from lib_layerdiffuse.methods import METHODS, find_method
+
+JOINT, FG_SD15, TO_BG = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_to_bg_sd15"))
+KEYS = [
+    "layerdiffuse_models_folders",
+    "layerdiffuse_offline",
+    "layerdiffuse_decoder_precision",
+    "layerdiffuse_decoder_views",
+    "layerdiffuse_outputs",
+    "layerdiffuse_layer_files",
+    "layerdiffuse_keep_pictures",
+]
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    ui = WebUI(models, tmp_path / "outputs")
+    for callback in import_module("modules.script_callbacks").ui_settings:
+        callback()
+    return ui
+
+
+def choose(ui, **values):
+    ui.shared.opts.data.update({f"layerdiffuse_{name}": value for name, value in values.items()})
+
+
+def decoded(monkeypatch, ui):
+    """Returns where the arguments of each decoding are noted."""
+    seen = []
+
+    def spy(decoder, *args, **more):
+        rgba = pipeline.decode(decoder, *args, **more)
+        seen.append((more["views"], next(decoder.net.parameters()).dtype))
+        return rgba
+
+    monkeypatch.setattr(ui.script_module.results, "decode", spy)
+    return seen
+
+
+class TestPage:
+    def test_it_has_every_option_in_one_section(self, ui):
+        labels = ui.shared.opts.data_labels
+        ours = [key for key in labels if key.startswith("layerdiffuse_")]
+        assert ours == KEYS
+        assert {labels[key].section for key in ours} == {("layerdiffuse", "LayerDiffuse")}
+        for key in ours:
+            assert labels[key].label
+            assert ui.shared.opts.data[key] == labels[key].default
+
+    def test_what_can_be_chosen(self, ui):
+        labels = ui.shared.opts.data_labels
+        choices = {key: (labels[key].component_args or {}).get("choices") for key in KEYS}
+        assert choices["layerdiffuse_decoder_precision"] == ["auto", "fp32", "fp16"]
+        assert choices["layerdiffuse_decoder_views"] == [8, 4, 2, 1]
+        assert choices["layerdiffuse_layer_files"] == ["psd", "ora", "zip"]
+        assert choices["layerdiffuse_outputs"] == [
+            "Checkerboard preview",
+            "Matte",
+            "True composite",
+            "Before decoding",
+        ]
+
+    def test_folders_are_hidden_where_the_host_hides_them(self, ui):
+        ui.shared.hide_dirs = {"visible": False}
+        import_module("lib_layerdiffuse.webui.options").add_page()
+        args = ui.shared.opts.data_labels["layerdiffuse_models_folders"].component_args
+        assert args["visible"] is False
+
+    def test_a_chosen_value_stays_when_the_page_is_made_again(self, ui):
+        choose(ui, decoder_views=2)
+        import_module("lib_layerdiffuse.webui.options").add_page()
+        assert ui.shared.opts.layerdiffuse_decoder_views == 2
+
+    def test_jobs_work_before_there_is_a_page(self, webui, models, tmp_path):
+        result, _ = WebUI(models, tmp_path / "outputs").generate(FG_SD15)
+        assert result.images[0].mode == "RGBA"
+
+
+class TestDecoder:
+    @pytest.mark.parametrize("views", [8, 4, 2, 1])
+    def test_views(self, ui, monkeypatch, views):
+        seen = decoded(monkeypatch, ui)
+        choose(ui, decoder_views=views)
+        result, _ = ui.generate(FG_SD15)
+        assert [views for views, _ in seen] == [views]
+        notes = result.extra_generation_params.get("layerdiffusion_notes", [])
+        assert not any("stopped" in note for note in notes)
+
+    @pytest.mark.parametrize(
+        ("option", "dtype"),
+        [("auto", torch.float32), ("fp32", torch.float32), ("fp16", torch.float16)],
+    )
+    def test_precision(self, ui, monkeypatch, option, dtype):
+        seen = decoded(monkeypatch, ui)
+        choose(ui, decoder_precision=option, decoder_views=1)
+        ui.generate(FG_SD15)
+        assert [dtype for _, dtype in seen] == [dtype]
+
+    def test_digits_lost_in_fp16_come_back_in_fp32(self, ui):
+        pictures = []
+        for precision in ("fp32", "fp16", "fp32"):
+            choose(ui, decoder_precision=precision, decoder_views=1)
+            result, _ = ui.generate(FG_SD15)
+            pictures.append(np.asarray(result.images[0]))
+        assert np.array_equal(pictures[0], pictures[2])
+
+    def test_a_jobs_own_overrides_count(self, ui, monkeypatch):
+        seen = decoded(monkeypatch, ui)
+        for override in ({"layerdiffuse_decoder_views": 2}, {}):
+            ui.generate(FG_SD15, override_settings=override)
+        assert [views for views, _ in seen] == [2, 8]
+
+    @pytest.mark.parametrize(("option", "value"), [("views", 3), ("precision", "int8")])
+    def test_other_values_end_the_job_before_sampling(self, ui, option, value):
+        choose(ui, **{f"decoder_{option}": value})
+        p = ui.job(FG_SD15, request(FG_SD15))
+        with pytest.raises(SettingsError) as caught:
+            ui.run(p)
+        assert caught.value.field == f"layerdiffuse_decoder_{option}"
+        assert "Settings, LayerDiffuse" in caught.value.hint
+        assert p.sampled_with == []
+
+
+class TestOutputs:
+    def test_what_is_always_given(self, ui):
+        choose(ui, outputs=["Matte", "Before decoding", "no such"])
+        result, _ = ui.generate(JOINT, {"show_preview": True})
+        names = result.extra_generation_params["layerdiffusion_layers"][3:]
+        assert names == ["fg-preview", "fg-matte", "fg-raw"]
+
+    def test_before_decoding_is_the_hosts_picture(self, ui):
+        raw = []
+        keep = ui.new_script(postprocess_image=lambda self, p, pp, *_: raw.append(pp.image.copy()))
+        result, _ = ui.generate(FG_SD15, {"show_raw": True}, before=[keep])
+        assert np.array_equal(np.asarray(result.extra_images[0]), np.asarray(raw[0]))
+
+    def test_the_composite_is_the_foreground_over_the_background(self, ui):
+        result, _ = ui.generate(JOINT, {"show_composite": True}, batch_size=2)
+        for k in range(2):
+            fg, bg = (from_u8(np.asarray(image)) for image in result.images[3 * k : 3 * k + 2])
+            wanted = to_u8(composite(fg, bg))
+            assert np.array_equal(np.asarray(result.extra_images[k]), wanted)
+        assert [name.split("-", 2)[2] for name in ui.saved()].count("composite.png") == 2
+
+    def test_a_given_foreground_is_laid_over_the_background(self, ui):
+        given = picture(alpha=128)
+        more = {"fg_image": as_base64(given), "show_composite": True}
+        result, _ = ui.generate(TO_BG, more)
+        fg, bg = (from_u8(np.asarray(image)) for image in (given, result.images[0]))
+        got = np.asarray(result.extra_images[0]).astype(int)
+        assert np.abs(got - to_u8(composite(fg, bg))).max() <= 1
+
+    def test_there_is_none_without_a_background(self, ui):
+        result, _ = ui.generate(FG_SD15, {"show_composite": True})
+        assert result.extra_images == []
+
+
+class TestFolders:
+    @pytest.fixture
+    def elsewhere(self, tmp_path):
+        """Two folders, each with the weights of one method."""
+        folders = [tmp_path / "one", tmp_path / "two"]
+        for folder, method in zip(folders, (FG_SD15, JOINT), strict=True):
+            folder.mkdir()
+            put_method(folder, method)
+        return folders
+
+    def test_each_line_is_a_folder(self, webui, tmp_path, elsewhere):
+        ui = WebUI(tmp_path / "empty", tmp_path / "outputs")
+        choose(ui, models_folders="\n".join(f"  {folder} " for folder in elsewhere) + "\n\n")
+        for method in (FG_SD15, JOINT):
+            assert ui.generate(method)[0].images[0].mode == "RGBA"
+
+    def test_a_change_counts_for_the_next_job(self, webui, tmp_path, elsewhere):
+        ui = WebUI(tmp_path / "empty", tmp_path / "outputs")
+        with pytest.raises(WeightsNotFoundError):
+            ui.generate(FG_SD15)
+        choose(ui, models_folders=str(elsewhere[0]))
+        assert ui.generate(FG_SD15)[0].images[0].mode == "RGBA"
+
+    def test_the_command_lines_folder_comes_first(self, ui, elsewhere):
+        ui.shared.cmd_opts.layerdiffuse_models_dir = str(elsewhere[1])
+        choose(ui, models_folders=f"{elsewhere[0]}\n{elsewhere[1]}")
+        now = import_module("lib_layerdiffuse.webui.options").choices()
+        assert now.folders == (elsewhere[1], elsewhere[0])
+        assert now.store().extra_folders == now.folders
+
+    @pytest.mark.parametrize(
+        ("flag", "option", "offline"),
+        [(True, False, True), (False, True, True), (False, False, False)],
+    )
+    def test_offline(self, ui, flag, option, offline):
+        ui.shared.cmd_opts.layerdiffuse_offline = flag
+        choose(ui, offline=option)
+        store = import_module("lib_layerdiffuse.webui.options").choices().store()
+        assert store.offline is offline
+
+    def test_offline_acts_on_the_next_job(self, webui, tmp_path, monkeypatch):
+        ui = WebUI(tmp_path / "empty", tmp_path / "outputs")
+        ui.shared.cmd_opts.layerdiffuse_offline = False
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+        for offline, error in ((False, DownloadError), (True, WeightsNotFoundError)):
+            choose(ui, offline=offline)
+            with pytest.raises(error):
+                ui.generate(METHODS[0])
+
+    def test_a_home_folder(self, ui):
+        choose(ui, models_folders="~/weights")
+        (folder,) = import_module("lib_layerdiffuse.webui.options").choices().folders
+        assert folder == Path.home() / "weights"
