@@ -27,6 +27,7 @@ from ..images import (
 )
 from ..methods import Layer
 from ..pipeline import decode
+from ..transparency import advice, measure
 from . import progress
 from .job import Job, job_of
 from .options import wants
@@ -66,6 +67,10 @@ def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Imag
             "Expected room for the transparent decoder, but the memory is full.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
         ) from error
+    if not progress.stopped():  # Half a picture is no fault of the checkpoint.
+        told = advice(measure(rgba_u8).verdict, job.settings)
+        if told:
+            job.note(p, told)
     return Image.fromarray(rgba_u8)
 
 

@@ -11,16 +11,17 @@ import torch
 from modules import scripts, shared
 
 from ..errors import HostError
-from ..infotext import to_infotext
+from ..infotext import for_webui, to_infotext
 from ..methods import Layer
 from ..pipeline import Session, check_arch, inject, layer_prompts
 from ..settings import LayerSettings, by_name
-from . import panel, results
+from . import kept_pictures, panel, results
 from .abort import abort
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
 from .job import Job, begin, end, is_nested, job_of
+from .layer_files import add_layer_files
 from .options import Choices, choices
 from .pictures import is_opaque, png_base64
 from .progress import telling
@@ -69,7 +70,7 @@ class LayerDiffuseScript(scripts.Script):
             panel.notice(TITLE, problem)
             return []
         built = panel.build(TITLE, self.elem_id)
-        self.infotext_fields = built.infotext_fields
+        self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
         return built.components
 
     def _problem(self) -> str | None:
@@ -129,7 +130,8 @@ class LayerDiffuseScript(scripts.Script):
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.
         params = p.extra_generation_params.items()
         others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
-        p.extra_generation_params = others | to_infotext(job.settings)
+        ours = to_infotext(job.settings, kept_pictures.keep(p, job))
+        p.extra_generation_params = others | for_webui(ours)
 
     @classmethod
     def _session(cls, now: Choices) -> Session:
@@ -200,9 +202,12 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
         shared.opts.data.update(job.options)  # The host may be told not to restore them.
+        files = [str(path) for path in add_layer_files(p, job, processed)]
         told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
         if not p.script_args[0]:  # A selectable script puts the pictures of many jobs together.
             told["layerdiffusion_layers"] = results.name_pictures(job, processed)
+        if files:
+            told["layerdiffusion_files"] = files
         processed.extra_generation_params = processed.extra_generation_params | told
         if _is_answer(p) and shared.opts.samples_format.lower() != "png":
             processed.images = [

@@ -39,6 +39,7 @@ class WebUI:
     def __init__(self, models, outputs):
         self.outputs = outputs
         import_module("modules.paths").models_path = str(models)
+        import_module("modules.paths_internal").default_output_dir = str(outputs.parent / "webui")
         spec = importlib.util.spec_from_file_location("layerdiffuse.py", ENTRY)
         self.entry = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.entry)

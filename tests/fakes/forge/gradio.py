@@ -64,3 +64,14 @@ class Textbox(Component):
 
 def update(**changes: Any) -> dict[str, Any]:
     return changes
+
+
+notices: list[tuple[str, str]] = []
+
+
+def Info(message: str) -> None:
+    notices.append(("info", message))
+
+
+def Warning(message: str) -> None:
+    notices.append(("warning", message))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+import webui_infotext
 from PIL import Image
 from tiny_checkpoint import call_unet, conditioning, load_for_sampling
 from torch import Tensor
@@ -139,12 +139,9 @@ def create_infotext(
     index: int,
     all_negative_prompts: list[str],
 ) -> str:
-    params = {"Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
-    params |= p.extra_generation_params
-    texts = {k: str(v) for k, v in params.items()}
-    quoted = {k: json.dumps(v) if set(v) & set(",:\n") else v for k, v in texts.items()}
-    line = ", ".join(f"{k}: {v}" for k, v in quoted.items())
-    return f"{all_prompts[index]}\nNegative prompt: {all_negative_prompts[index]}\n{line}"
+    values = {"Steps": len(SIGMAS), "Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
+    values |= p.extra_generation_params | {"Version": "f2.0.1"}
+    return webui_infotext.write(all_prompts[index], all_negative_prompts[index], values)
 
 
 @dataclass

@@ -1,0 +1,86 @@
+"""The pictures that layers were made from: kept for later, and put back by pasting an infotext."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from modules import paths_internal, shared
+from PIL import Image
+
+from ..errors import PictureStoreError
+from ..infotext import pictures_of
+from ..methods import Layer
+from ..picture_store import PictureStore, is_picture_hash
+
+if TYPE_CHECKING:
+    from ..panel import Panel
+    from .job import Job
+
+FOLDER = "layerdiffuse-pictures"
+OPTION = "layerdiffuse_keep_pictures"
+_log = logging.getLogger(__name__)
+
+
+def store() -> PictureStore:
+    """Returns the store in the WebUI's output folder; nothing is read or written yet."""
+    return PictureStore(Path(paths_internal.default_output_dir) / FOLDER)
+
+
+def keep(p: Any, job: Job) -> dict[Layer, str]:
+    """Keeps the pictures that a job was given, unless the user turned that off.
+
+    A job goes on where they cannot be kept, with a note.
+
+    Returns:
+        The name of each kept picture.
+    """
+    if not getattr(shared.opts, OPTION, True):
+        return {}
+    kept = {}
+    for layer in job.settings.method.inputs:
+        picture = job.settings.picture(layer)
+        try:
+            if picture is not None:
+                kept[layer] = store().keep(picture)
+        except PictureStoreError as error:
+            job.note(p, f"pasting will not bring the pictures back. {error}")
+    return kept
+
+
+def paste_fields(panel: Panel) -> list[tuple[Any, Callable[[Mapping[str, str]], Any]]]:
+    """Returns the picture slots of a panel with what an infotext puts into them."""
+    return [(panel.component(f"{layer.value}_image"), partial(_pasted, layer)) for layer in Layer]
+
+
+def _pasted(layer: Layer, params: Mapping[str, str]) -> Any:
+    """Returns the change of a slot, or None to leave it as it is.
+
+    An infotext that names a picture which is not here empties the slot, since any other picture in
+    it would be wrong. One that only says there was a picture leaves the user's own in it.
+    """
+    given = pictures_of(params)
+    if layer not in given:
+        return None
+    name, slot = given[layer], f"the {layer.label} slot"
+    if name is None:
+        _tell("Info", f"This infotext came without its pictures. Put the one for {slot} in it.")
+        return None
+    picture = store().load(name)
+    if picture is None:
+        called = f" ({name[:12]}…)" if is_picture_hash(name) else ""
+        _tell("Warning", f"The picture for {slot} is not kept here{called}. Put it in the slot.")
+        return gr.update(value=None)
+    return gr.update(value=Image.fromarray(picture))
+
+
+def _tell(kind: str, text: str) -> None:
+    """Shows a notice on the page, where its gradio has such."""
+    _log.info("LayerDiffuse: %s", text)
+    show = getattr(gr, kind, None)
+    if show is not None:
+        show(f"LayerDiffuse: {text}")

@@ -1,0 +1,48 @@
+"""Pastes an infotext into components as the WebUI does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import webui_infotext
+
+reports: list[Exception] = []
+
+
+def paste(fields: Sequence[tuple[Any, Any]], text: str) -> dict[Any, Any]:
+    """Returns the new values of the components that a paste changes.
+
+    Args:
+        fields: Components, each with a key or with what reads the parsed infotext.
+        text: The infotext.
+    """
+    params = webui_infotext.parse(text)
+    changed = {}
+    for component, target in fields:
+        value = _read(target, params)
+        if isinstance(value, dict):  # An update.
+            changed[component] = value["value"]
+        elif value is not None:
+            kind = type(component.value)
+            try:
+                changed[component] = _converted(kind, value)
+            except (TypeError, ValueError):
+                continue
+    return changed
+
+
+def _read(target: Any, params: dict[str, str]) -> Any:
+    if not callable(target):
+        return params.get(target)
+    try:
+        return target(params)
+    except Exception as error:
+        reports.append(error)
+        return None
+
+
+def _converted(kind: type, value: Any) -> Any:
+    if kind is bool and value == "False":
+        return False
+    return float(value) if kind is int else kind(value)
