@@ -232,9 +232,9 @@ class LayerSettings:
 
 
 def by_name(args: Sequence[Any]) -> bool:
-    """Whether a dict of settings is among the values; one with an `image` is a picture."""
+    """Whether a dict of settings is among the values; one of `image` and `mask` is a picture."""
     dicts = (value for value in args if isinstance(value, Mapping))
-    return any(value and "image" not in value for value in dicts)
+    return any(set(value) - {"image", "mask"} for value in dicts)
 
 
 def api_name(name: str) -> str:

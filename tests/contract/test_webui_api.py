@@ -174,6 +174,7 @@ class TestRefusals:
             ({"method": "bg_to_fg_sd15", "bg_image": 1}, "bg_image"),
             ({"method": "fg_to_bg_sd15"}, "fg_image"),
             ({"method": "joint_sd16"}, "method"),
+            ({"method": "fg_to_bg_sd15", "image": "…"}, "image"),
         ],
     )
     def test_of_a_dict(self, ui, given, field):
