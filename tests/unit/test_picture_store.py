@@ -93,7 +93,8 @@ def test_a_hash_is_the_same_everywhere_and_always():
     "name",
     ["", "ab", "AB" * 32, "ab" * 32 + "\n", "../secret", "/etc/passwd", "g" * 64, None, 7],
 )
-def test_what_is_no_hash_is_never_a_file(store, name):
+def test_what_is_no_hash_is_never_a_file(store, monkeypatch, name):
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail(f"{path} was read"))
     assert not is_picture_hash(name)
     assert store.load(name) is None
 
