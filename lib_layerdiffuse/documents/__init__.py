@@ -1,0 +1,1 @@
+"""Layers in one file that drawing programs open: Photoshop, OpenRaster, or PNGs in a ZIP."""

@@ -1,0 +1,39 @@
+"""The kinds of files that hold several layers. Needs nothing but Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from ..errors import SettingsError
+
+
+class DocumentKind(str, Enum):
+    """A kind of file; the value is its short name and the end of its file names."""
+
+    PSD = "psd"
+    ORA = "ora"
+    ZIP = "zip"
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return {"psd": "PSD", "ora": "OpenRaster", "zip": "ZIP of PNGs"}[self.value]
+
+
+def find_kinds(names: Iterable[object]) -> tuple[DocumentKind, ...]:
+    """Returns the kinds called so, by short name or label in any case; each once, in order.
+
+    Raises:
+        SettingsError: There is no such kind.
+    """
+    return tuple(dict.fromkeys(_find(name) for name in names))
+
+
+def _find(name: object) -> DocumentKind:
+    wanted = str(name.value if isinstance(name, DocumentKind) else name).strip().lower()
+    for kind in DocumentKind:
+        if wanted in (kind.value, kind.label.lower()):
+            return kind
+    known = ", ".join(kind.value for kind in DocumentKind)
+    raise SettingsError(f"Expected a kind of layer file, got {name!r}.", f"Use one of: {known}.")

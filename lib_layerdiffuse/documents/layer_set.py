@@ -1,0 +1,78 @@
+"""One set of layers as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import ImageSizeError, SettingsError
+from ..images import PictureU8, as_rgba, fit, to_u8
+from ..methods import Layer
+from ..settings import LayerSettings
+from .document import Document, DocumentLayer, is_opaque
+
+_BOTTOM_TO_TOP = (Layer.BG, Layer.FG, Layer.BLENDED)
+
+
+def document_of(
+    pictures: Mapping[Layer, PictureU8],
+    *,
+    number: int | None = None,
+    infotexts: Mapping[Layer, str] | None = None,
+) -> Document:
+    """Returns a set as a document: background, foreground above it, blended picture on top.
+
+    The layers are called Background, Foreground and Blended. The blended picture is hidden where
+    foreground and background are both there, since these make the picture by themselves.
+
+    Args:
+        pictures: `H W 3|4` each, uint8, straight alpha, all of one size.
+        number: The set's, put behind the names; None where there is only one set.
+        infotexts: The settings that made them.
+
+    Raises:
+        SettingsError: There is no picture.
+        ImageSizeError: The pictures differ in size.
+    """
+    if not pictures:
+        raise SettingsError("Expected at least one layer, got none.", "Give a layer.")
+    sizes = {layer: picture.shape[:2] for layer, picture in pictures.items()}
+    if len(set(sizes.values())) > 1:
+        got = ", ".join(f"{layer.value} {size[1]} x {size[0]}" for layer, size in sizes.items())
+        raise ImageSizeError(
+            f"Expected layers of one size, got {got}.", "Bring all pictures to one size."
+        )
+    height, width = next(iter(sizes.values()))
+    hidden = {Layer.BLENDED} if {Layer.FG, Layer.BG} <= set(pictures) else set()
+    suffix = "" if number is None else f" {number}"
+    layers = tuple(
+        DocumentLayer(
+            layer.label + suffix,
+            pictures[layer],
+            visible=layer not in hidden,
+            infotext=(infotexts or {}).get(layer, ""),
+        )
+        for layer in _BOTTOM_TO_TOP
+        if layer in pictures
+    )
+    return Document(width, height, layers)
+
+
+def with_given(
+    pictures: Mapping[Layer, PictureU8], settings: LayerSettings
+) -> dict[Layer, PictureU8]:
+    """Returns a set with those pictures that the method was given and did not make itself.
+
+    They are brought to the set's size as for the method, and keep their transparency.
+
+    Args:
+        pictures: What was made, `H W 3|4` each, uint8, straight alpha.
+        settings: That run's.
+    """
+    height, width = next(iter(pictures.values())).shape[:2]
+    given: dict[Layer, PictureU8] = {}
+    for layer in settings.method.inputs:
+        picture = settings.picture(layer)
+        if layer not in pictures and picture is not None:
+            rgba = to_u8(fit(as_rgba(picture), width, height, settings.resize_mode))
+            given[layer] = rgba[..., :3].copy() if is_opaque(rgba) else rgba
+    return {**pictures, **given}
