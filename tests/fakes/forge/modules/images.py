@@ -34,4 +34,5 @@ def save_image(
     name = Path(params.filename)
     lossy = name.suffix in (".jpg", ".webp")
     (params.image.convert("RGB") if lossy else params.image).save(name)
+    params.image.already_saved_as = str(name)
     return str(name)
