@@ -13,6 +13,7 @@ from .parsing import add_command
 from .progress import bars_of
 
 if TYPE_CHECKING:
+    from ..standalone.output import SavedPicture
     from .parsing import Commands
 
 _ABOUTS = {
@@ -50,6 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..standalone.chain import Direction, SecondStep, run_chain
     from ..standalone.output import OutputFolder
 
+    options.check_trim(args)
     method = Direction(args.direction).methods[0]
     folder = OutputFolder(args.out)
     job = options.job_of(args, method)
@@ -59,8 +61,11 @@ def _run(args: argparse.Namespace) -> int:
         models = options.models_of(args, bars.download)
         host, session = models.open(options.choice_of(args), method.arch)
         number = folder.next_number()
+        all_saved: list[SavedPicture] = []
         for step in run_chain(job, session, host, second=second, on_progress=bars.stage):
             saved = folder.save(step.pictures, step.settings, number)
             bars.close()
             tell(args, saved)
+            all_saved += saved
+        tell(args, folder.save_documents(all_saved, step.settings, args.layers, trim=args.trim))
     return 0

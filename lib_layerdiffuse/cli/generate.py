@@ -15,7 +15,7 @@ from .parsing import add_command, path
 from .progress import Bars, bars_of
 
 if TYPE_CHECKING:
-    from ..standalone.output import SavedPicture
+    from ..standalone.output import SavedDocument, SavedPicture
     from .parsing import Commands
 
 TINY_NOTE = (
@@ -52,6 +52,7 @@ def _run(args: argparse.Namespace) -> int:
 
     method = find_method(args.method)
     options.refuse_unused(args, method)
+    options.check_trim(args)
     if args.denoise is not None and args.init is None:
         raise SettingsError("Expected --init with --denoise, got none.", "Give the picture.")
     folder = OutputFolder(args.out)
@@ -62,7 +63,8 @@ def _run(args: argparse.Namespace) -> int:
         host, session = models.open(options.choice_of(args), method.arch)
         made = jobs.run(job, session, host, on_progress=bars.stage)
         saved = folder.save(made, job.settings)
-    tell(args, saved)
+        documents = folder.save_documents(saved, job.settings, args.layers, trim=args.trim)
+    tell(args, [*saved, *documents])
     return 0
 
 
@@ -72,7 +74,7 @@ def tell_of_tiny(args: argparse.Namespace, bars: Bars) -> None:
         bars.note(TINY_NOTE)
 
 
-def tell(args: argparse.Namespace, saved: Iterable[SavedPicture]) -> None:
+def tell(args: argparse.Namespace, saved: Iterable[SavedPicture | SavedDocument]) -> None:
     """Prints what was written, as lines of JSON if these are wanted."""
     for one in saved:
         print(json.dumps(one.as_dict()) if args.json else one.path, flush=True)

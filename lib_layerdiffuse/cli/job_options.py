@@ -14,6 +14,7 @@ from .parsing import path
 from .stores import add_store_options, store_of
 
 if TYPE_CHECKING:
+    from ..documents.kinds import DocumentKind
     from ..settings import LayerSettings
     from ..standalone.job import Job
     from ..standalone.models import ModelChoice, Models
@@ -133,7 +134,15 @@ def add_output(parser: Parser, default: Path) -> None:
     add("--out", type=path, default=default, metavar="DIR", help="(default: %(default)s)")
     add("--preview", action="store_true", help="also the foreground over a checkerboard")
     add("--matte", action="store_true", help="also the foreground's alpha as a grey picture")
-    add("--json", action="store_true", help="one line of JSON for each picture, no progress bars")
+    add(
+        "--layers",
+        type=_kinds,
+        default=(),
+        metavar="KINDS",
+        help="also each set's layers in one file: psd, ora, zip, or several with commas",
+    )
+    add("--trim", action="store_true", help="cut the layers in these files to what is visible")
+    add("--json", action="store_true", help="one line of JSON for each file, no progress bars")
     add("--quiet", action="store_true", help="no progress bars and no notes")
 
 
@@ -160,6 +169,15 @@ def _size(text: str) -> tuple[int, int]:
         return read_size(text)
     except SettingsError as error:
         raise argparse.ArgumentTypeError(error.message.rstrip(".")) from error
+
+
+def _kinds(text: str) -> tuple[DocumentKind, ...]:
+    from ..documents.kinds import find_kinds
+
+    try:
+        return find_kinds(text.split(","))
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(f"{error.message} {error.hint}".rstrip(".")) from error
 
 
 def _lora(text: str) -> tuple[Path, float]:
@@ -245,6 +263,16 @@ def refuse_unused(args: argparse.Namespace, method: LayerMethod) -> None:
                 f"Expected only what {method.id} reads, got {' and '.join(unread)}.",
                 "Leave it out, or choose another method: see `layerdiffuse methods`.",
             )
+
+
+def check_trim(args: argparse.Namespace) -> None:
+    """Checks that there are files to trim layers in.
+
+    Raises:
+        SettingsError: There are none.
+    """
+    if args.trim and not args.layers:
+        raise SettingsError("Expected --layers with --trim, got none.", "Say which kind of file.")
 
 
 def choice_of(args: argparse.Namespace) -> ModelChoice:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
+from ..documents.kinds import DocumentKind
+from ..documents.layer_set import document_of, with_given
+from ..documents.png import png_bytes
+from ..documents.writing import write_document
 from ..errors import SettingsError
 from ..images import PictureU8, checkerboard, composite, from_u8, matte, to_u8
 from ..methods import Layer
@@ -60,6 +60,28 @@ class SavedPicture:
         return values | ({"extra": self.extra} if self.extra else {})
 
 
+@dataclass(frozen=True)
+class SavedDocument:
+    """One file that holds a set's layers.
+
+    Attributes:
+        path: Where.
+        kind: Which kind of file.
+        set_index: Of which set, from 0.
+        layers: What it holds, from bottom to top.
+    """
+
+    path: Path
+    kind: DocumentKind
+    set_index: int
+    layers: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        values = {"path": str(self.path), "kind": self.kind.value, "set": self.set_index}
+        return values | {"layers": list(self.layers)}
+
+
 class OutputFolder:
     """A folder that numbered sets are saved in; it is made when the first picture is.
 
@@ -98,6 +120,39 @@ class OutputFolder:
             for extra, pixels in {"": made.picture, **extras(made, settings)}.items()
         ]
 
+    def save_documents(
+        self,
+        saved: Sequence[SavedPicture],
+        settings: LayerSettings,
+        kinds: Iterable[DocumentKind],
+        *,
+        trim: bool = False,
+    ) -> list[SavedDocument]:
+        """Returns the files that were written: each set's layers in one, for each kind.
+
+        A picture that the method was given and did not make is a layer, too. The files stand
+        beside the set's first picture and have its name, with "layers" in the layer's place.
+
+        Args:
+            saved: What `save` returned, of one run or of both steps of a chain.
+            settings: The last run's.
+            kinds: The wanted kinds.
+            trim: Cut each layer to the bounds of its alpha.
+
+        Raises:
+            SettingsError: Nothing can be written there.
+        """
+        sets: dict[int, list[SavedPicture]] = {}
+        for one in saved:
+            if not one.extra:
+                sets.setdefault(one.picture.set_index, []).append(one)
+        wanted = tuple(kinds)
+        return [
+            _write_document(one, settings, kind, trim, several=len(sets) > 1)
+            for one in sets.values()
+            for kind in wanted
+        ]
+
     def _write(self, made: LayerPicture, first: int, pixels_u8: PictureU8, extra: str) -> Path:
         parts = [f"{first + made.set_index:05}", str(made.seed), made.layer.value, extra]
         name = "-".join(part for part in parts if part)
@@ -109,6 +164,24 @@ class OutputFolder:
             return 0
         found = (_NUMBERED.match(path.name) for path in self.folder.iterdir())
         return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def _write_document(
+    of_set: Sequence[SavedPicture],
+    settings: LayerSettings,
+    kind: DocumentKind,
+    trim: bool,
+    several: bool,
+) -> SavedDocument:
+    first, index = of_set[0], of_set[0].picture.set_index
+    document = document_of(
+        with_given({one.layer: one.picture.picture for one in of_set}, settings),
+        number=index + 1 if several else None,
+        infotexts={one.layer: one.picture.infotext for one in of_set},
+    )
+    name = f"{first.path.stem.removesuffix(first.layer.value)}layers"
+    path = write_document(first.path.with_name(name), document, kind, trim=trim)
+    return SavedDocument(path, kind, index, tuple(layer.name for layer in document.layers))
 
 
 def extras(made: LayerPicture, settings: LayerSettings) -> dict[str, PictureU8]:
@@ -145,13 +218,3 @@ def write_png(path: Path, pixels_u8: PictureU8, infotext: str = "") -> Path:
             "Choose a folder that you may write to, on a disk with space.",
         ) from error
     return path
-
-
-def png_bytes(pixels_u8: PictureU8, infotext: str = "") -> bytes:
-    """Returns a picture, RGB or straight RGBA, as the bytes of a PNG file."""
-    texts = PngInfo()
-    if infotext:
-        texts.add_text("parameters", infotext)
-    with io.BytesIO() as stream:
-        Image.fromarray(pixels_u8).save(stream, format="PNG", pnginfo=texts)
-        return stream.getvalue()

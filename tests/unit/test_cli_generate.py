@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,8 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
         ("--method fg_attn_sd15 --cfg nan", "expected a number from 1 to 30"),
         ("--method fg_attn_sd15 --weight 3", "Expected weight from 0 to 2"),
         ("--method fg_attn_sd15 --stop-at x", "invalid float value"),
+        ("--method fg_attn_sd15 --layers psd,gif", "got 'gif'. Use one of: psd, ora, zip"),
+        ("--method fg_attn_sd15 --trim", "Expected --layers with --trim"),
         ("--method fg_attn_sd15 --denoise 0.5", "Expected --init with --denoise"),
         ("--method fg_to_bg_sd15", "Give one with --fg."),
         ("--method fg_to_bg_sd15 --fg gone.png", "Expected a file at gone.png"),
@@ -252,6 +255,69 @@ def test_a_chain_saves_both_steps_in_order(capfd, family, direction):
 )
 def test_what_no_chain_can_do(capfd, family, arguments, said):
     assert said in fails(capfd, "chain", *arguments.split())
+
+
+# layers in one file
+
+
+def document(path: str) -> tuple[dict, list[np.ndarray]]:
+    """Returns the list in a ZIP of layers, and the pictures from the bottom up."""
+    with zipfile.ZipFile(path) as archive:
+        listed = json.loads(archive.read("layers.json"))
+        files = [entry["file"] for entry in listed["layers"]]
+        return listed, [np.asarray(Image.open(archive.open(file))) for file in files]
+
+
+def test_each_sets_layers_in_one_file(capfd, family):
+    command = ["generate", "--method", "joint_sd15", *ONE_STEP, "--sets", "2", "--json", "--matte"]
+    assert main([*command, "--layers", "zip,PSD"]) == 0
+    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [t["path"] for t in told[8:]] == [
+        f"out/0000{index}-{seed}-layers.{kind}"
+        for index, seed in ((0, 5), (1, 8))
+        for kind in ("zip", "psd")
+    ]
+    assert told[10] == {
+        "path": "out/00001-8-layers.zip",
+        "kind": "zip",
+        "set": 1,
+        "layers": ["Background 2", "Foreground 2", "Blended 2"],
+    }
+    listed, pictures = document("out/00001-8-layers.zip")
+    order = [1, 0, 2]
+    singles = [t for t in told[:8] if t["set"] == 1 and "extra" not in t]
+    for place, entry, pixels in zip(order, listed["layers"], pictures, strict=True):
+        np.testing.assert_array_equal(pixels, np.asarray(Image.open(singles[place]["path"])))
+        assert entry["infotext"] == singles[place]["infotext"]
+    with Image.open("out/00000-5-layers.psd") as psd:
+        assert [name for name, *_ in psd.layers] == ["Background 1", "Foreground 1", "Blended 1"]
+        assert psd.size == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("direction", ["bg-to-fg", "fg-to-bg"])
+def test_a_chains_file_holds_both_steps_and_the_given_picture(capfd, family, direction):
+    given = direction.partition("-to-")[0]
+    command = ["chain", direction, f"--{given}", picture("given.png"), "--seed", "3", "--quiet"]
+    assert main([*command, "--steps", "2", "--layers", "ora,zip"]) == 0
+    *_, ora, zipped = capfd.readouterr().out.split()
+    assert (ora, zipped) == ("out/00000-3-layers.ora", "out/00000-3-layers.zip")
+    listed, _ = document(zipped)
+    names = [(entry["name"], entry["visible"]) for entry in listed["layers"]]
+    assert names == [("Background", True), ("Foreground", True), ("Blended", False)]
+    assert [not e["infotext"] for e in listed["layers"]] == [given == "bg", given == "fg", False]
+
+
+def test_layers_are_trimmed_on_request(capfd, family):
+    square = np.zeros((SIDE, SIDE, 4), np.uint8)
+    square[8:24, 16:20] = 255
+    Image.fromarray(square).save("fg.png")
+    command = ["generate", "--method", "fg_to_bg_sd15", "--fg", "fg.png", *ONE_STEP, "--quiet"]
+    assert main([*command, "--layers", "zip", "--trim"]) == 0
+    listed, pictures = document(capfd.readouterr().out.split()[-1])
+    fg = listed["layers"][1]
+    assert [fg[key] for key in ("left", "top", "width", "height")] == [16, 8, 4, 16]
+    assert (pictures[1] == 255).all()
+    assert [listed["layers"][0][key] for key in ("width", "height")] == [SIDE, SIDE]
 
 
 # From Python
