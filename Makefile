@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UI_STAMP := $(VENV)/.installed-ui
 # The versions to install: constraints-forge.txt has the WebUI's.
 CONSTRAINTS := constraints-dev.txt
 # Forge's libraries are too old for making layers without it, so they go without that.
@@ -23,10 +24,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint format types imports demo e2e bench clean
+.PHONY: help venv test check lint format types imports demo e2e e2e-ui bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make .venv and install what the tests and checks need
 
@@ -41,7 +42,7 @@ $(STAMP): $(REQUIREMENTS) $(CONSTRAINTS)
 	@touch $@
 
 test: $(STAMP) ## Run every test that needs no WebUI
-	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not e2e and not e2e_ui" $(PYTEST_ARGS)
 
 check: lint types imports test ## Run everything that CI runs
 
@@ -68,6 +69,18 @@ e2e: ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
 		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them."; \
 	else $(MAKE) --no-print-directory venv \
 		&& $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
+
+e2e-ui: ## Test a real WebUI's page in Chromium: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e-ui
+	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}" ]; then \
+		echo "SKIPPED: every test in tests/ui (the page of a real WebUI, in a browser)."; \
+		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them."; \
+	else $(MAKE) --no-print-directory $(UI_STAMP) \
+		&& $(BIN)/python -m pytest -m e2e_ui tests/ui $(PYTEST_ARGS); fi
+
+$(UI_STAMP): $(STAMP) requirements-ui.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-ui.txt \
+		--constraint $(CONSTRAINTS)
+	@touch $@
 
 bench: $(STAMP) ## Measure time and memory; prints one table for each program in bench/
 	@set -e; found=; for f in bench/bench_*.py; do if [ -e "$$f" ]; then found=1; \

@@ -1,0 +1,246 @@
+"""The WebUI's page as a user meets it: tabs, our panel, the gallery and what stands below it."""
+
+from __future__ import annotations
+
+import io
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from client import Client
+from PIL import Image
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request
+from playwright.sync_api import Error as PageError
+
+OURS = "layerdiffuse"  # In the address or text of whatever our own scripts report.
+_QUIET = 0.3  # Seconds without a request after which the page has everything.
+_LONGEST = 120.0
+_POLL = 100.0  # Milliseconds
+_CLOCKS = ("/internal/", "/theme")  # What the page asks for by the clock.
+
+
+class WebuiPage:
+    """One loaded page.
+
+    Attributes:
+        page: Playwright's page, for what has no method here.
+        errors: What our scripts have reported on the console.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        """Watches a fresh page; `load` opens the WebUI in it."""
+        self.page, self.url, self.tab = page, url, "txt2img"
+        self.errors: list[str] = []
+        self._running: set[Request] = set()
+        page.on("console", self._on_console)
+        page.on("pageerror", self._on_error)
+        page.on("request", self._running.add)
+        page.on("requestfinished", self._running.discard)
+        page.on("requestfailed", self._running.discard)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        text = f"{message.text} ({message.location.get('url', '')})"
+        if message.type == "error" and OURS in text.lower():
+            self.errors.append(text)
+
+    def _on_error(self, error: PageError) -> None:
+        text = f"{error.message}\n{error.stack}"
+        if OURS in text.lower():
+            self.errors.append(text)
+
+    def load(self) -> WebuiPage:
+        """Opens the WebUI and waits until it can be used."""
+        self.page.goto(self.url, wait_until="domcontentloaded", timeout=_LONGEST * 1000)
+        self.page.wait_for_selector("#txt2img_generate", timeout=_LONGEST * 1000)
+        self.page.wait_for_selector(
+            "#script_txt2img_layerdiffuse_enabled-visible-checkbox", timeout=_LONGEST * 1000
+        )
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Waits until the page has answers to all that it has asked."""
+        deadline, quiet = time.monotonic() + _LONGEST, 0.0
+        while quiet < _QUIET:
+            assert time.monotonic() < deadline, [request.url for request in self._running]
+            self.page.wait_for_timeout(_POLL)
+            busy = [r for r in self._running if not any(part in r.url for part in _CLOCKS)]
+            quiet = 0.0 if busy else quiet + _POLL / 1000
+
+    # Tabs
+
+    def open_tab(self, tab: str) -> None:
+        """Opens "txt2img", "img2img", "pnginfo" or another tab, by its id."""
+        place = self.page.locator(f"#tab_{tab}").evaluate(
+            "e => [...e.parentElement.children].filter(c => c.id.startsWith('tab_')).indexOf(e)"
+        )
+        self.page.locator("#tabs > .tab-nav > button").nth(place).click()
+        self.page.locator(f"#tab_{tab}").wait_for(state="visible")
+        if tab in ("txt2img", "img2img"):
+            self.tab = tab
+        self.settle()
+
+    def set_number(self, name: str, value: float) -> None:
+        """Sets a number of the tab's own, such as "width", "steps" or "batch_size"."""
+        field = self.page.locator(f"#{self.tab}_{name} input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
+
+    def small_job(self, side: int = 192, steps: int = 2) -> None:
+        """Makes the tab's job a quick one."""
+        for name, value in (("width", side), ("height", side), ("steps", steps)):
+            self.set_number(name, value)
+        self.set_prompt("a glass ball")
+
+    def set_prompt(self, text: str) -> None:
+        """Replaces the tab's prompt."""
+        self.page.locator(f"#{self.tab}_prompt textarea").first.fill(text)
+
+    def prompt(self) -> str:
+        """Returns the tab's prompt."""
+        return self.page.locator(f"#{self.tab}_prompt textarea").first.input_value()
+
+    # Our panel
+
+    def component(self, name: str) -> Locator:
+        """Returns a component of the panel by its field's name."""
+        return self.page.locator(f"#script_{self.tab}_layerdiffuse_{name}")
+
+    def enabled(self) -> bool:
+        """Whether the panel's tick box is set."""
+        return self.component("enabled-visible-checkbox").is_checked()
+
+    def open_panel(self) -> None:
+        """Opens the panel, which switches it on."""
+        if not self.enabled():
+            self.component("enabled").locator(".label-wrap").first.click()
+            self.component("method").wait_for(state="visible")
+            self.settle()
+
+    def method(self) -> str:
+        """Returns the chosen method as it is shown."""
+        return self.component("method").locator("input").first.input_value()
+
+    def choose_method(self, label: str) -> None:
+        """Chooses a method by typing its label."""
+        box = self.component("method").locator("input").first
+        box.click()
+        box.fill(label)
+        box.press("Enter")
+        assert self.method() == label
+        self.settle()
+
+    def visible_inputs(self) -> list[str]:
+        """Returns the names of the fields that are shown, in the page's order."""
+        ids = self.component("enabled").evaluate(
+            """(panel, prefix) => [...panel.querySelectorAll(`[id^="${prefix}"]`)]
+                .filter(e => e.offsetParent !== null).map(e => e.id.slice(prefix.length))""",
+            f"script_{self.tab}_layerdiffuse_",
+        )
+        return [name for name in ids if not name.startswith("enabled")]
+
+    def number(self, name: str) -> float:
+        """Returns a slider's value."""
+        return float(self.component(name).locator("input[type=number]").first.input_value())
+
+    def text(self, name: str) -> str:
+        """Returns a text field's value."""
+        return self.component(name).locator("textarea, input").first.input_value()
+
+    def radio(self, name: str) -> str:
+        """Returns the chosen one of several, or an empty text."""
+        chosen = self.component(name).locator("label:has(input:checked)")
+        return chosen.inner_text().strip() if chosen.count() else ""
+
+    def ticked(self, name: str) -> bool:
+        """Whether a tick box is set."""
+        return self.component(name).locator("input[type=checkbox]").first.is_checked()
+
+    def tick(self, name: str, on: bool = True) -> None:
+        """Sets a tick box."""
+        self.component(name).locator("input[type=checkbox]").first.set_checked(on)
+        self.settle()
+
+    def upload(self, name: str, path: Path) -> None:
+        """Puts a picture file into a slot, such as "fg_image"."""
+        self.component(name).locator("input[type=file]").first.set_input_files(path)
+        self.component(name).locator("img").first.wait_for()
+        self.settle()
+
+    def slot(self, name: str) -> np.ndarray | None:
+        """Returns the pixels that a slot shows, `h w 3|4` uint8, or None while it is empty."""
+        image = self.component(name).locator("img")
+        return self._picture(image.first) if image.count() else None
+
+    # Jobs
+
+    def generate(self, timeout: float = 600.0) -> None:
+        """Runs the tab's job and waits for its result or error."""
+        self.page.locator(f"#{self.tab}_generate").first.click()
+        self.wait_for_job(timeout)
+
+    def wait_for_job(self, timeout: float = 600.0) -> None:
+        """Waits until the server has nothing to do and the page shows it."""
+        client, deadline = Client(self.url), time.monotonic() + timeout
+        self.page.wait_for_timeout(500)  # The click reaches the server.
+        while client.progress()["state"]["job_count"] or self._waits():
+            assert time.monotonic() < deadline, "the job did not end"
+            self.page.wait_for_timeout(500)
+        self.settle()
+
+    def _waits(self) -> bool:
+        """Whether the page still shows the button that interrupts."""
+        return self.page.locator(f"#{self.tab}_interrupt").first.is_visible()
+
+    def gallery(self) -> list[np.ndarray]:
+        """Returns the pictures of the tab's gallery, `h w 3|4` uint8."""
+        thumbnails = self.page.locator(f"#{self.tab}_gallery button.thumbnail-item img")
+        places = {image.get_attribute("src") or "" for image in thumbnails.all()}
+        ordered = [image.get_attribute("src") or "" for image in thumbnails.all()]
+        return [self._read(src) for src in dict.fromkeys(ordered) if src in places]
+
+    def infotext(self) -> str:
+        """Returns the generation parameters below the gallery."""
+        return self.page.locator(f"#html_info_{self.tab}").inner_text()
+
+    def notes(self) -> str:
+        """Returns the notes and errors below the gallery."""
+        return self.page.locator(f"#html_log_{self.tab}").inner_text()
+
+    def toasts(self) -> list[str]:
+        """Returns the notices that pop up over the page now."""
+        return [toast.inner_text() for toast in self.page.locator(".toast-body").all()]
+
+    # Infotext
+
+    def paste(self, infotext: str) -> None:
+        """Puts an infotext into the prompt and presses the arrow that reads it."""
+        self.set_prompt(infotext)
+        self.page.locator(f"#{self.tab}_tools #paste").click()
+        self.settle()
+
+    def read_png_info(self, path: Path) -> str:
+        """Opens a picture file in the tab PNG Info; returns what it shows."""
+        self.open_tab("pnginfo")
+        self.page.locator("#pnginfo_image input[type=file]").first.set_input_files(path)
+        self.page.locator("#pnginfo_image img").first.wait_for()
+        self.settle()
+        return self.page.locator("#tab_pnginfo").inner_text()
+
+    def send_to(self, tab: str) -> None:
+        """Sends what PNG Info shows to "txt2img" or "img2img"."""
+        self.page.locator(f"#tab_pnginfo #{tab}_tab").first.click()
+        self.tab = tab
+        self.page.locator(f"#tab_{tab}").wait_for(state="visible")
+        self.settle()
+
+    # Pictures
+
+    def _picture(self, image: Locator) -> np.ndarray:
+        return self._read(image.get_attribute("src") or "")
+
+    def _read(self, src: str) -> np.ndarray:
+        address = src if "://" in src else f"{self.url}/{src.lstrip('/')}"
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            return np.asarray(Image.open(io.BytesIO(answer.read())))
