@@ -64,7 +64,8 @@ def server(
     data_dir = tmp_path_factory.mktemp("forge")
     folders = [forge_dir(), data_dir.resolve(), ROOT]
     arguments = [f"--gradio-allowed-path={folder}" for folder in folders]
-    with make_forge(data_dir, web_page=True, arguments=arguments) as started:
+    options = {"layerdiffuse_decoder_views": 1}  # Edges do not matter here, time does.
+    with make_forge(data_dir, web_page=True, arguments=arguments, options=options) as started:
         print(f"log of the server: {started.log_path}")
         Client(started.url).use_checkpoint(SD15)
         yield started

@@ -49,5 +49,5 @@ def test_a_job_shows_its_layers(page: WebuiPage) -> None:
     page.generate()
     shown = page.gallery()
     kinds = [4 if layer is Layer.FG else 3 for layer in method.outputs]
-    assert [picture.shape for picture in shown[-3:]] == [(192, 192, kind) for kind in kinds]
+    assert [picture.shape for picture in shown[-3:]] == [(128, 128, kind) for kind in kinds]
     assert method.label in page.infotext()

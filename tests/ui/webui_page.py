@@ -15,9 +15,9 @@ from playwright.sync_api import Error as PageError
 
 OURS = "layerdiffuse"  # In the address or text of whatever our own scripts report.
 _QUIET = 0.3  # Seconds without a request after which the page has everything.
-_LONGEST = 120.0
+_LONGEST = 90.0
 _POLL = 100.0  # Milliseconds
-_CLOCKS = ("/internal/", "/theme")  # What the page asks for by the clock.
+_CLOCKS = ("/heartbeat/", "/internal/")  # What the page asks for all the time.
 
 
 class WebuiPage:
@@ -35,9 +35,15 @@ class WebuiPage:
         self._running: set[Request] = set()
         page.on("console", self._on_console)
         page.on("pageerror", self._on_error)
-        page.on("request", self._running.add)
-        page.on("requestfinished", self._running.discard)
-        page.on("requestfailed", self._running.discard)
+        page.on("request", self._on_request)
+        page.on("requestfinished", self._on_answer)
+        page.on("requestfailed", self._on_answer)
+
+    def _on_request(self, request: Request) -> None:
+        self._running.add(request)
+
+    def _on_answer(self, request: Request) -> None:
+        self._running.discard(request)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         text = f"{message.text} ({message.location.get('url', '')})"
@@ -87,7 +93,7 @@ class WebuiPage:
         field.fill(str(value))
         field.press("Tab")
 
-    def small_job(self, side: int = 192, steps: int = 2) -> None:
+    def small_job(self, side: int = 128, steps: int = 2) -> None:
         """Makes the tab's job a quick one."""
         for name, value in (("width", side), ("height", side), ("steps", steps)):
             self.set_number(name, value)
@@ -196,9 +202,8 @@ class WebuiPage:
     def gallery(self) -> list[np.ndarray]:
         """Returns the pictures of the tab's gallery, `h w 3|4` uint8."""
         thumbnails = self.page.locator(f"#{self.tab}_gallery button.thumbnail-item img")
-        places = {image.get_attribute("src") or "" for image in thumbnails.all()}
-        ordered = [image.get_attribute("src") or "" for image in thumbnails.all()]
-        return [self._read(src) for src in dict.fromkeys(ordered) if src in places]
+        places = [image.get_attribute("src") or "" for image in thumbnails.all()]
+        return [self._read(place) for place in dict.fromkeys(places)]
 
     def infotext(self) -> str:
         """Returns the generation parameters below the gallery."""
