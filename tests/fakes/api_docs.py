@@ -39,7 +39,7 @@ class Example:
     told: Any
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.path} {self.status}"
+        return f"{self.family} {self.verb} {self.path} {self.status}"
 
     def check(self, status: int, answer: Any) -> None:
         """Checks an answer, and that it has as many pictures as names for them."""

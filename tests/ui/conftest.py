@@ -11,21 +11,24 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from client import Client
 from forge_server import ForgeServer
 from random_weights import SD15
 from real_forge import ROOT, forge_dir, make_forge, mark, missing_forge, models
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, ViewportSize
     from webui_page import WebuiPage
 
 __all__ = ["make_forge", "models"]
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# One view is enough: edges do not matter here, time does.
+_OPTIONS = {"sd_model_checkpoint": SD15, "layerdiffuse_decoder_views": 1}
+_SIZE: ViewportSize = {"width": 1500, "height": 1500}
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -57,17 +60,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def make_server(make_forge: Callable[..., ForgeServer]) -> Callable[..., ForgeServer]:
+    """Returns a function that prepares a server with its page; takes what `make_forge` takes."""
+
+    def make(data_dir: Path, **more: object) -> ForgeServer:
+        folders = [forge_dir(), data_dir.resolve(), ROOT]
+        arguments = [f"--gradio-allowed-path={folder}" for folder in folders]
+        return make_forge(data_dir, web_page=True, arguments=arguments, options=_OPTIONS, **more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def server(
-    make_forge: Callable[..., ForgeServer], tmp_path_factory: pytest.TempPathFactory
+    make_server: Callable[..., ForgeServer], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ForgeServer]:
     """A running server with this extension and its page, shared by all tests of the session."""
-    data_dir = tmp_path_factory.mktemp("forge")
-    folders = [forge_dir(), data_dir.resolve(), ROOT]
-    arguments = [f"--gradio-allowed-path={folder}" for folder in folders]
-    options = {"layerdiffuse_decoder_views": 1}  # Edges do not matter here, time does.
-    with make_forge(data_dir, web_page=True, arguments=arguments, options=options) as started:
+    with make_server(tmp_path_factory.mktemp("forge")) as started:
         print(f"log of the server: {started.log_path}")
-        Client(started.url).use_checkpoint(SD15)
         yield started
 
 
@@ -82,13 +92,42 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture
-def page(server: ForgeServer, browser: Browser) -> Iterator[WebuiPage]:
-    """A fresh page with the WebUI loaded; at the end our scripts must have reported no error."""
+@contextmanager
+def _pages(server: ForgeServer, browser: Browser) -> Iterator[Callable[..., WebuiPage]]:
     from webui_page import WebuiPage
 
-    tab = browser.new_page(viewport={"width": 1500, "height": 1500})
-    loaded = WebuiPage(tab, server.url).load()
-    yield loaded
-    tab.close()
-    assert loaded.errors == []
+    opened: list[WebuiPage] = []
+
+    def open_page(of: ForgeServer = server) -> WebuiPage:
+        opened.append(WebuiPage(browser.new_page(viewport=_SIZE), of.url))
+        return opened[-1].load()
+
+    try:
+        yield open_page
+    finally:
+        for page in opened:
+            page.page.close()
+    assert [error for page in opened for error in page.errors] == []
+
+
+@pytest.fixture
+def open_page(server: ForgeServer, browser: Browser) -> Iterator[Callable[..., WebuiPage]]:
+    """Opens fresh pages, of another server if one is given.
+
+    At the end our scripts must have reported no error on any of them.
+    """
+    with _pages(server, browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture
+def page(open_page: Callable[..., WebuiPage]) -> WebuiPage:
+    """A fresh page with the WebUI loaded."""
+    return open_page()
+
+
+@pytest.fixture(scope="module")
+def shared_page(server: ForgeServer, browser: Browser) -> Iterator[WebuiPage]:
+    """The same for all tests of a module that do not mind what others have left in it."""
+    with _pages(server, browser) as open_page:
+        yield open_page()

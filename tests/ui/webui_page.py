@@ -130,12 +130,7 @@ class WebuiPage:
 
     def choose_method(self, label: str) -> None:
         """Chooses a method by typing its label."""
-        box = self.component("method").locator("input").first
-        box.click()
-        box.fill(label)
-        box.press("Enter")
-        assert self.method() == label
-        self.settle()
+        self._choose(self.component("method"), label)
 
     def visible_inputs(self) -> list[str]:
         """Returns the names of the fields that are shown, in the page's order."""
@@ -150,14 +145,28 @@ class WebuiPage:
         """Returns a slider's value."""
         return float(self.component(name).locator("input[type=number]").first.input_value())
 
+    def set_slider(self, name: str, value: float) -> None:
+        """Sets a slider of the panel."""
+        field = self.component(name).locator("input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
+
     def text(self, name: str) -> str:
         """Returns a text field's value."""
         return self.component(name).locator("textarea, input").first.input_value()
+
+    def set_text(self, name: str, text: str) -> None:
+        """Sets a text field of the panel."""
+        self.component(name).locator("textarea, input").first.fill(text)
 
     def radio(self, name: str) -> str:
         """Returns the chosen one of several, or an empty text."""
         chosen = self.component(name).locator("label:has(input:checked)")
         return chosen.inner_text().strip() if chosen.count() else ""
+
+    def choose_radio(self, name: str, value: str) -> None:
+        """Chooses one of several."""
+        self.component(name).get_by_label(value, exact=True).check()
 
     def ticked(self, name: str) -> bool:
         """Whether a tick box is set."""
@@ -216,6 +225,48 @@ class WebuiPage:
     def toasts(self) -> list[str]:
         """Returns the notices that pop up over the page now."""
         return [toast.inner_text() for toast in self.page.locator(".toast-body").all()]
+
+    # Scripts and settings
+
+    def choose_script(self, title: str) -> None:
+        """Chooses a script, such as the plot, in the list below the tab's own fields."""
+        self._choose(self.page.locator(f"#{self.tab}_script_container #script_list"), title)
+
+    def plot_axis(self, axis: str, kind: str, values: str) -> None:
+        """Sets the axis "x", "y" or "z" of the plot, whose values are written with commas."""
+        prefix = f"#script_{self.tab}_xyz_plot_{axis}"
+        self._choose(self.page.locator(f"{prefix}_type"), kind)
+        self.page.locator(f"{prefix}_values textarea").first.fill(values)
+
+    def tick_plot(self, name: str, on: bool = True) -> None:
+        """Sets a tick box of the plot, such as "include_lone_images"."""
+        box = self.page.locator(f"#script_{self.tab}_xyz_plot_{name} input[type=checkbox]")
+        box.first.set_checked(on)
+
+    def _choose(self, dropdown: Locator, label: str) -> None:
+        box = dropdown.locator("input").first
+        box.click()
+        box.fill(label)
+        box.press("Enter")
+        assert box.input_value() == label
+        self.settle()
+
+    def open_settings(self, section: str) -> None:
+        """Opens a page of the settings by its name."""
+        self.open_tab("settings")
+        self.page.locator("#settings > .tab-nav").get_by_role(
+            "tab", name=section, exact=True
+        ).first.click()
+        self.settle()
+
+    def option(self, name: str) -> Locator:
+        """Returns an option on the settings' open page by its name."""
+        return self.page.locator(f"#setting_{name}")
+
+    def apply_settings(self) -> None:
+        """Presses the button that takes the settings over."""
+        self.page.locator("#settings_submit").click()
+        self.settle()
 
     # Infotext
 

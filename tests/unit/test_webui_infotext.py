@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import webui_infotext
 from hypothesis import given
 from hypothesis import strategies as st
+from original_infotexts import original_infotexts
 
 from lib_layerdiffuse.images import ResizeMode
 from lib_layerdiffuse.infotext import for_webui, from_infotext, pictures_of, to_infotext
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
 
-README = Path(__file__).parents[1] / "data" / "readme_infotexts.txt"
 FG, BG, BLENDED = Layer
-# Of each infotext in the original's README: the method, stop-at, layer prompts, pictures it names.
-NONE = ("", "", "")
-APPLE = ("apple", "floor in room", "apple on floor in room")
-DOG = ("dog running", "street", "dog running in street")
-MAN = ("a man sitting", "chair", "a man sitting on chair")
-WANTED = [
-    *[("fg_attn_sdxl", 1.0, NONE, ())] * 6,
-    ("fg_attn_sd15", 1.0, NONE, ()),
-    ("joint_sd15", 1.0, NONE, ()),
-    ("joint_sd15", 1.0, NONE, ()),
-    ("joint_sd15", 1.0, APPLE, ()),
-    ("joint_sd15", 1.0, DOG, ()),
-    ("joint_sd15", 1.0, MAN, ()),
-    ("bg_to_fg_sd15", 1.0, NONE, (BG,)),
-    ("fg_attn_sd15", 1.0, NONE, ()),
-    ("fg_to_bg_sd15", 1.0, NONE, (FG,)),
-    ("fg_attn_sd15", 1.0, NONE, ()),
-    ("fg_to_bg_sd15", 1.0, NONE, (FG,)),
-    ("bg_to_blended_sdxl", 1.0, NONE, (BG,)),
-    ("fg_attn_sdxl", 1.0, NONE, ()),
-    ("fg_to_blended_sdxl", 1.0, NONE, (FG,)),
-    ("fg_blended_to_bg_sdxl", 0.5, NONE, (FG, BLENDED)),
-]
-TEXTS = README.read_text().strip().split("\n\n")
 ODD_TEXTS = [
     'a, b: "c"',
     "two\nlines",
@@ -85,20 +60,19 @@ def prompts_of(found: dict) -> tuple:
     return tuple(found[f"{layer.value}_prompt"] for layer in Layer)
 
 
-def test_there_are_as_many_texts_as_expectations():
-    assert len(TEXTS) == len(WANTED) == 21
+def test_there_are_21_infotexts_of_the_original():
+    assert len(original_infotexts()) == 21
 
 
-@pytest.mark.parametrize(("text", "wanted"), list(zip(TEXTS, WANTED, strict=True)))
-def test_every_infotext_of_the_originals_readme_is_read(text, wanted):
-    params = webui_infotext.parse(text)
+@pytest.mark.parametrize("wanted", original_infotexts())
+def test_every_infotext_of_the_originals_readme_is_read(wanted):
+    params = webui_infotext.parse(wanted.text)
     found = from_infotext(params)
-    method, stop_at, prompts, pictures = wanted
-    assert (found["enabled"], found["method"].id) == (True, method)
-    assert (found["strength"], found["stop_at"]) == (1.0, stop_at)
+    assert (found["enabled"], found["method"].id) == (True, wanted.method)
+    assert (found["strength"], found["stop_at"]) == (1.0, wanted.stop_at)
     assert found["resize_mode"] is ResizeMode.CROP
-    assert prompts_of(found) == prompts
-    assert pictures_of(params) == dict.fromkeys(pictures)
+    assert prompts_of(found) == wanted.prompts
+    assert pictures_of(params) == dict.fromkeys(wanted.pictures)
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)

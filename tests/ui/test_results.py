@@ -1,0 +1,136 @@
+"""What a job leaves besides its pictures: files of all its layers, and notes on the page."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from client import Client
+from forge_server import ForgeServer
+from PIL import Image
+from real_forge import Models
+from safetensors.torch import load_file, save_file
+
+from lib_layerdiffuse.checksums import sha256_of
+from lib_layerdiffuse.methods import DECODERS, Arch, find_method
+
+if TYPE_CHECKING:
+    from webui_page import WebuiPage
+
+JOINT = find_method("joint_sd15")
+NAMES = ["Background", "Foreground", "Blended"]  # From the bottom up.
+
+
+@pytest.fixture
+def options(server: ForgeServer) -> Iterator[Any]:
+    """Sets options for one test."""
+    client = Client(server.url)
+    before = client.options()
+    changed: dict[str, Any] = {}
+
+    def put(**values: Any) -> None:
+        changed.update({name: before[name] for name in values})
+        client.set_options(**values)
+
+    yield put
+    client.set_options(**changed)
+
+
+def pixels(image: Image.Image | None) -> np.ndarray:
+    assert image is not None
+    return np.asarray(image.convert("RGBA"))
+
+
+def of_psd(path: Path) -> list[tuple[str, np.ndarray]]:
+    psd_tools = pytest.importorskip("psd_tools")
+    return [(layer.name, pixels(layer.topil())) for layer in psd_tools.PSDImage.open(path)]
+
+
+def of_ora(path: Path) -> list[tuple[str, np.ndarray]]:
+    with zipfile.ZipFile(path) as archive:
+        stack = ElementTree.fromstring(archive.read("stack.xml"))
+        layers = [
+            (layer.get("name", ""), pixels(Image.open(archive.open(layer.get("src", "")))))
+            for layer in stack.iter("layer")
+        ]
+    return layers[::-1]
+
+
+def of_zip(path: Path) -> list[tuple[str, np.ndarray]]:
+    with zipfile.ZipFile(path) as archive:
+        listed = json.loads(archive.read("layers.json"))["layers"]
+        return [(one["name"], pixels(Image.open(archive.open(one["file"])))) for one in listed]
+
+
+def test_layers_in_files_for_other_programs(
+    server: ForgeServer, page: WebuiPage, options: Any
+) -> None:
+    options(layerdiffuse_layer_files=["psd", "ora", "zip"])
+    page.small_job()
+    page.open_panel()
+    page.choose_method(JOINT.label)
+    page.generate()
+    assert "layers saved as" in page.notes()
+    fg, bg, blended = page.gallery()[-3:]
+    for suffix, read in ((".psd", of_psd), (".ora", of_ora), (".zip", of_zip)):
+        [path] = server.data_dir.rglob(f"*-layers{suffix}")
+        assert path.name in page.notes()
+        layers = read(path)
+        assert [name for name, _ in layers] == NAMES
+        for (name, found), shown in zip(layers, (bg, fg, blended), strict=True):
+            wanted = pixels(Image.fromarray(shown))
+            visible = wanted[..., 3] > 0
+            np.testing.assert_array_equal(found[..., 3], wanted[..., 3], err_msg=name)
+            np.testing.assert_array_equal(found[visible], wanted[visible], err_msg=name)
+
+
+def with_solid_decoder(models: Models, folder: Path) -> list[Path]:
+    """Returns the layer weights with a decoder for SD1.5 that finds everything solid."""
+    decoder, *others = sorted(
+        models.layer_weights, key=lambda file: file.name != DECODERS[Arch.SD15].filename
+    )
+    made, sums = folder / decoder.name, folder / "SHA256SUMS"
+    tensors = load_file(decoder)
+    tensors["conv_out.bias"][0] += 100  # Alpha is the first channel inside the networks.
+    save_file(tensors, str(made))
+    [known] = [file for file in others if file.name == sums.name]
+    lines = [line for line in known.read_text().splitlines() if not line.endswith(decoder.name)]
+    sums.write_text("\n".join([*lines, f"{sha256_of(made)}  {made.name}\n"]))
+    return [made, sums, *(file for file in others if file != known)]
+
+
+def test_a_result_without_transparency_is_told_with_what_helps(
+    make_server: Callable[..., ForgeServer],
+    models: Models,
+    open_page: Callable[..., WebuiPage],
+    tmp_path: Path,
+) -> None:
+    weights = with_solid_decoder(models, tmp_path)
+    with make_server(tmp_path / "data", layer_weights=weights) as server:
+        page = open_page(server)
+        page.small_job()
+        page.open_panel()
+        page.choose_method(find_method("fg_attn_sd15").label)
+        page.generate()
+        assert page.gallery()[-1][..., 3].min() == 255
+        assert "a foreground came out opaque, without transparency." in page.notes()
+        assert "gray background" in page.notes()
+        page.set_slider("strength", 0)
+        page.generate()
+        assert "since weight or stop-at is 0" in page.notes()
+
+
+def test_an_error_is_told_below_the_gallery(page: WebuiPage) -> None:
+    page.small_job()
+    page.open_panel()
+    page.choose_method(find_method("bg_to_fg_sd15").label)
+    page.generate()
+    assert page.gallery() == []
+    assert "Expected a background picture for this method, got none." in page.notes()
+    assert "Put one in the Background slot." in page.notes()
