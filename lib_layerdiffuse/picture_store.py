@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 from contextlib import suppress
 from hashlib import sha256
@@ -17,10 +16,11 @@ import numpy.typing as npt
 
 from .errors import PictureStoreError
 from .images import PictureU8, as_rgba, to_u8
+from .whole_files import part_of
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(rf"{_HASH.pattern}\.png")
-_PART = re.compile(rf"\.{_HASH.pattern}\.[0-9a-f]+\.part")
+_PART = re.compile(rf"\.{_HASH.pattern}\.png\.[0-9a-f]+\.part")
 _STALE = 3600.0  # Seconds after which nobody is writing a part any more.
 
 
@@ -71,19 +71,15 @@ class PictureStore:
 
     def _write(self, name: str, rgba_u8: PictureU8) -> None:
         _, data = cv2.imencode(".png", cv2.cvtColor(rgba_u8, cv2.COLOR_RGBA2BGRA))
-        part = self.folder / f".{name}.{secrets.token_hex(4)}.part"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data.tobytes())
-            part.replace(self._path(name))
+            with part_of(self._path(name)) as part:
+                part.write_bytes(data.tobytes())
+                part.replace(self._path(name))
         except OSError as error:
             raise PictureStoreError(
                 f"Expected to keep a picture in {self.folder}, got: {error.strerror or error}.",
                 "Make room or allow writing there, or turn off keeping pictures in the settings.",
             ) from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
 
     def load(self, name: str) -> PictureU8 | None:
         """Returns a kept picture, straight RGBA `h w 4`, or None if it is not here undamaged.

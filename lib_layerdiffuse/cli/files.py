@@ -1,13 +1,12 @@
-"""Pictures and tensors in files: read with checks, written whole or not at all."""
+"""Pictures and tensors from files, read with checks."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,36 +121,6 @@ def read_latent(path: Path, name: str) -> Tensor:
             "Make the latent again, in float32.",
         )
     return latent
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file to write to that takes the name `path` when the block ends well.
-
-    Where the block raises, nothing is left behind and a file of that name stays as it was.
-
-    Raises:
-        SettingsError: Nothing can be written there; where possible, said before the block runs.
-    """
-    if not path.parent.is_dir():
-        raise SettingsError(
-            f"Expected a folder at {path.parent}, got none.", "Make it, or choose another one."
-        )
-    if path.exists() and not path.is_file():
-        raise SettingsError(f"Expected a file name, got {path}.", "Choose a name for a new file.")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as out:
-            yield out
-        part.replace(path)
-    except OSError as error:
-        raise SettingsError(
-            f"Expected to write {path}, got: {error.strerror or error}.",
-            "Choose a folder that you may write to, on a disk with space.",
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _existing(path: Path) -> Path:

@@ -67,6 +67,7 @@ def _decode(args: argparse.Namespace) -> int:
     import torch
 
     from ..codec import TransparentDecoder, rgba_u8
+    from ..whole_files import whole_file
     from . import files
 
     _check_suffix(args.out, ".png")
@@ -79,7 +80,7 @@ def _decode(args: argparse.Namespace) -> int:
     pixels = torch.from_numpy(rgba[..., :3]).permute(2, 0, 1)[None]
     latent = files.read_latent(args.latent, "latent")[None]
     weights, dtype = files.read_tensors(args.decoder), getattr(torch, args.dtype)
-    with files.new_file(args.out) as out, _computing(args):
+    with whole_file(args.out) as out, _computing(args):
         with _loading(args.decoder, DECODERS):
             net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
         (decoded,) = rgba_u8(net.decode(pixels, latent, views=args.views))
@@ -94,13 +95,14 @@ def _encode(args: argparse.Namespace) -> int:
 
     from ..codec import TransparentEncoder
     from ..images import pad_colours
+    from ..whole_files import whole_file
     from . import files
 
     _check_suffix(args.out, ".safetensors")
     padded = pad_colours(files.read_rgba(args.image))
     rgba = torch.from_numpy(padded).permute(2, 0, 1)[None]
     weights, dtype = files.read_tensors(args.encoder), getattr(torch, args.dtype)
-    with files.new_file(args.out) as out, _computing(args):
+    with whole_file(args.out) as out, _computing(args):
         with _loading(args.encoder, ENCODERS):
             net = TransparentEncoder.from_state_dict(weights, dtype=dtype, device=args.device)
         out.write(save({"offset": net.offset(rgba)[0].cpu().contiguous()}))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
-from ..errors import SettingsError
+from ..whole_files import write_new
 from .archive import zip_bytes
 from .document import Document
 from .kinds import DocumentKind
@@ -42,33 +39,4 @@ def write_document(
     data = _WRITERS[kind](document.trimmed() if trim else document)
     ending = f".{kind.value}"
     stem = path.name[: -len(ending)] if path.name.lower().endswith(ending) else path.name
-    part = path.with_name(f".{stem}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        return _take_free_name(part, stem, ending)
-    except OSError as error:
-        raise SettingsError(
-            f"Expected to write {path}, got: {error.strerror or error}.",
-            "Choose a folder that you may write to, on a disk with space.",
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def _take_free_name(part: Path, stem: str, ending: str) -> Path:
-    """Gives a finished file the first free name beside it, and returns that."""
-    for number in count(1):
-        path = part.with_name(f"{stem}-{number}{ending}" if number > 1 else stem + ending)
-        try:
-            path.open("xb").close()  # Takes the name, so that no other program can.
-        except FileExistsError:
-            continue
-        try:
-            part.replace(path)
-        except OSError:
-            path.unlink()
-            raise
-        return path
-    raise AssertionError("There is always another number.")
+    return write_new(path.with_name(stem + ending), data)

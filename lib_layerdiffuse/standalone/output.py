@@ -15,6 +15,7 @@ from ..documents.writing import write_document
 from ..errors import SettingsError
 from ..images import PictureU8, checkerboard, composite, from_u8, matte, to_u8
 from ..methods import Layer
+from ..whole_files import whole_file
 
 if TYPE_CHECKING:
     from ..settings import LayerSettings
@@ -206,15 +207,6 @@ def write_png(path: Path, pixels_u8: PictureU8, infotext: str = "") -> Path:
     Raises:
         SettingsError: Nothing can be written there.
     """
-    data = png_bytes(pixels_u8, infotext)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise SettingsError(
-            f"Expected to write {path}, got: {error.strerror or error}.",
-            "Choose a folder that you may write to, on a disk with space.",
-        ) from error
+    with whole_file(path) as out:
+        out.write(png_bytes(pixels_u8, infotext))
     return path

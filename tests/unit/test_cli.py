@@ -478,9 +478,8 @@ def test_decode_says_what_is_wrong(capfd, job, tmp_path, fault):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (["--out", "missing/rgba.png"], "Expected a folder at missing, got none. Make it"),
         (["--out", "rgba.jpg"], "Expected --out to end in .png, got rgba.jpg."),
-        (["--out", "rgb.png/rgba.png"], "Expected a folder at rgb.png"),
+        (["--out", "rgb.png/rgba.png"], "Expected to write rgb.png/rgba.png, got:"),
         (["--out", f"{'x' * 300}.png"], "File name too long"),
         (["--device", "nowhere"], "Expected to compute in float32 on nowhere, got:"),
         (["--dtype", "int8"], "invalid choice"),
@@ -490,6 +489,13 @@ def test_decode_refuses_options(capfd, job, tmp_path, extra, said):
     before = everything(tmp_path)
     assert said in fails(capfd, "decode", *options(job), *extra)
     assert everything(tmp_path) == before
+
+
+def test_decode_makes_the_folder(capfd, job, tmp_path):
+    job["--out"] = tmp_path / "new" / "folder" / "rgba.png"
+    assert main(["decode", *map(str, options(job))]) == 0
+    assert job["--out"].read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in job["--out"].parent.iterdir()] == ["rgba.png"]
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_pruning_touches_no_other_files(store):
 
 def test_pruning_takes_parts_that_nobody_writes_any_more(store):
     kept(store, 1)
-    old, new = (store.folder / f".{'ab' * 32}.{n}.part" for n in (1, 2))
+    old, new = (store.folder / f".{'ab' * 32}.png.{n}.part" for n in (1, 2))
     for part in (old, new):
         part.write_text("")
     os.utime(old, (1, 1))
