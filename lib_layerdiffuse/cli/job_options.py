@@ -135,6 +135,12 @@ def add_output(parser: Parser, default: Path) -> None:
     add("--preview", action="store_true", help="also the foreground over a checkerboard")
     add("--matte", action="store_true", help="also the foreground's alpha as a grey picture")
     add(
+        "--composite",
+        action="store_true",
+        help="also the set's foreground over its background, where both were made or given",
+    )
+    add("--raw", action="store_true", help="also the foreground as it was before decoding")
+    add(
         "--layers",
         type=_kinds,
         default=(),
@@ -236,6 +242,8 @@ def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> 
         "resize_mode": _RESIZE_MODES[args.resize_mode],
         "show_preview": args.preview,
         "show_matte": args.matte,
+        "show_composite": args.composite,
+        "show_raw": args.raw,
     }
     for layer, file in pictures.items():
         given[f"{layer.value}_image"] = file and read_rgba(file)

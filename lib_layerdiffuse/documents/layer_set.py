@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import ImageSizeError, SettingsError
-from ..images import PictureU8, as_rgba, fit, to_u8
+from ..images import PictureU8, as_rgba, composite, fit, flatten, to_u8
 from ..methods import Layer
 from ..settings import LayerSettings
 from .document import Document, DocumentLayer, is_opaque
@@ -76,3 +76,21 @@ def with_given(
             rgba = to_u8(fit(as_rgba(picture), width, height, settings.resize_mode))
             given[layer] = rgba[..., :3].copy() if is_opaque(rgba) else rgba
     return {**pictures, **given}
+
+
+def true_composite(
+    pictures: Mapping[Layer, PictureU8], settings: LayerSettings
+) -> PictureU8 | None:
+    """Returns a set's foreground over its background, `H W 3`; None where one of them is missing.
+
+    Either may have been made or given. Transparency of the background is grey.
+
+    Args:
+        pictures: What was made, `H W 3|4` each, uint8, straight alpha.
+        settings: That run's.
+    """
+    layers = with_given(pictures, settings)
+    if not {Layer.FG, Layer.BG} <= set(layers):
+        return None
+    fg, bg = as_rgba(layers[Layer.FG]), as_rgba(layers[Layer.BG])
+    return to_u8(composite(fg, flatten(bg)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..documents.kinds import DocumentKind
-from ..documents.layer_set import document_of, with_given
+from ..documents.layer_set import document_of, true_composite, with_given
 from ..documents.png import png_bytes
 from ..documents.writing import write_document
 from ..errors import SettingsError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(\d{5,})-")
 _PREVIEW_CELL = 16
+_COMPOSITE = "composite"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class SavedPicture:
         path: Where.
         picture: The layer that it holds, or that it shows.
         method: Id of the method that made it.
-        extra: "preview" or "matte" for what shows a layer in another way; empty for a layer.
+        extra: "preview", "matte" or "raw" for what shows a layer in another way, "composite" for
+            its set's foreground over the background; empty for a layer.
     """
 
     path: Path
@@ -45,6 +49,13 @@ class SavedPicture:
     def layer(self) -> Layer:
         """The layer that it holds or shows."""
         return self.picture.layer
+
+    @property
+    def label(self) -> str:
+        """What it is called for people."""
+        if self.extra == _COMPOSITE:
+            return "Composite"
+        return f"{self.layer.label} ({self.extra})" if self.extra else self.layer.label
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as plain values, for JSON."""
@@ -117,8 +128,8 @@ class OutputFolder:
         first = self.next_number() if number is None else number
         return [
             SavedPicture(self._write(made, first, pixels, extra), made, settings.method.id, extra)
-            for made in pictures
-            for extra, pixels in {"": made.picture, **extras(made, settings)}.items()
+            for _, of_set in groupby(pictures, attrgetter("set_index"))
+            for made, extra, pixels in _views(list(of_set), settings)
         ]
 
     def save_documents(
@@ -155,7 +166,8 @@ class OutputFolder:
         ]
 
     def _write(self, made: LayerPicture, first: int, pixels_u8: PictureU8, extra: str) -> Path:
-        parts = [f"{first + made.set_index:05}", str(made.seed), made.layer.value, extra]
+        layer = "" if extra == _COMPOSITE else made.layer.value
+        parts = [f"{first + made.set_index:05}", str(made.seed), layer, extra]
         name = "-".join(part for part in parts if part)
         return write_png(self.folder / f"{name}.png", pixels_u8, made.infotext)
 
@@ -185,7 +197,21 @@ def _write_document(
     return SavedDocument(path, kind, index, tuple(layer.name for layer in document.layers))
 
 
-def extras(made: LayerPicture, settings: LayerSettings) -> dict[str, PictureU8]:
+def _views(
+    of_set: Sequence[LayerPicture], settings: LayerSettings
+) -> Iterator[tuple[LayerPicture, str, PictureU8]]:
+    """Yields all pictures of a set that are wanted, with the layer and the extra that each is."""
+    for made in of_set:
+        yield made, "", made.picture
+        for extra, pixels in _extras(made, settings).items():
+            yield made, extra, pixels
+    if settings.show_composite:
+        composed = true_composite({made.layer: made.picture for made in of_set}, settings)
+        if composed is not None:
+            yield of_set[0], _COMPOSITE, composed
+
+
+def _extras(made: LayerPicture, settings: LayerSettings) -> dict[str, PictureU8]:
     """Returns the other views of a foreground that the settings ask for, by name."""
     if made.layer is not Layer.FG:
         return {}
@@ -196,6 +222,8 @@ def extras(made: LayerPicture, settings: LayerSettings) -> dict[str, PictureU8]:
         views["preview"] = to_u8(composite(rgba, checkerboard(width, height, _PREVIEW_CELL)))
     if settings.show_matte:
         views["matte"] = to_u8(matte(rgba))
+    if settings.show_raw and made.before_decode is not None:
+        views["raw"] = made.before_decode
     return views
 
 

@@ -17,6 +17,7 @@ from ..hosts.diffusers import SAMPLERS, SamplingStopped
 from ..images import PictureU8
 from ..methods import Layer
 from ..panel import build as build_panel
+from ..settings import LayerSettings
 from .defaults import TINY_CFG
 from .output import SavedPicture
 from .workbench import AUTOMATIC, BACKDROPS, Fields, Result, Workbench, composed
@@ -76,7 +77,8 @@ class Page:
             self.start = gr.Button("Generate", variant="primary", elem_id="studio_generate")
             self.stop = gr.Button("Interrupt", variant="stop", elem_id="studio_interrupt")
         pictures = {"sources": ["upload", "clipboard"], "height": 220}
-        self.panel = build_panel(_always_on(), "layerdiffuse_{}".format, pictures)
+        outputs = [f.name for f in fields(LayerSettings) if f.name.startswith("show_")]
+        self.panel = build_panel(_always_on(), "layerdiffuse_{}".format, pictures, outputs)
         with gr.Group():
             with gr.Row():
                 made["size"] = gr.Dropdown(
@@ -223,7 +225,8 @@ def use_as_input(result: Result | None, index: int) -> list[Any]:
     """Returns the panel's picture slots: the chosen layer in its own, the others as they are."""
     if result is None or not result.saved:
         raise gr.Error("There is no layer yet. Generate one first.", title="Nothing chosen")
-    chosen = result.saved[min(index, len(result.saved) - 1)]
+    shown = result.saved[min(index, len(result.saved) - 1)]
+    chosen = next(one for one in result.saved if one.picture is shown.picture and not one.extra)
     gr.Info(f"It is now the {chosen.layer.label} picture of the methods that take one.")
     return [str(chosen.path) if layer is chosen.layer else gr.skip() for layer in Layer]
 
@@ -256,8 +259,7 @@ def _captioned(result: Result) -> list[tuple[str, str]]:
 
     def caption(one: SavedPicture) -> str:
         of_set = f" · set {one.picture.set_index + 1}" if several else ""
-        extra = f" ({one.extra})" if one.extra else ""
-        return f"{one.layer.label}{extra}{of_set}"
+        return f"{one.label}{of_set}"
 
     return [(str(one.path), caption(one)) for one in result.saved]
 

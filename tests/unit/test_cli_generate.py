@@ -126,6 +126,7 @@ def test_every_option_reaches_the_job(asked):
     command += ["--blended-prompt", "lp", "--bg-negative-prompt", "bn", "--size", "128x64"]
     command += ["--sets", "3", "--seed", "9", "--steps", "7", "--cfg", "4.5", "--sampler", "DDIM"]
     command += ["--weight", "0.5", "--stop-at", "0.75", "--resize-mode", "fill", "--matte"]
+    command += ["--composite", "--raw"]
     assert main(command) == 0
     (job,) = asked
     settings = job.settings
@@ -134,6 +135,7 @@ def test_every_option_reaches_the_job(asked):
     assert (settings.resize_mode, settings.show_matte) == (ResizeMode.FILL, True)
     assert (settings.bg_prompt, settings.blended_prompt) == ("bp", "lp")
     assert settings.bg_negative_prompt == "bn"
+    assert (settings.show_composite, settings.show_raw) == (True, True)
     assert settings.show_preview is False
     given = np.asarray(Image.open("fg.png")) / np.float32(255)
     np.testing.assert_allclose(settings.fg_image, given, atol=1e-6)

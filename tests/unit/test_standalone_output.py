@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.images import from_u8, to_u8
-from lib_layerdiffuse.methods import Layer
+from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
 from lib_layerdiffuse.standalone.job import LayerPicture
 from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
@@ -85,6 +86,54 @@ def test_extras_show_the_foreground_only(tmp_path):
     assert saved[1].as_dict()["extra"] == "preview"
     matte = np.asarray(Image.open(saved[2].path))
     np.testing.assert_array_equal(matte, pictures[0].picture[..., [3, 3, 3]])
+
+
+def test_the_foreground_before_decoding(tmp_path):
+    before = made(Layer.BG, seed=3).picture
+    pictures = [replace(made(Layer.FG), before_decode=before), made(Layer.BG)]
+    saved = OutputFolder(tmp_path).save(pictures, settings(show_raw=True))
+    assert [one.path.name for one in saved] == [
+        "00000-7-fg.png",
+        "00000-7-fg-raw.png",
+        "00000-7-bg.png",
+    ]
+    np.testing.assert_array_equal(np.asarray(Image.open(saved[1].path)), before)
+
+
+def test_each_set_has_its_true_composite(tmp_path):
+    pictures = [made(layer, s, seed=10 + s) for s in (0, 1) for layer in Layer]
+    saved = OutputFolder(tmp_path).save(pictures, settings(show_composite=True))
+    names = ["fg", "bg", "blended", "composite"]
+    assert [one.path.name for one in saved] == [
+        f"0000{s}-{10 + s}-{name}.png" for s in (0, 1) for name in names
+    ]
+    fg, bg, _, composed = saved[4:]
+    assert (composed.extra, composed.label, composed.picture) == (
+        "composite",
+        "Composite",
+        fg.picture,
+    )
+    rgba, rgb = fg.picture.picture / 255, bg.picture.picture / 255
+    wanted = 255 * (rgba[..., :3] * rgba[..., 3:] + rgb * (1 - rgba[..., 3:]))
+    found = np.asarray(Image.open(composed.path))
+    assert np.abs(found - wanted).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "composed"),
+    [("fg_to_bg_sd15", "fg_image", True), ("bg_to_blended_sdxl", "bg_image", False)],
+)
+def test_a_composite_of_what_was_given(tmp_path, method, given, composed):
+    clear = np.zeros((4, 4, 4), np.uint8)
+    wanted = settings(method=method, show_composite=True, **{given: clear})
+    outputs = find_method(method).outputs
+    saved = OutputFolder(tmp_path).save([made(layer) for layer in outputs], wanted)
+    assert [one.extra for one in saved] == [""] * len(outputs) + ["composite"] * composed
+    if composed:
+        assert saved[-1].layer is Layer.BG
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(saved[-1].path)), saved[0].picture.picture
+        )
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):

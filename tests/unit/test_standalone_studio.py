@@ -62,6 +62,7 @@ def test_the_page_has_the_extensions_panel_and_no_webui(page):
     import sys
 
     assert len(page.panel.components) == len(NAMES)
+    assert all(page.panel.component(name).visible for name in NAMES if name.startswith("show_"))
     labels = [getattr(block, "label", None) for block in page.blocks.blocks.values()]
     assert set(labels) >= LABELS
     assert "modules" not in sys.modules
@@ -86,7 +87,8 @@ def test_a_method_shows_the_inputs_that_it_reads(page, method):
 
 def test_generate_fills_gallery_and_files(page, bench):
     told: list[tuple[object, str]] = []
-    values = [*vars(short()).values(), *panel("joint_sd15", show_matte=True)]
+    wanted = panel("joint_sd15", show_matte=True, show_composite=True)
+    values = [*vars(short()).values(), *wanted]
     progress = lambda share, desc: told.append((share, desc))  # noqa: E731
     gallery, files, result, chosen = page.generate(VISITOR, progress, *values)
     assert [caption for _, caption in gallery] == [
@@ -94,6 +96,7 @@ def test_generate_fills_gallery_and_files(page, bench):
         "Foreground (matte)",
         "Background",
         "Blended",
+        "Composite",
     ]
     assert [path for path, _ in gallery] == files
     assert (chosen, result.saved[0].layer) == (0, Layer.FG)
@@ -154,6 +157,9 @@ def test_a_result_becomes_an_input(page, bench):
     index = [one.layer for one in result.saved].index(Layer.BG)
     slots = studio.use_as_input(result, index)
     assert slots == [gr.skip(), str(result.saved[index].path), gr.skip()]
+    extras = bench.generate(short(), panel("joint_sd15", show_preview=True), go_on)
+    assert [one.extra for one in extras.saved[:2]] == ["", "preview"]
+    assert studio.use_as_input(extras, 1)[0] == str(extras.saved[0].path)  # The real layer.
     for nothing in (None, replace(result, saved=[])):
         with pytest.raises(gr.Error, match="no layer yet"):
             studio.use_as_input(nothing, 0)
