@@ -12,10 +12,10 @@ def add_axes() -> None:
     axes.register(LayerDiffuseScript)
 
 
-add_axes()  # Without a page the host builds its scripts before it calls any callback,
-script_callbacks.on_before_ui(add_axes)  # and a plot may be loaded after us.
+options.add_page()  # Without a page the host asks nobody for options,
+add_axes()  # and builds its scripts before it calls any callback.
+script_callbacks.on_before_ui(add_axes)  # A plot may be loaded after us.
 script_callbacks.on_app_started(api.add_routes)
-script_callbacks.on_ui_settings(options.add_page)
 script_callbacks.on_before_image_saved(name_layer)
 
 __all__ = ["LayerDiffuseScript"]

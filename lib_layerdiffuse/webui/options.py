@@ -123,7 +123,10 @@ def _one_of(name: str, allowed: Any) -> Any:
 
 
 def add_page() -> None:
-    """Adds the page's options to the host's; the host calls this before it shows its settings."""
+    """Adds the page's options to the host's, before it makes its page or takes a job.
+
+    What is not among its options the host does not put back after a job that overrides it.
+    """
     hidden = getattr(shared, "hide_dirs", {})
     folders_args = {"lines": 2, "placeholder": "one folder a line"} | hidden
     _add("models_folders", "Further folders with weight files", gr.Textbox, folders_args).info(

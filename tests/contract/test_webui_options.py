@@ -30,10 +30,7 @@ KEYS = [
 
 @pytest.fixture
 def ui(webui, models, tmp_path):
-    ui = WebUI(models, tmp_path / "outputs")
-    for callback in import_module("modules.script_callbacks").ui_settings:
-        callback()
-    return ui
+    return WebUI(models, tmp_path / "outputs")
 
 
 def choose(ui, **values):
@@ -54,7 +51,7 @@ def decoded(monkeypatch, ui):
 
 
 class TestPage:
-    def test_it_has_every_option_in_one_section(self, ui):
+    def test_it_has_every_option_in_one_section_before_the_host_makes_its_page(self, ui):
         labels = ui.shared.opts.data_labels
         ours = [key for key in labels if key.startswith("layerdiffuse_")]
         assert ours == KEYS
@@ -86,10 +83,6 @@ class TestPage:
         choose(ui, decoder_views=2)
         import_module("lib_layerdiffuse.webui.options").add_page()
         assert ui.shared.opts.layerdiffuse_decoder_views == 2
-
-    def test_jobs_work_before_there_is_a_page(self, webui, models, tmp_path):
-        result, _ = WebUI(models, tmp_path / "outputs").generate(FG_SD15)
-        assert result.images[0].mode == "RGBA"
 
 
 class TestDecoder:

@@ -11,7 +11,6 @@ from PIL import Image
 before_saved: list[Callable[[Any], None]] = []
 app_started: list[Callable[[Any, Any], None]] = []
 before_ui: list[Callable[[], None]] = []
-ui_settings: list[Callable[[], None]] = []
 reports: list[Exception] = []
 
 
@@ -35,13 +34,9 @@ def on_before_ui(callback: Callable[[], None]) -> None:
     before_ui.append(callback)
 
 
-def on_ui_settings(callback: Callable[[], None]) -> None:
-    ui_settings.append(callback)
-
-
 def clear_callbacks() -> None:
     """Forgets all, as before scripts are loaded again."""
-    for callbacks in (before_saved, app_started, before_ui, ui_settings):
+    for callbacks in (before_saved, app_started, before_ui):
         callbacks.clear()
 
 
