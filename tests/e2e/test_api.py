@@ -6,15 +6,18 @@ import base64
 import json
 import urllib.request
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 from api_docs import Example, examples
-from client import ApiError, Client, decode_image, encode_image
+from client import ApiError, Client, Result, decode_image, encode_image
 from forge_server import ForgeServer
-from layers import SIZE, conditioning, generate
+from layers import SIZE, conditioning, generate, notes
 from pictures import glass_ball, lake_scene
 from PIL import Image
 from random_weights import SD15, SDXL
@@ -83,20 +86,43 @@ def test_addresses_go_by_the_hosts_options(client: Client, tmp_path: Path) -> No
         client.set_options(api_enable_requests=before)
 
 
-def test_the_settings_page_is_there_and_acts(client: Client, tmp_path: Path) -> None:
+def test_an_allowed_address_is_fetched(client: Client, tmp_path: Path) -> None:
     client.use_checkpoint(SD15)
-    options = {k: v for k, v in client.options().items() if k.startswith("layerdiffuse_")}
-    assert options["layerdiffuse_decoder_views"] == 8
-    client.set_options(layerdiffuse_decoder_views=1, layerdiffuse_outputs=["Matte"])
+    Image.fromarray(glass_ball(SIZE)).save(tmp_path / "ball.png")
+    folder = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    before = client.options()["api_forbid_local_requests"]
+    client.set_options(api_forbid_local_requests=False)
     try:
-        made = generate(client, "fg_attn_sd15", tmp_path / "run", **SMALL)
+        with ThreadingHTTPServer(("127.0.0.1", 0), folder) as web:
+            Thread(target=web.serve_forever, daemon=True).start()
+            address = {"fg_image": f"http://127.0.0.1:{web.server_port}/ball.png"}
+            fetched = generate(client, "fg_to_bg_sd15", tmp_path / "a", settings=address, **SMALL)
+            web.shutdown()
     finally:
-        client.set_options(**options)
-    assert made.info["extra_generation_params"]["layerdiffusion_layers"] == ["fg", "fg-matte"]
-    alpha, matte = made.images[0][..., 3].astype(int), made.images[1][..., 0]
-    assert abs(alpha - matte).max() <= 1
-    full = generate(client, "fg_attn_sd15", tmp_path / "full", **SMALL)
-    assert (full.images[0] != made.images[0]).any(), "one view gives what eight give"
+        client.set_options(api_forbid_local_requests=before)
+    given = generate(client, "fg_to_bg_sd15", tmp_path / "b", **SMALL)
+    np.testing.assert_array_equal(fetched.latents, given.latents)
+
+
+def test_options_act_on_all_jobs_or_on_one(client: Client, tmp_path: Path) -> None:
+    client.use_checkpoint(SD15)
+    quick = {"layerdiffuse_decoder_views": 1, "layerdiffuse_outputs": ["Matte"]}
+
+    def make(name: str, **more: Any) -> Result:
+        return generate(client, "fg_attn_sd15", tmp_path / name, **SMALL, **more)
+
+    client.set_options(**quick)
+    try:
+        by_page = make("page")
+    finally:
+        client.set_options(layerdiffuse_decoder_views=8, layerdiffuse_outputs=[])
+    assert by_page.info["extra_generation_params"]["layerdiffusion_layers"] == ["fg", "fg-matte"]
+    np.testing.assert_array_equal(by_page.images[1][..., 0], by_page.images[0][..., 3])
+    by_job = make("job", override_settings=quick)
+    for one, other in zip(by_job.images, by_page.images, strict=True):
+        np.testing.assert_array_equal(one, other)
+    [full] = make("full").images  # The override has ended with its job.
+    assert (full != by_page.images[0]).any(), "one view gives what eight give"
 
 
 def test_a_plot_over_the_api(client: Client) -> None:
@@ -144,6 +170,27 @@ def test_progress_tells_of_the_decoding(client: Client, tmp_path: Path) -> None:
         job.join(0.05)
     assert any(text and "transparency, view" in text for text in told), told
     assert client.progress().get("textinfo") is None
+
+
+def test_an_interrupt_while_decoding_keeps_the_views_so_far(client: Client, tmp_path: Path) -> None:
+    client.use_checkpoint(SD15)
+    made: list[Result] = []
+    job = Thread(
+        target=lambda: made.append(generate(client, "fg_attn_sd15", tmp_path / "run", **SMALL))
+    )
+    job.start()
+    while job.is_alive() and "view 2 of 8" not in (client.progress().get("textinfo") or ""):
+        job.join(0.02)
+    client.interrupt()
+    job.join()
+    [result] = made
+    [note] = [text for text in notes(result) if text.startswith("stopped after")]
+    assert 2 <= int(note.split()[2]) < 8, note
+    assert result.images[0].shape == (128, 128, 4)
+    again = generate(client, "fg_attn_sd15", tmp_path / "again", **SMALL)
+    np.testing.assert_array_equal(again.latents, result.latents)
+    assert (again.images[0] != result.images[0]).any()
+    assert not any("stopped" in text for text in notes(again))
 
 
 def test_the_hosts_password_guards_our_addresses(

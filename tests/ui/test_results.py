@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from client import Client
+from documents import assert_shows, read_layers
 from forge_server import ForgeServer
-from PIL import Image
 from real_forge import Models
 from safetensors.torch import load_file, save_file
 
@@ -42,32 +38,6 @@ def options(server: ForgeServer) -> Iterator[Any]:
     client.set_options(**changed)
 
 
-def pixels(image: Image.Image | None) -> np.ndarray:
-    assert image is not None
-    return np.asarray(image.convert("RGBA"))
-
-
-def of_psd(path: Path) -> list[tuple[str, np.ndarray]]:
-    psd_tools = pytest.importorskip("psd_tools")
-    return [(layer.name, pixels(layer.topil())) for layer in psd_tools.PSDImage.open(path)]
-
-
-def of_ora(path: Path) -> list[tuple[str, np.ndarray]]:
-    with zipfile.ZipFile(path) as archive:
-        stack = ElementTree.fromstring(archive.read("stack.xml"))
-        layers = [
-            (layer.get("name", ""), pixels(Image.open(archive.open(layer.get("src", "")))))
-            for layer in stack.iter("layer")
-        ]
-    return layers[::-1]
-
-
-def of_zip(path: Path) -> list[tuple[str, np.ndarray]]:
-    with zipfile.ZipFile(path) as archive:
-        listed = json.loads(archive.read("layers.json"))["layers"]
-        return [(one["name"], pixels(Image.open(archive.open(one["file"])))) for one in listed]
-
-
 def test_layers_in_files_for_other_programs(
     server: ForgeServer, page: WebuiPage, options: Any
 ) -> None:
@@ -78,16 +48,13 @@ def test_layers_in_files_for_other_programs(
     page.generate()
     assert "layers saved as" in page.notes()
     fg, bg, blended = page.gallery()[-3:]
-    for suffix, read in ((".psd", of_psd), (".ora", of_ora), (".zip", of_zip)):
+    for suffix in (".psd", ".ora", ".zip"):
         [path] = server.data_dir.rglob(f"*-layers{suffix}")
         assert path.name in page.notes()
-        layers = read(path)
-        assert [name for name, _ in layers] == NAMES
-        for (name, found), shown in zip(layers, (bg, fg, blended), strict=True):
-            wanted = pixels(Image.fromarray(shown))
-            visible = wanted[..., 3] > 0
-            np.testing.assert_array_equal(found[..., 3], wanted[..., 3], err_msg=name)
-            np.testing.assert_array_equal(found[visible], wanted[visible], err_msg=name)
+        layers = dict(read_layers(path))
+        assert list(layers) == NAMES
+        for found, shown in zip(layers.values(), (bg, fg, blended), strict=True):
+            assert_shows(found, shown)
 
 
 def with_solid_decoder(models: Models, folder: Path) -> list[Path]:

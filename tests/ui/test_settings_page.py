@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client import Client
@@ -21,25 +23,34 @@ OPTIONS = {
 }
 
 
-def test_every_option_is_there_and_acts(server: ForgeServer, page: WebuiPage) -> None:
-    client = Client(server.url)
-    before = {k: v for k, v in client.options().items() if k.startswith("layerdiffuse_")}
-    assert set(before) == {f"layerdiffuse_{name}" for name in OPTIONS}
+def test_every_option_is_there_and_is_kept(
+    server: ForgeServer, open_page: Callable[..., WebuiPage], tmp_path: Path
+) -> None:
+    page = open_page()
     page.open_settings("LayerDiffuse")
     for name, label in OPTIONS.items():
         field = page.option(f"layerdiffuse_{name}")
         assert field.is_visible(), name
         assert label in field.inner_text()
+    before = {name: page.setting(f"layerdiffuse_{name}") for name in OPTIONS}
+    assert before["decoder_views"] == 1  # As the rig sets it.
+    assert before["keep_pictures"] is True
+    page.page.screenshot(path=tmp_path / "settings.png")
+    wanted = before | {
+        "decoder_views": 4,
+        "outputs": ["Matte"],
+        "layer_files": ["psd"],
+        "models_folders": "/no/such folder",
+    }
+    page.option("layerdiffuse_decoder_views").get_by_label("4", exact=True).check()
+    page.option("layerdiffuse_outputs").get_by_label("Matte", exact=True).check()
+    page.option("layerdiffuse_layer_files").get_by_label("psd", exact=True).check()
+    page.option("layerdiffuse_models_folders").locator("textarea").fill("/no/such folder")
     try:
-        page.option("layerdiffuse_decoder_views").get_by_label("4", exact=True).check()
-        page.option("layerdiffuse_outputs").get_by_label("Matte", exact=True).check()
-        page.option("layerdiffuse_layer_files").get_by_label("psd", exact=True).check()
-        page.option("layerdiffuse_models_folders").locator("textarea").fill("/no/such folder")
         page.apply_settings()
-        after = client.options()
-        assert after["layerdiffuse_decoder_views"] == 4
-        assert after["layerdiffuse_outputs"] == ["Matte"]
-        assert after["layerdiffuse_layer_files"] == ["psd"]
-        assert after["layerdiffuse_models_folders"] == "/no/such folder"
+        assert "4 settings changed" in page.page.locator("#settings_result").inner_text()
+        again = open_page()
+        assert {name: again.setting(f"layerdiffuse_{name}") for name in OPTIONS} == wanted
     finally:
-        client.set_options(**before)
+        options = {f"layerdiffuse_{name}": value for name, value in before.items()}
+        Client(server.url).set_options(**options)

@@ -10,69 +10,26 @@ from pathlib import Path
 import numpy as np
 from client import Client
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request
-from playwright.sync_api import Error as PageError
-
-OURS = "layerdiffuse"  # In the address or text of whatever our own scripts report.
-_QUIET = 0.3  # Seconds without a request after which the page has everything.
-_LONGEST = 90.0
-_POLL = 100.0  # Milliseconds
-_CLOCKS = ("/heartbeat/", "/internal/")  # What the page asks for all the time.
+from playwright.sync_api import Locator, Page
+from watched_page import LONGEST, WatchedPage
 
 
-class WebuiPage:
-    """One loaded page.
-
-    Attributes:
-        page: Playwright's page, for what has no method here.
-        errors: What our scripts have reported on the console.
-    """
+class WebuiPage(WatchedPage):
+    """The page of one tab of the browser."""
 
     def __init__(self, page: Page, url: str) -> None:
         """Watches a fresh page; `load` opens the WebUI in it."""
-        self.page, self.url, self.tab = page, url, "txt2img"
-        self.errors: list[str] = []
-        self._running: set[Request] = set()
-        page.on("console", self._on_console)
-        page.on("pageerror", self._on_error)
-        page.on("request", self._on_request)
-        page.on("requestfinished", self._on_answer)
-        page.on("requestfailed", self._on_answer)
-
-    def _on_request(self, request: Request) -> None:
-        self._running.add(request)
-
-    def _on_answer(self, request: Request) -> None:
-        self._running.discard(request)
-
-    def _on_console(self, message: ConsoleMessage) -> None:
-        text = f"{message.text} ({message.location.get('url', '')})"
-        if message.type == "error" and OURS in text.lower():
-            self.errors.append(text)
-
-    def _on_error(self, error: PageError) -> None:
-        text = f"{error.message}\n{error.stack}"
-        if OURS in text.lower():
-            self.errors.append(text)
+        super().__init__(page)
+        self.url, self.tab = url, "txt2img"
 
     def load(self) -> WebuiPage:
         """Opens the WebUI and waits until it can be used."""
-        self.page.goto(self.url, wait_until="domcontentloaded", timeout=_LONGEST * 1000)
-        self.page.wait_for_selector("#txt2img_generate", timeout=_LONGEST * 1000)
-        self.page.wait_for_selector(
-            "#script_txt2img_layerdiffuse_enabled-visible-checkbox", timeout=_LONGEST * 1000
-        )
+        self.page.set_default_timeout(LONGEST * 1000)
+        self.page.goto(self.url, wait_until="domcontentloaded")
+        self.page.wait_for_selector("#txt2img_generate")
+        self.page.wait_for_selector("#script_txt2img_layerdiffuse_enabled-visible-checkbox")
         self.settle()
         return self
-
-    def settle(self) -> None:
-        """Waits until the page has answers to all that it has asked."""
-        deadline, quiet = time.monotonic() + _LONGEST, 0.0
-        while quiet < _QUIET:
-            assert time.monotonic() < deadline, [request.url for request in self._running]
-            self.page.wait_for_timeout(_POLL)
-            busy = [r for r in self._running if not any(part in r.url for part in _CLOCKS)]
-            quiet = 0.0 if busy else quiet + _POLL / 1000
 
     # Tabs
 
@@ -263,6 +220,10 @@ class WebuiPage:
         """Returns an option on the settings' open page by its name."""
         return self.page.locator(f"#setting_{name}")
 
+    def setting(self, name: str) -> object:
+        """Returns an option's value as the page has it."""
+        return self.page.evaluate("name => opts[name]", name)
+
     def apply_settings(self) -> None:
         """Presses the button that takes the settings over."""
         self.page.locator("#settings_submit").click()
@@ -273,6 +234,8 @@ class WebuiPage:
     def paste(self, infotext: str) -> None:
         """Puts an infotext into the prompt and presses the arrow that reads it."""
         self.set_prompt(infotext)
+        self.page.wait_for_timeout(1000)  # Then the page counts the tokens of what was written,
+        self.settle()  # and gradio may lose one of two events that meet.
         self.page.locator(f"#{self.tab}_tools #paste").click()
         self.settle()
 

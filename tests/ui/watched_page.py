@@ -1,0 +1,60 @@
+"""A page that is watched: what it is still waiting for, and what our scripts complain about."""
+
+from __future__ import annotations
+
+import time
+
+from playwright.sync_api import ConsoleMessage, Page, Request
+from playwright.sync_api import Error as PageError
+
+OURS = "layerdiffuse"  # In the address or text of whatever our own scripts report.
+LONGEST = 90.0  # Seconds that anything but a job may take.
+_QUIET = 4  # Looks without a request after which the page has everything.
+_IDLE = "() => new Promise(done => requestIdleCallback(done, {timeout: 5000}))"
+_CLOCKS = ("/heartbeat/", "/internal/")  # What the page asks for all the time.
+
+
+class WatchedPage:
+    """One page.
+
+    Attributes:
+        page: Playwright's page, for what has no method here.
+        errors: What our scripts have reported on the console.
+    """
+
+    def __init__(self, page: Page) -> None:
+        """Watches a fresh page."""
+        self.page = page
+        self.errors: list[str] = []
+        self._running: set[Request] = set()
+        page.on("console", self._on_console)
+        page.on("pageerror", self._on_error)
+        page.on("request", self._on_request)
+        page.on("requestfinished", self._on_answer)
+        page.on("requestfailed", self._on_answer)
+
+    def _on_request(self, request: Request) -> None:
+        self._running.add(request)
+
+    def _on_answer(self, request: Request) -> None:
+        self._running.discard(request)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        text = f"{message.text} ({message.location.get('url', '')})"
+        if message.type == "error" and OURS in text.lower():
+            self.errors.append(text)
+
+    def _on_error(self, error: PageError) -> None:
+        text = f"{error.message}\n{error.stack}"
+        if OURS in text.lower():
+            self.errors.append(text)
+
+    def settle(self) -> None:
+        """Waits until the page has answers to all that it has asked, and shows them."""
+        deadline, quiet = time.monotonic() + LONGEST, 0
+        while quiet < _QUIET:
+            assert time.monotonic() < deadline, [request.url for request in self._running]
+            self.page.evaluate(_IDLE)
+            self.page.wait_for_timeout(100)
+            busy = [r for r in self._running if not any(part in r.url for part in _CLOCKS)]
+            quiet = 0 if busy else quiet + 1
