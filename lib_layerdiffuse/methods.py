@@ -193,6 +193,11 @@ class LayerMethod:
         return self.outputs if self.frames > 1 else ()
 
     @property
+    def composes(self) -> bool:
+        """Whether a set has a foreground and a background, made or given."""
+        return {Layer.FG, Layer.BG} <= {*self.inputs, *self.outputs}
+
+    @property
     def needs_resize(self) -> bool:
         """Whether conditioning pictures have to be fitted to the job's size."""
         return bool(self.inputs)

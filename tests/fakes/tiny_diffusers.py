@@ -23,7 +23,8 @@ from tiny_codec import SHAPES, tiny_encoder_weights
 from tiny_weights import decoder_file, put
 from torch import Tensor
 
-from lib_layerdiffuse.hosts.diffusers import DiffusersHost, configs, families, loading
+from lib_layerdiffuse import checkpoints
+from lib_layerdiffuse.hosts.diffusers import DiffusersHost, configs, loading
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch, LayerMethod, PatchKind
 from lib_layerdiffuse.patches import CONV_IN
 
@@ -199,5 +200,5 @@ def lend(patch: pytest.MonkeyPatch) -> None:
     """Makes the host take checkpoints in one file for small ones."""
     patch.setattr(loading, "COMPONENTS", {arch: components(arch) for arch in Arch})
     patch.setattr(loading, "write_tokenizer", write_tokenizer)
-    widths = {shrunk(width): arch for width, arch in families.TEXT_WIDTHS.items()}
-    patch.setattr(families, "TEXT_WIDTHS", widths)
+    widths = {shrunk(width): arch for width, arch in checkpoints.TEXT_WIDTHS.items()}
+    patch.setattr(checkpoints, "TEXT_WIDTHS", widths)

@@ -75,6 +75,16 @@ def test_each_family_decodes_with_its_own_file():
         assert method.patch is (PatchKind.ATTENTION_SHARING if sd15 else PatchKind.WEIGHTS)
 
 
+def test_a_composite_needs_foreground_and_background_made_or_given():
+    assert {id for id, method in BY_ID.items() if method.composes} == {
+        "fg_to_bg_sd15",
+        "bg_to_fg_sd15",
+        "joint_sd15",
+        "fg_blended_to_bg_sdxl",
+        "bg_blended_to_fg_sdxl",
+    }
+
+
 def test_the_table_is_data_only():
     source = Path(__file__).parents[2] / "lib_layerdiffuse" / "methods.py"
     assert "import torch" not in source.read_text(encoding="utf8")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from ...checkpoints import UNET, arch_of, read_shapes, text_width
 from ...errors import (
     ArchMismatchError,
     LayerDiffuseError,
@@ -20,12 +19,9 @@ from ...errors import (
 )
 from ...methods import Arch
 
-_UNET = "model.diffusion_model."
-_CONV_IN = f"{_UNET}input_blocks.0.0.weight"
-TEXT_WIDTHS = {768: Arch.SD15, 2048: Arch.SDXL}
+_CONV_IN = f"{UNET}input_blocks.0.0.weight"
 _OTHERS = {1024: "an SD2 checkpoint", 1280: "an SDXL refiner"}
 _TEXT_KEYS = {Arch.SD15: ("cond_stage_model.",), Arch.SDXL: ("conditioner.embedders.",)}
-_CROSS = "attn2.to_k.weight"
 _HINT = "Choose an ordinary SD1.5 or SDXL checkpoint."
 
 
@@ -65,15 +61,7 @@ def family_of(checkpoint: Path) -> Family:
             f"Expected a .safetensors file or a diffusers folder, got {checkpoint.name}.",
             "Convert it to safetensors: other formats can run code of their maker when loaded.",
         )
-    try:
-        with safe_open(checkpoint, "pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"Expected a safetensors file, got {checkpoint.name}, which cannot be read: {error}.",
-            "Download it again.",
-        ) from error
-    return family_of_shapes(shapes)
+    return family_of_shapes(read_shapes(checkpoint))
 
 
 def family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Family:
@@ -87,10 +75,9 @@ def family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Family:
     if _CONV_IN not in shapes:
         raise _other("another model", "such as SD3, Flux, a LoRA or a bare UNet")
     _check_channels(shapes[_CONV_IN][1])
-    widths = {shape[1] for key, shape in shapes.items() if _is_cross_attention(key)}
-    width = max(widths, default=0)
-    arch = TEXT_WIDTHS.get(width)
-    if arch is None or (arch is Arch.SDXL) is not (f"{_UNET}label_emb.0.0.weight" in shapes):
+    arch = arch_of(shapes)
+    if arch is None:
+        width = text_width(shapes)
         raise _other(_OTHERS.get(width, "another model"), f"text of {width} channels")
     for part, prefixes in {
         "text encoder": _TEXT_KEYS[arch],
@@ -102,10 +89,6 @@ def family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Family:
                 "Choose a checkpoint that has UNet, text encoder and VAE in one file.",
             )
     return Family(arch, v_prediction="v_pred" in shapes, zero_snr="ztsnr" in shapes)
-
-
-def _is_cross_attention(key: str) -> bool:
-    return key.startswith(_UNET) and key.endswith(_CROSS)
 
 
 def _of_folder(folder: Path) -> Family:

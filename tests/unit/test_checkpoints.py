@@ -1,0 +1,86 @@
+"""Families of checkpoint files, by their headers."""
+
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tiny_codec import released_shapes
+
+from lib_layerdiffuse import checkpoints
+from lib_layerdiffuse.checkpoints import CheckpointReader, arch_of, read_shapes, text_width
+from lib_layerdiffuse.errors import WeightsError
+from lib_layerdiffuse.methods import Arch
+
+CROSS = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+LABEL = "model.diffusion_model.label_emb.0.0.weight"
+SD15 = {CROSS: (2, 768)}
+SDXL = {CROSS: (2, 2048), LABEL: (2, 2)}
+
+
+def write(path, shapes):
+    save_file({key: np.zeros(shape, np.float16) for key, shape in shapes.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(("layout", "arch"), [("sd15", Arch.SD15), ("sdxl", Arch.SDXL)])
+def test_the_published_checkpoints(layout, arch):
+    assert arch_of(released_shapes(f"{layout}_checkpoint")) is arch
+
+
+@pytest.mark.parametrize(
+    ("shapes", "width"),
+    [
+        ({CROSS: (2, 1024)}, 1024),  # SD2
+        ({CROSS: (2, 1280), LABEL: (2, 2)}, 1280),  # SDXL's refiner
+        ({CROSS: (2, 2048)}, 2048),
+        ({CROSS: (2, 768), LABEL: (2, 2)}, 768),
+        ({CROSS: (491520,)}, 491520),  # packed four-bit weights
+        ({CROSS.removeprefix("model."): (2, 768)}, 0),  # a bare UNet
+        ({"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": (6, 2)}, 0),  # Flux
+        ({}, 0),
+    ],
+)
+def test_other_models_are_of_no_family(shapes, width):
+    assert arch_of(shapes) is None
+    assert text_width(shapes) == width
+
+
+@pytest.mark.parametrize(("shapes", "arch"), [(SD15, Arch.SD15), (SDXL, Arch.SDXL), ({}, None)])
+def test_a_file_is_read_once(tmp_path, monkeypatch, shapes, arch):
+    path = write(tmp_path / "a.safetensors", shapes)
+    read = []
+    monkeypatch.setattr(checkpoints, "read_shapes", lambda p: read.append(p) or read_shapes(p))
+    reader = CheckpointReader()
+    assert [reader.arch(path) for _ in range(3)] == [arch] * 3
+    assert read == [path]
+
+
+def test_a_file_that_was_exchanged_is_read_again(tmp_path):
+    reader, path = CheckpointReader(), tmp_path / "a.safetensors"
+    assert reader.arch(path) is None
+    write(path, SD15)
+    assert reader.arch(path) is Arch.SD15
+    write(path, SDXL)
+    os.utime(path, ns=(1, 1))
+    assert reader.arch(path) is Arch.SDXL
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_broken_file_is_of_no_family(tmp_path, content):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    assert CheckpointReader().arch(path) is None
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"<html>")
+    with pytest.raises(WeightsError, match=r"got a\.safetensors, which cannot be read"):
+        read_shapes(path)
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.gguf", "a"])
+def test_other_formats_are_never_opened(tmp_path, name):
+    path = write(tmp_path / "a.safetensors", SD15).rename(tmp_path / name)
+    assert CheckpointReader().arch(path) is None
