@@ -1,7 +1,7 @@
 """The panel: one component for each field of `LayerSettings`, in its order.
 
 Shared by every page that has one. The pages' versions of gradio differ, so what differs there is
-handed in.
+handed in. What a method changes stands below what it does not, so that nothing moves.
 """
 
 from __future__ import annotations
@@ -10,16 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import partial
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from .images import ResizeMode
 from .infotext import from_infotext
-from .methods import METHODS, Layer, LayerMethod, find_method
+from .method_guide import family_first, mismatch, outcome, sibling
+from .methods import METHODS, Arch, Layer, LayerMethod, find_method
 from .settings import LayerSettings
 
+CSS = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
+
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
+_SHOWS = [name for name in _FIELDS if name.startswith("show_")]
+_CHANGED = [n for n in _FIELDS if n == "resize_mode" or n.endswith(("_image", "_prompt"))] + _SHOWS
+_HINTS = {
+    "prompt": "for this layer, before the main prompt",
+    "negative_prompt": "for this layer, before the negative prompt",
+}
+_DEFAULT = LayerSettings()
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 
 
 @dataclass(frozen=True)
@@ -29,14 +42,48 @@ class Panel:
     Attributes:
         components: One for each field, in the fields' order.
         infotext_fields: Components with their infotext key or how to read it.
+        status: Says what comes out, and what speaks against the method.
+        switch: The button that chooses the method's sibling.
     """
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
+    status: Any
+    switch: Any
 
     def component(self, name: str) -> Any:
         """Returns the component of a field."""
         return self.components[list(_FIELDS).index(name)]
+
+    def connect(
+        self,
+        page: Any,
+        checkpoint: Any,
+        arch_of: Callable[[Any], Arch | None],
+        counts: Sequence[Any],
+        always: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        """Makes the panel follow what stands elsewhere on the page; call it inside the page.
+
+        Args:
+            page: The page's `gr.Blocks`.
+            checkpoint: The component that says which checkpoint is chosen.
+            arch_of: Returns the family of the checkpoint that this component names.
+            counts: Components whose product is the number of sets.
+            always: Returns the `show_…` fields that are on whatever the panel says.
+        """
+        method = self.component("method")
+        shows = [self.component(name) for name in _SHOWS]
+        inputs, outputs = [method, checkpoint, *counts, *shows], [self.status, self.switch]
+        say = partial(_status, arch_of, always, len(counts))
+        order = partial(_ordered, arch_of)
+        for component in inputs:
+            component.change(say, inputs=inputs, outputs=outputs, **_QUIET)
+        checkpoint.change(order, inputs=[checkpoint], outputs=[method], **_QUIET)
+        page.load(say, inputs=inputs, outputs=outputs, **_QUIET)
+        page.load(order, inputs=[checkpoint], outputs=[method], **_QUIET)
+        changed = [self.component(name) for name in _CHANGED]  # The user's defaults may be others.
+        page.load(_updates, inputs=[method], outputs=changed, **_QUIET)
 
 
 def build(
@@ -53,7 +100,6 @@ def build(
         picture_options: How this gradio's picture slots are told to take uploads.
         outputs: The `show_…` fields that the page gives; the others stay hidden.
     """
-    default = LayerSettings()
     made: dict[str, Any] = {}
 
     def add(name: str, kind: Callable[..., Any], **more: Any) -> None:
@@ -62,59 +108,122 @@ def build(
 
     with enabled as made["enabled"]:
         labels = [m.label for m in METHODS]
-        add("method", gr.Dropdown, choices=labels, value=default.method.label)
-        with gr.Row():
-            for layer in Layer:
-                add(
-                    f"{layer.value}_image",
-                    gr.Image,
-                    type="pil",
-                    image_mode="RGBA",
-                    visible=layer in default.method.inputs,
-                    **picture_options,
-                )
-        modes = [m.value for m in ResizeMode]
-        add("resize_mode", gr.Radio, choices=modes, value=default.resize_mode.value, visible=False)
-        with gr.Row():
-            for name in ("strength", "stop_at"):
-                low, high = _FIELDS[name].metadata["bounds"]
-                value = getattr(default, name)
-                add(name, gr.Slider, minimum=low, maximum=high, step=0.001, value=value)
-        for layer in Layer:
-            with gr.Row():
-                for name in (f"{layer.value}_prompt", f"{layer.value}_negative_prompt"):
-                    add(name, gr.Textbox, value="", lines=1, visible=False)
-        with gr.Row():
-            for name in (name for name in _FIELDS if name.startswith("show_")):
-                add(name, gr.Checkbox, value=False, visible=name in outputs)
-        add("output_origin", gr.Checkbox, value=False, visible=False)
-
-    by_method = [name for name in _FIELDS if _shown_by_method(name)]
-    made["method"].change(
-        partial(_visibilities, by_method),
-        inputs=[made["method"]],
-        outputs=[made[name] for name in by_method],
-        show_progress="hidden",
-        queue=False,
-    )
+        add("method", gr.Dropdown, choices=labels, value=_DEFAULT.method.label)
+        with gr.Row(elem_classes=["layerdiffuse-status"]):
+            status = gr.HTML("", elem_id=elem_id("status"))
+            hidden = {"visible": False, "elem_id": elem_id("switch")}
+            switch = gr.Button("Switch", size="sm", scale=0, **hidden)
+        _add_steady(add, outputs)
+        _add_changing(add, picture_options)
+    method = made["method"]
+    outputs_of_method = [made[name] for name in _CHANGED]
+    method.change(_updates, inputs=[method], outputs=outputs_of_method, **_QUIET)
+    switch.click(_sibling, inputs=[method], outputs=[method], **_QUIET)
     components = [made[name] for name in _FIELDS]
-    return Panel(components, [(made[name], partial(_pasted, name)) for name in _pastable()])
+    pasted = [(made[name], partial(_pasted, name)) for name in _pastable()]
+    return Panel(components, pasted, status, switch)
 
 
-def _shown_by_method(name: str) -> bool:
-    return name == "resize_mode" or name.endswith(("_image", "_prompt"))
+def _add_steady(add: Callable[..., None], outputs: Sequence[str]) -> None:
+    """Adds what every method has."""
+    with gr.Row():
+        for name in ("strength", "stop_at"):
+            low, high = _FIELDS[name].metadata["bounds"]
+            value = getattr(_DEFAULT, name)
+            add(name, gr.Slider, minimum=low, maximum=high, step=0.001, value=value)
+    gr.HTML("<span>Also give</span>", elem_classes=["layerdiffuse-caption"])
+    with gr.Row(elem_classes=["layerdiffuse-outputs"]):
+        for name in _SHOWS:
+            shown = {"visible": name in outputs, "interactive": _acts(_DEFAULT.method, name)}
+            add(name, gr.Checkbox, value=False, min_width=100, **shown)
 
 
-def _visibilities(names: list[str], label: str) -> list[Any]:
+def _add_changing(add: Callable[..., None], picture_options: Mapping[str, Any]) -> None:
+    """Adds what only some methods have, hidden where the first method has none."""
+
+    def shown(name: str) -> dict[str, bool]:
+        return {"visible": _acts(_DEFAULT.method, name)}
+
+    picture = {"type": "pil", "image_mode": "RGBA", "height": 240, **picture_options}
+    with gr.Row():
+        for layer in Layer:
+            name = f"{layer.value}_image"
+            add(name, gr.Image, elem_classes=["layerdiffuse-slot"], **picture, **shown(name))
+    modes = {"choices": [m.value for m in ResizeMode], "value": _DEFAULT.resize_mode.value}
+    add("resize_mode", gr.Radio, **modes, **shown("resize_mode"))
+    for layer in Layer:
+        with gr.Row():
+            for kind, hint in _HINTS.items():
+                name = f"{layer.value}_{kind}"
+                add(name, gr.Textbox, value="", lines=1, placeholder=hint, **shown(name))
+    add("output_origin", gr.Checkbox, value=False, visible=False)
+
+
+# What follows the method
+
+
+def _acts(method: LayerMethod, name: str) -> bool:
+    """Whether a field does something with a method."""
+    if name == "resize_mode":
+        return method.needs_resize
+    if name in _SHOWS:
+        return method.composes if name == "show_composite" else method.decodes
+    layers = method.inputs if name.endswith("_image") else method.layer_prompts
+    return Layer(name.partition("_")[0]) in layers
+
+
+def _updates(label: str) -> list[Any]:
+    """Returns what changes with the method: inputs are hidden, outputs switched off in place."""
     method = find_method(label)
+    return [
+        gr.update(**{"interactive" if name in _SHOWS else "visible": _acts(method, name)})
+        for name in _CHANGED
+    ]
 
-    def visible(name: str) -> bool:
-        if name == "resize_mode":
-            return method.needs_resize
-        layers = method.inputs if name.endswith("_image") else method.layer_prompts
-        return Layer(name.partition("_")[0]) in layers
 
-    return [gr.update(visible=visible(name)) for name in names]
+def _sibling(label: str) -> Any:
+    method = find_method(label)
+    return gr.update(value=(sibling(method) or method).label)
+
+
+# What follows the page
+
+
+def _ordered(arch_of: Callable[[Any], Arch | None], checkpoint: Any) -> Any:
+    return gr.update(choices=[method.label for method in family_first(arch_of(checkpoint))])
+
+
+def _status(
+    arch_of: Callable[[Any], Arch | None],
+    always: Callable[[], frozenset[str]],
+    counted: int,
+    label: str,
+    checkpoint: Any,
+    *values: Any,
+) -> tuple[str, Any]:
+    """Returns the status as HTML, and what becomes of the button below it."""
+    method, loaded = find_method(label), arch_of(checkpoint)
+    sets = 1
+    for value in values[:counted]:
+        sets *= int(value or 1)
+    asked = always().union(name for name, on in zip(_SHOWS, values[counted:], strict=True) if on)
+    extras = sum(_acts(method, name) for name in asked)
+    against = mismatch(method, loaded)
+    other = sibling(method) if against else None
+    html = f'<div class="layerdiffuse-says">{_words(outcome(method, sets, extras))}</div>'
+    if against:
+        html += f'<div class="layerdiffuse-against" role="alert">{_words(against)}</div>'
+    text = f"Switch to the {other.arch.value} method" if other else "Switch"
+    return html, gr.update(visible=other is not None, value=text)
+
+
+def _words(words: Sequence[str]) -> str:
+    """Returns words as HTML, each in a text node of its own, as the WebUI translates them."""
+    spans = (f"<span>{escape(word)}</span>" for word in words)
+    return " ".join(spans).replace(" <span>:", "<span>:").replace(" <span>,", "<span>,")
+
+
+# What is pasted
 
 
 def _pastable() -> list[str]:

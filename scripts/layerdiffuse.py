@@ -15,6 +15,8 @@ def add_axes() -> None:
 options.add_page()  # Without a page the host asks nobody for options,
 add_axes()  # and builds its scripts before it calls any callback.
 script_callbacks.on_before_ui(add_axes)  # A plot may be loaded after us.
+script_callbacks.on_before_ui(LayerDiffuseScript.wiring.start)
+script_callbacks.on_after_component(LayerDiffuseScript.wiring.after_component)
 script_callbacks.on_app_started(api.add_routes)
 script_callbacks.on_before_image_saved(name_layer)
 

@@ -16,14 +16,22 @@ from ..errors import LayerDiffuseError
 from ..hosts.diffusers import SAMPLERS, SamplingStopped
 from ..images import PictureU8
 from ..methods import Layer
+from ..panel import CSS as PANEL_CSS
 from ..panel import build as build_panel
-from ..settings import LayerSettings
 from .defaults import TINY_CFG
 from .output import SavedPicture
-from .workbench import AUTOMATIC, BACKDROPS, Fields, Result, Workbench, composed
+from .workbench import (
+    AUTOMATIC,
+    BACKDROPS,
+    SIZES,
+    Fields,
+    Result,
+    Workbench,
+    arch_of,
+    composed,
+)
 
 TITLE = "LayerDiffuse Studio"
-SIZES = (AUTOMATIC, "512x512", "512x640", "640x512", "1024x1024", "896x1152", "1152x896")
 CSS = """
 :root { --board-a: #c7c7c7; --board-b: #ebebeb; }
 #studio_gallery .thumbnail-item, #studio_gallery .media-button img {
@@ -76,9 +84,8 @@ class Page:
         with gr.Row():
             self.start = gr.Button("Generate", variant="primary", elem_id="studio_generate")
             self.stop = gr.Button("Interrupt", variant="stop", elem_id="studio_interrupt")
-        pictures = {"sources": ["upload", "clipboard"], "height": 220}
-        outputs = [f.name for f in fields(LayerSettings) if f.name.startswith("show_")]
-        self.panel = build_panel(_always_on(), "layerdiffuse_{}".format, pictures, outputs)
+        pictures = {"sources": ["upload", "clipboard"], "format": "png", "height": 220}
+        self.panel = build_panel(_always_on(), "layerdiffuse_{}".format, pictures)
         with gr.Group():
             with gr.Row():
                 made["size"] = gr.Dropdown(
@@ -95,6 +102,7 @@ class Page:
         with gr.Accordion("Draw over a picture (img2img)", open=False):
             made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Picture", **pictures)
             made["denoise"] = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength")
+        self.panel.connect(self.blocks, made["checkpoint"], arch_of, [made["sets"]])
         self.fields = [made[field.name] for field in fields(Fields)]
 
     def _build_results(self) -> None:
@@ -153,10 +161,7 @@ class Page:
             self.look, view, [self.composite, self.infotext], show_progress="hidden"
         )
         self.backdrop.change(
-            lambda kind: (
-                gr.update(visible=kind == "Colour"),
-                gr.update(visible=kind == "Picture"),
-            ),
+            show_backdrop,
             self.backdrop,
             [self.colour, self.picture],
             show_progress="hidden",
@@ -287,7 +292,7 @@ def serve(workbench: Workbench, *, address: str, port: int | None, opens: bool) 
         server_port=port,
         inbrowser=opens,
         share=False,
-        css=CSS,
+        css=PANEL_CSS + CSS,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         allowed_paths=[str(workbench.folder.folder.resolve())],
         footer_links=[],

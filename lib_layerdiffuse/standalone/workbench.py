@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import SettingsError
+from ..errors import LayerDiffuseError, SettingsError
+from ..hosts.diffusers.families import family_of
 from ..images import (
     Picture,
     PictureU8,
@@ -22,7 +23,7 @@ from ..images import (
     flatten,
     to_u8,
 )
-from ..methods import Layer
+from ..methods import Arch, Layer
 from ..settings import LayerSettings
 from . import job as jobs
 from .defaults import defaults, read_size
@@ -32,6 +33,9 @@ from .sheet import over_checkerboard
 
 AUTOMATIC = "Automatic"
 """What a size or a sampler is called that the author's choice for the method is taken for."""
+
+SIZES = (AUTOMATIC, "512x512", "512x640", "640x512", "1024x1024", "896x1152", "1152x896")
+"""Sizes to choose from; another may be typed."""
 
 BACKDROPS = ("Checkerboard", "Colour", "Picture", "The set's background")
 """What a layer can be looked at over."""
@@ -120,14 +124,26 @@ class Workbench:
         """
         settings = replace(LayerSettings.from_args(panel, read_picture), enabled=True)
         settings.check_pictures()
-        checkpoint = fields.checkpoint.strip().strip("\"'")
-        path = Path(checkpoint).expanduser() if checkpoint else None
-        choice = replace(self.choice, checkpoint=path)
+        choice = replace(self.choice, checkpoint=_path_of(fields.checkpoint))
         job = _job(fields, settings, choice)
         on_progress("loading", 0, 1)
         host, session = self.models.open(choice, settings.method.arch)
         made = jobs.run(job, session, host, on_progress=on_progress)
         return Result(settings, self.folder.save(made, settings))
+
+
+def arch_of(checkpoint: str) -> Arch | None:
+    """Returns the family of what the page's field says; None where that is unknown or any."""
+    path = _path_of(checkpoint)
+    try:
+        return family_of(path).arch if path else None
+    except LayerDiffuseError:
+        return None
+
+
+def _path_of(checkpoint: str) -> Path | None:
+    text = checkpoint.strip().strip("\"'")
+    return Path(text).expanduser() if text else None
 
 
 def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> jobs.Job:

@@ -89,10 +89,14 @@ def choices() -> Choices:
         offline=bool(_flag("layerdiffuse_offline") or option("layerdiffuse_offline")),
         dtype=_PRECISIONS[_one_of("layerdiffuse_decoder_precision", _PRECISIONS)],
         views=int(_one_of("layerdiffuse_decoder_views", _VIEWS)),
-        outputs=frozenset(
-            _OUTPUTS[label] for label in option("layerdiffuse_outputs") or () if label in _OUTPUTS
-        ),
+        outputs=outputs_always_given(),
     )
+
+
+def outputs_always_given() -> frozenset[str]:
+    """Returns the names of the `show_…` settings that every job has on."""
+    labels = option("layerdiffuse_outputs") or ()
+    return frozenset(_OUTPUTS[label] for label in labels if label in _OUTPUTS)
 
 
 def wants(settings: LayerSettings, now: Choices, name: str) -> bool:

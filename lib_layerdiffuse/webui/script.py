@@ -56,6 +56,7 @@ class LayerDiffuseScript(scripts.Script):
     """The always-on script."""
 
     session: Session | None = None
+    wiring = panel.Wiring()
 
     def title(self) -> str:
         return TITLE
@@ -70,6 +71,7 @@ class LayerDiffuseScript(scripts.Script):
             panel.notice(TITLE, problem)
             return []
         built = panel.build(TITLE, self.elem_id)
+        self.wiring.add("img2img" if is_img2img else "txt2img", built)
         self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
         return built.components
 

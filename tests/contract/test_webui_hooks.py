@@ -698,7 +698,7 @@ class TestPanel:
         shown = {
             c.label
             for c, change in zip(event["outputs"], updates, strict=True)
-            if change["visible"]
+            if change.get("visible")
         }
         wanted = {layer.label for layer in method.inputs}
         for layer in method.layer_prompts:

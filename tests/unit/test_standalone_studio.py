@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib_layerdiffuse import checkpoints
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
 from lib_layerdiffuse.images import composite, from_u8, to_u8
@@ -70,19 +71,56 @@ def test_the_page_has_the_extensions_panel_and_no_webui(page):
     assert {"Generate", "Interrupt"} <= set(buttons)
 
 
+def page_event(page: studio.Page, source: gr.Component, output: gr.Component):
+    """Returns the event of a component's change that changes another."""
+    target = (source._id, "change")
+    (event,) = [
+        fn for fn in page.blocks.fns.values() if fn.targets == [target] and output in fn.outputs
+    ]
+    return event
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
 def test_a_method_shows_the_inputs_that_it_reads(page, method):
-    (event,) = [
-        fn
-        for fn in page.blocks.fns.values()
-        if fn.targets == [(page.panel.component("method")._id, "change")]
-    ]
+    event = page_event(page, page.panel.component("method"), page.panel.component("fg_image"))
     updates = dict(zip([o.elem_id for o in event.outputs], event.fn(method.label), strict=True))
-    shown = {name.removeprefix("layerdiffuse_") for name, u in updates.items() if u["visible"]}
+    shown = {name.removeprefix("layerdiffuse_") for name, u in updates.items() if u.get("visible")}
     pictures = {f"{layer.value}_image" for layer in method.inputs}
     kinds = ("prompt", "negative_prompt")
     prompts = {f"{layer.value}_{kind}" for layer in method.layer_prompts for kind in kinds}
     assert shown == pictures | prompts | ({"resize_mode"} if pictures else set())
+
+
+def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
+    from safetensors.numpy import save_file
+
+    made = dict(zip([f.name for f in fields(Fields)], page.fields, strict=True))
+    path = tmp_path / "mine.safetensors"
+    unet = "model.diffusion_model."
+    shapes = {
+        f"{unet}input_blocks.0.0.weight": (2, 4, 3, 3),
+        f"{unet}a.attn2.to_k.weight": (2, min(checkpoints.TEXT_WIDTHS)),
+        "first_stage_model.a": (1,),
+        "cond_stage_model.a": (1,),
+    }
+    save_file({key: np.zeros(shape, np.float16) for key, shape in shapes.items()}, path)
+    say = page_event(page, made["sets"], page.panel.status)
+    assert [block is made["sets"] for block in say.inputs].index(True) == 2
+    ticks = [False] * 4
+    joint, alone = (find_method(id).label for id in ("joint_sd15", "fg_blended_to_bg_sdxl"))
+    html, button = say.fn(joint, "", 2, *ticks)
+    assert "<span>6</span> <span>pictures</span>" in html
+    assert "checkpoint" not in html
+    assert not button["visible"]
+    html, button = say.fn(alone, f'"{path}"', 1, *ticks)
+    assert "This method needs SDXL; the loaded checkpoint is SD1.5." in html
+    assert not button["visible"]
+    html, button = say.fn(find_method("fg_attn_sdxl").label, str(path), 1, *ticks)
+    assert button["visible"]
+    order = page_event(page, made["checkpoint"], page.panel.component("method"))
+    assert order.fn(str(path))["choices"][0].startswith("(SD1.5)")
+    assert order.fn(str(tmp_path / "gone.safetensors"))["choices"][0].startswith("(SD1.5)")
+    assert workbench.arch_of(str(tmp_path)) is None
 
 
 def test_generate_fills_gallery_and_files(page, bench):

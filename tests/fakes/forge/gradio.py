@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partialmethod
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -18,11 +20,23 @@ class Component:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def change(self, fn: Callable[..., Any], **event: Any) -> None:
-        self.events.append({"fn": fn} | event)
+    def _listen(self, kind: str, fn: Callable[..., Any], **event: Any) -> None:
+        self.events.append({"kind": kind, "fn": fn} | event)
+
+    change = partialmethod(_listen, "change")
+    click = partialmethod(_listen, "click")
+    load = partialmethod(_listen, "load")
+
+
+class Blocks(Component):
+    pass
 
 
 class Accordion(Component):
+    pass
+
+
+class Button(Component):
     pass
 
 
@@ -38,8 +52,13 @@ class Dropdown(Component):
     pass
 
 
-class Image(Component):
+class HTML(Component):
     pass
+
+
+class Image(Component):
+    def __init__(self, value: Any = None, *, sources: Any = None, format: str = "webp", **options):
+        super().__init__(value, sources=sources, format=format, **options)
 
 
 class Markdown(Component):
@@ -75,3 +94,6 @@ def Info(message: str) -> None:
 
 def Warning(message: str) -> None:
     notices.append(("warning", message))
+
+
+context = SimpleNamespace(Context=SimpleNamespace(root_block=None))

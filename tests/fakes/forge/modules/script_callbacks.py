@@ -11,6 +11,7 @@ from PIL import Image
 before_saved: list[Callable[[Any], None]] = []
 app_started: list[Callable[[Any, Any], None]] = []
 before_ui: list[Callable[[], None]] = []
+after_component: list[Callable[..., None]] = []
 reports: list[Exception] = []
 
 
@@ -34,9 +35,13 @@ def on_before_ui(callback: Callable[[], None]) -> None:
     before_ui.append(callback)
 
 
+def on_after_component(callback: Callable[..., None]) -> None:
+    after_component.append(callback)
+
+
 def clear_callbacks() -> None:
     """Forgets all, as before scripts are loaded again."""
-    for callbacks in (before_saved, app_started, before_ui):
+    for callbacks in (before_saved, app_started, before_ui, after_component):
         callbacks.clear()
 
 

@@ -1,0 +1,268 @@
+"""The panel on a page of the WebUI that is built around it, and what happens on that page."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from importlib import import_module
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from started_webui import WebUI
+
+from lib_layerdiffuse.method_guide import family_first, sibling
+from lib_layerdiffuse.methods import METHODS, Arch, find_method
+from lib_layerdiffuse.settings import LayerSettings
+
+FIELDS = list(LayerSettings.__dataclass_fields__)
+CROSS = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+LABEL = "model.diffusion_model.label_emb.0.0.weight"
+SHAPES = {
+    "sd15.safetensors": {CROSS: (2, 768)},
+    "sdxl.safetensors": {CROSS: (2, 2048), LABEL: (2, 2)},
+    "flux.safetensors": {"double_blocks.0.img_attn.qkv.weight": (2, 2)},
+}
+
+
+class Words(HTMLParser):
+    """The text nodes of a piece of HTML."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_data(self, data):
+        if data.strip():
+            self.found.append(data)
+
+
+class Page:
+    """The WebUI's page, built in its order, and a browser that keeps what the components hold."""
+
+    def __init__(self, ui, folder, *, quicksettings=True):
+        self.gr, self.ui = import_module("gradio"), ui
+        self.callbacks = import_module("modules.script_callbacks")
+        models = import_module("modules.sd_models")
+        for name, shapes in SHAPES.items():
+            save_file({k: np.zeros(s, np.float16) for k, s in shapes.items()}, folder / name)
+            models.checkpoints[name] = models.CheckpointInfo(str(folder / name))
+        for callback in self.callbacks.before_ui:
+            callback()
+        self.scripts, self.counts = {}, {}
+        for tab in ("txt2img", "img2img"):
+            script = self.scripts[tab] = ui.entry.LayerDiffuseScript()
+            size = self.make(self.gr.Slider, value=1, elem_id=f"{tab}_batch_size")
+            script.panel = dict(zip(FIELDS, script.ui(tab == "img2img"), strict=True))
+            count = self.make(self.gr.Slider, value=1, elem_id=f"{tab}_batch_count")
+            self.counts[tab] = size, count
+        self.root = self.gr.context.Context.root_block = self.gr.Blocks()
+        named = {"elem_classes": ["model_selection"]}
+        self.checkpoint = self.make(
+            self.gr.Dropdown, value="sd15.safetensors", **(named if quicksettings else {})
+        )
+        self.make(self.gr.HTML, elem_id="footer")
+
+    def make(self, kind, **options):
+        component = kind(**options)
+        for callback in self.callbacks.after_component:
+            callback(component, **options)
+        return component
+
+    def events(self, tab, component, kind="change"):
+        """Returns the events of a component whose inputs are of a tab's panel."""
+        ours = {*self.scripts[tab].panel.values()}
+        return [e for e in component.events if e["kind"] == kind and ours & {*e["inputs"]}]
+
+    def fire(self, tab, component, kind="change"):
+        """Runs a component's events and returns what they change, by component."""
+        changes = {}
+        for event in self.events(tab, component, kind):
+            answer = event["fn"](*(c.value for c in event["inputs"]))
+            several = isinstance(answer, (list, tuple))
+            for output, change in zip(
+                event["outputs"], answer if several else [answer], strict=True
+            ):
+                update = change if isinstance(change, dict) else {"value": change}
+                changes[output] = changes.get(output, {}) | update
+        for output, update in changes.items():
+            output.value = update.get("value", output.value)
+        return changes
+
+    def choose(self, tab, method):
+        method_box = self.scripts[tab].panel["method"]
+        method_box.value = method.label
+        return self.fire(tab, method_box)
+
+    def status(self, changes):
+        """Returns the words that a tab's status says, and the button's text if it is shown."""
+        (html,) = [u["value"] for c, u in changes.items() if type(c) is self.gr.HTML]
+        (button,) = [u for c, u in changes.items() if type(c) is self.gr.Button]
+        return Words(html).found, button["value"] if button["visible"] else None
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    return WebUI(models, tmp_path / "outputs")
+
+
+@pytest.fixture
+def page(ui, tmp_path):
+    return Page(ui, tmp_path)
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+class TestStatus:
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_a_mismatch_is_said_with_the_sibling_if_there_is_one(self, page, tab, method):
+        words, button = page.status(page.choose(tab, method))
+        needs = "This method needs SDXL; the loaded checkpoint is SD1.5."
+        alone = "No SD1.5 method does the same."
+        other = sibling(method)
+        wrong = method.arch is Arch.SDXL
+        assert (needs in words) is wrong
+        assert (alone in words) is (wrong and other is None)
+        assert button == ("Switch to the SD1.5 method" if wrong and other else None)
+
+    def test_the_button_chooses_the_sibling(self, page, tab):
+        page.choose(tab, find_method("fg_to_blended_sdxl"))
+        (event,) = page.scripts[tab].panel["method"].events[-1:]
+        (button,) = [c for c in event["outputs"] if type(c) is page.gr.Button]
+        changes = page.fire(tab, button, "click")
+        label = find_method("fg_to_bg_sd15").label
+        assert changes == {page.scripts[tab].panel["method"]: {"value": label}}
+
+    def test_it_counts_sets_of_its_own_tab(self, page, tab):
+        size, count = page.counts[tab]
+        page.choose(tab, find_method("joint_sd15"))
+        size.value, count.value = 2, 3
+        for slider in (size, count):
+            words, _ = page.status(page.fire(tab, slider))
+            assert words[:8] == ["6", "sets", "×", "3", "layers", "=", "18", "pictures"]
+            other = "img2img" if tab == "txt2img" else "txt2img"
+            assert not page.events(other, slider)
+
+    def test_it_counts_extras_that_the_method_can_give(self, page, ui, tab):
+        panel = page.scripts[tab].panel
+        panel["show_matte"].value = panel["show_composite"].value = True
+        words, _ = page.status(page.choose(tab, find_method("fg_attn_sd15")))
+        assert words[8:11] == ["+", "1", "extra"]
+        words, _ = page.status(page.choose(tab, find_method("fg_to_bg_sd15")))
+        assert words[8:11] == ["+", "1", "extra"]  # the composite
+        ui.shared.opts.data["layerdiffuse_outputs"] = ["Matte", "Before decoding"]
+        words, _ = page.status(page.choose(tab, find_method("joint_sd15")))
+        assert words[8:11] == ["+", "3", "extras"]
+        words, _ = page.status(page.choose(tab, find_method("bg_to_blended_sdxl")))
+        assert "+" not in words
+
+    def test_nothing_is_said_of_a_checkpoint_that_is_unknown(self, page, tab):
+        for name in ("flux.safetensors", "gone.safetensors", None):
+            page.checkpoint.value = name
+            words, button = page.status(page.choose(tab, METHODS[0]))
+            assert not any("checkpoint" in word for word in words)
+            assert button is None
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+class TestFamilies:
+    @pytest.mark.parametrize(
+        ("name", "arch"),
+        [
+            ("sd15.safetensors", Arch.SD15),
+            ("sdxl.safetensors", Arch.SDXL),
+            ("flux.safetensors", None),
+        ],
+    )
+    def test_the_loaded_family_comes_first(self, page, tab, name, arch):
+        page.checkpoint.value = name
+        method = page.scripts[tab].panel["method"]
+        for component, kind in ((page.checkpoint, "change"), (page.root, "load")):
+            events = [e for e in component.events if e["kind"] == kind and e["outputs"] == [method]]
+            (event,) = events
+            assert event["inputs"] == [page.checkpoint]
+            labels = [m.label for m in family_first(arch)]
+            assert event["fn"](name) == {"choices": labels}
+
+    def test_another_checkpoint_is_spoken_of_at_once(self, page, tab):
+        page.choose(tab, find_method("fg_attn_sd15"))
+        page.checkpoint.value = "sdxl.safetensors"
+        words, button = page.status(page.fire(tab, page.checkpoint))
+        assert "This method needs SD1.5; the loaded checkpoint is SDXL." in words
+        assert button == "Switch to the SDXL method"
+
+    def test_a_page_that_is_opened_says_it_too(self, page, tab):
+        words, button = page.status(page.fire(tab, page.root, "load"))
+        assert words[0] == "1"
+        assert button == "Switch to the SD1.5 method"
+
+
+class TestWiring:
+    def test_a_page_is_wired_once_and_the_next_one_anew(self, ui, tmp_path):
+        first = Page(ui, tmp_path)
+        wired = len(first.checkpoint.events)
+        assert wired
+        first.make(first.gr.Slider, elem_id="later")
+        ui.entry.LayerDiffuseScript().ui(False)  # as the API does, for the defaults
+        first.make(first.gr.Slider, elem_id="later still")
+        assert len(first.checkpoint.events) == wired
+        second = Page(ui, tmp_path)
+        assert len(second.checkpoint.events) == wired
+        assert len(first.checkpoint.events) == wired
+
+    def test_other_hosts_name_their_checkpoint_otherwise(self, ui, tmp_path):
+        page = Page(ui, tmp_path, quicksettings=False)
+        assert not page.checkpoint.events
+        box = page.make(page.gr.Dropdown, value="x", elem_id="setting_sd_model_checkpoint")
+        page.make(page.gr.HTML)
+        assert box.events
+
+    def test_without_a_checkpoint_the_inputs_still_follow_the_method(self, ui, tmp_path):
+        page = Page(ui, tmp_path, quicksettings=False)
+        changes = page.choose("txt2img", find_method("fg_to_bg_sd15"))
+        assert changes[page.scripts["txt2img"].panel["fg_image"]] == {"visible": True}
+
+    def test_what_is_only_shown_is_no_argument(self, page):
+        for script in page.scripts.values():
+            kinds = {type(component) for component in script.panel.values()}
+            assert not kinds & {page.gr.HTML, page.gr.Button}
+
+
+class TestInputs:
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_outputs_that_cannot_act_are_switched_off_in_place(self, page, method):
+        panel = page.scripts["txt2img"].panel
+        changes = page.choose("txt2img", method)
+        able = {name: changes[panel[name]] for name in FIELDS if name.startswith("show_")}
+        decodes = {"interactive": method.decodes}
+        assert able == {
+            "show_preview": decodes,
+            "show_matte": decodes,
+            "show_composite": {"interactive": method.composes},
+            "show_raw": decodes,
+        }
+
+    def test_at_first_it_shows_what_its_first_method_needs(self, page):
+        panel = page.scripts["txt2img"].panel
+        changes = page.choose("txt2img", LayerSettings().method)
+        for component in panel.values():
+            for key, value in changes.get(component, {}).items():
+                if key in ("visible", "interactive"):
+                    assert component.options.get(key, True) == value
+
+    def test_slots_keep_what_is_put_into_them(self, page):
+        slot = page.scripts["txt2img"].panel["fg_image"].options
+        assert slot["image_mode"] == "RGBA"
+        assert slot["format"] == "png"
+        assert slot["sources"] == ["upload", "clipboard"]
+
+    def test_older_gradios_are_told_in_their_words(self, ui, monkeypatch):
+        gr = import_module("gradio")
+
+        class Image(gr.Component):
+            def __init__(self, value=None, *, source="upload", **options):
+                assert not {"sources", "format"} & {*options}
+                super().__init__(value, source=source, **options)
+
+        monkeypatch.setattr(gr, "Image", Image)
+        built = ui.entry.LayerDiffuseScript().ui(False)
+        assert [c.options["source"] for c in built if type(c) is Image] == ["upload"] * 3
