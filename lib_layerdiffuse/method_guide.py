@@ -35,7 +35,7 @@ def mismatch(method: LayerMethod, loaded: Arch | None) -> tuple[str, ...]:
     if loaded is None or loaded is method.arch:
         return ()
     needs = f"This method needs {method.arch.value}; the loaded checkpoint is {loaded.value}."
-    alone = f"No {loaded.value} method does the same."
+    alone = f"{loaded.value} has no such method."
     return (needs,) if sibling(method) else (needs, alone)
 
 

@@ -28,8 +28,8 @@ _FIELDS = {f.name: f for f in fields(LayerSettings)}
 _SHOWS = [name for name in _FIELDS if name.startswith("show_")]
 _CHANGED = [n for n in _FIELDS if n == "resize_mode" or n.endswith(("_image", "_prompt"))] + _SHOWS
 _HINTS = {
-    "prompt": "for this layer, before the main prompt",
-    "negative_prompt": "for this layer, before the negative prompt",
+    "prompt": "before the main prompt",
+    "negative_prompt": "before the negative prompt",
 }
 _DEFAULT = LayerSettings()
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False}
@@ -145,14 +145,14 @@ def _add_changing(add: Callable[..., None], picture_options: Mapping[str, Any]) 
         return {"visible": _acts(_DEFAULT.method, name)}
 
     picture = {"type": "pil", "image_mode": "RGBA", "height": 240, **picture_options}
-    with gr.Row():
+    with gr.Row(elem_classes=["layerdiffuse-changing"]):
         for layer in Layer:
             name = f"{layer.value}_image"
             add(name, gr.Image, elem_classes=["layerdiffuse-slot"], **picture, **shown(name))
     modes = {"choices": [m.value for m in ResizeMode], "value": _DEFAULT.resize_mode.value}
     add("resize_mode", gr.Radio, **modes, **shown("resize_mode"))
     for layer in Layer:
-        with gr.Row():
+        with gr.Row(elem_classes=["layerdiffuse-changing"]):
             for kind, hint in _HINTS.items():
                 name = f"{layer.value}_{kind}"
                 add(name, gr.Textbox, value="", lines=1, placeholder=hint, **shown(name))

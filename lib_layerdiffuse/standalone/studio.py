@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -32,15 +33,7 @@ from .workbench import (
 )
 
 TITLE = "LayerDiffuse Studio"
-CSS = """
-:root { --board-a: #c7c7c7; --board-b: #ebebeb; }
-#studio_gallery .thumbnail-item, #studio_gallery .media-button img {
-  background: repeating-conic-gradient(var(--board-a) 0 25%, var(--board-b) 0 50%)
-    0 0 / 24px 24px; }
-#studio_gallery .media-button img { width: auto; height: 100%; max-width: 100%; margin: auto; }
-#studio_composite img { width: 100%; height: 100%; object-fit: contain; }
-#studio_infotext textarea { font-family: monospace; font-size: 12px; }
-"""
+CSS = Path(__file__).with_name("studio.css").read_text(encoding="utf-8")
 
 _log = logging.getLogger(__name__)
 

@@ -117,7 +117,7 @@ class TestStatus:
     def test_a_mismatch_is_said_with_the_sibling_if_there_is_one(self, page, tab, method):
         words, button = page.status(page.choose(tab, method))
         needs = "This method needs SDXL; the loaded checkpoint is SD1.5."
-        alone = "No SD1.5 method does the same."
+        alone = "SD1.5 has no such method."
         other = sibling(method)
         wrong = method.arch is Arch.SDXL
         assert (needs in words) is wrong

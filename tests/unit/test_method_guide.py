@@ -44,7 +44,7 @@ def test_siblings_start_and_end_alike_in_the_other_family():
             Arch.SDXL,
             (
                 "This method needs SD1.5; the loaded checkpoint is SDXL.",
-                "No SDXL method does the same.",
+                "SDXL has no such method.",
             ),
         ),
     ],
