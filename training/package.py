@@ -10,7 +10,7 @@ from lib_layerdiffuse import tiny
 from lib_layerdiffuse.checksums import sha256_of
 from lib_layerdiffuse.methods import WEIGHT_FILES, Arch
 
-LIMIT = 32 * 2**20
+LIMIT = 32_000_000
 """Bytes of all models together."""
 
 

@@ -40,7 +40,7 @@ def test_the_family_is_whole_and_small() -> None:
     for arch in Arch:
         assert (tiny.checkpoint(arch) / "model_index.json").is_file()
     size = sum(path.stat().st_size for path in tiny.FOLDER.rglob("*") if path.is_file())
-    assert size <= 32 * 2**20
+    assert size <= 32_000_000
 
 
 def test_the_tokenizer_knows_every_word_of_the_scenes() -> None:
@@ -64,40 +64,40 @@ def test_the_models_are_of_the_shapes_that_training_makes(arch: Arch) -> None:
 @pytest.mark.parametrize("part", ["codec_sd15", "codec_sdxl"])
 def test_a_subject_survives_the_codec(part: str, models: Models) -> None:
     alpha, *over = _figures(part, models, 8)
-    assert alpha.value <= 0.035
-    assert all(figure.value >= 24 for figure in over)
+    assert alpha.value <= 0.03
+    assert all(figure.value >= 25 for figure in over)
 
 
 @pytest.mark.parametrize("part", ["fg_attn_sd15", "fg_attn_sdxl", "fg_conv_sdxl"])
 def test_a_subject_stands_alone_with_the_method_and_not_without(part: str, models: Models) -> None:
     alone, colour, softness = _figures(part, models, 8)
-    assert alone.value >= 85
+    assert alone.value >= 95
     assert alone.control <= alone.value - 40
-    assert colour.value >= 60
-    assert softness.value > 2
+    assert colour.value >= 85
+    assert softness.value > 2.5
 
 
 @pytest.mark.parametrize("part", ["joint_sd15", "fg_to_bg_sd15", "bg_to_fg_sd15"])
 def test_layers_of_a_set_belong_together(part: str, models: Models) -> None:
     composite, above = _figures(part, models, 4)
-    assert composite.value >= 15
-    assert above.value >= 4
+    assert composite.value >= 20
+    assert above.value >= 6
 
 
 @pytest.mark.parametrize("part", ["fg_to_blended_sdxl", "bg_to_blended_sdxl"])
 def test_a_given_layer_is_kept(part: str, models: Models) -> None:
     (kept,) = _figures(part, models, 4)
-    assert kept.value >= 15
+    assert kept.value >= 17
     assert kept.value >= kept.control + 5
 
 
 def test_a_foreground_is_found_in_a_blended_picture(models: Models) -> None:
     (iou,) = _figures("bg_blended_to_fg_sdxl", models, 4)
-    assert iou.value >= 0.6
+    assert iou.value >= 0.65
     assert iou.value >= iou.control + 0.3
 
 
 def test_a_background_is_found_behind_a_foreground(models: Models) -> None:
     (background,) = _figures("fg_blended_to_bg_sdxl", models, 4)
-    assert background.value >= 15
+    assert background.value >= 18
     assert background.value >= background.control + 5
