@@ -23,8 +23,8 @@ def to_infotext(
 ) -> dict[str, str]:
     """Returns the values to write by key; empty texts are left out, as the WebUI requires.
 
-    A picture is written as whether it was given, beside its hash if it was kept. Outputs that were
-    not asked for are left out.
+    A picture is written as whether it was given, beside its hash if it was kept. Outputs and
+    chains that were not asked for are left out.
 
     Args:
         settings: The user's choices.
@@ -39,7 +39,8 @@ def to_infotext(
 
 
 def _is_left_out(name: str, settings: LayerSettings) -> bool:
-    return name.startswith("show_") and not getattr(settings, name)
+    wanted = name.startswith("show_") or name == "chain"
+    return wanted and not getattr(settings, name)
 
 
 def _text(value: Any) -> str:

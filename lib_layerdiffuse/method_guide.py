@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .methods import METHODS, Arch, Layer, LayerMethod
 
 
@@ -39,17 +41,17 @@ def mismatch(method: LayerMethod, loaded: Arch | None) -> tuple[str, ...]:
     return (needs,) if sibling(method) else (needs, alone)
 
 
-def outcome(method: LayerMethod, sets: int, extras: int = 0) -> tuple[str, ...]:
+def outcome(layers: Sequence[Layer], sets: int, extras: int = 0) -> tuple[str, ...]:
     """Returns what a job makes, such as "2 sets × 3 layers = 6 pictures", as words to translate.
 
     Numbers are words of their own, and so are the names of a set's layers at the end.
 
     Args:
-        method: The chosen one.
+        layers: Those of a set.
         sets: Batch size times batch count.
         extras: Pictures given beside a set's layers.
     """
-    frames = method.frames
+    frames = len(layers)
     words = [
         *_count(sets, "set"),
         "×",
@@ -59,7 +61,7 @@ def outcome(method: LayerMethod, sets: int, extras: int = 0) -> tuple[str, ...]:
     ]
     if extras:
         words += ["+", *_count(sets * extras, "extra")]
-    for mark, layer in zip(":" + "," * frames, method.outputs, strict=False):
+    for mark, layer in zip(":" + "," * frames, layers, strict=False):
         words += [mark, layer.label, *(["(RGBA)"] if layer is Layer.FG else [])]
     return tuple(words)
 

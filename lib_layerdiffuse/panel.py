@@ -16,6 +16,7 @@ from typing import Any
 
 import gradio as gr
 
+from .chains import begins_chain, prompted_layers, steps
 from .images import ResizeMode
 from .infotext import from_infotext
 from .method_guide import family_first, mismatch, outcome, sibling
@@ -26,7 +27,10 @@ CSS = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
 _SHOWS = [name for name in _FIELDS if name.startswith("show_")]
-_CHANGED = [n for n in _FIELDS if n == "resize_mode" or n.endswith(("_image", "_prompt"))] + _SHOWS
+_CHANGED = [
+    *(n for n in _FIELDS if n in ("resize_mode", "chain") or n.endswith(("_image", "_prompt"))),
+    *_SHOWS,
+]
 _HINTS = {
     "prompt": "before the main prompt",
     "negative_prompt": "before the negative prompt",
@@ -72,9 +76,10 @@ class Panel:
             counts: Components whose product is the number of sets.
             always: Returns the `show_…` fields that are on whatever the panel says.
         """
-        method = self.component("method")
+        method, chain = self.component("method"), self.component("chain")
         shows = [self.component(name) for name in _SHOWS]
-        inputs, outputs = [method, checkpoint, *counts, *shows], [self.status, self.switch]
+        inputs = [method, checkpoint, *counts, *shows, chain]
+        outputs = [self.status, self.switch]
         say = partial(_status, arch_of, always, len(counts))
         order = partial(_ordered, arch_of)
         for component in inputs:
@@ -83,7 +88,7 @@ class Panel:
         page.load(say, inputs=inputs, outputs=outputs, **_QUIET)
         page.load(order, inputs=[checkpoint], outputs=[method], **_QUIET)
         changed = [self.component(name) for name in _CHANGED]  # The user's defaults may be others.
-        page.load(_updates, inputs=[method], outputs=changed, **_QUIET)
+        page.load(_updates, inputs=[method, chain], outputs=changed, **_QUIET)
 
 
 def build(
@@ -117,7 +122,9 @@ def build(
         _add_changing(add, picture_options)
     method = made["method"]
     outputs_of_method = [made[name] for name in _CHANGED]
-    method.change(_updates, inputs=[method], outputs=outputs_of_method, **_QUIET)
+    for cause in (method, made["chain"]):
+        inputs = [method, made["chain"]]
+        cause.change(_updates, inputs=inputs, outputs=outputs_of_method, **_QUIET)
     switch.click(_sibling, inputs=[method], outputs=[method], **_QUIET)
     components = [made[name] for name in _FIELDS]
     pasted = [(made[name], partial(_pasted, name)) for name in _pastable()]
@@ -151,6 +158,7 @@ def _add_changing(add: Callable[..., None], picture_options: Mapping[str, Any]) 
             add(name, gr.Image, elem_classes=["layerdiffuse-slot"], **picture, **shown(name))
     modes = {"choices": [m.value for m in ResizeMode], "value": _DEFAULT.resize_mode.value}
     add("resize_mode", gr.Radio, **modes, **shown("resize_mode"))
+    add("chain", gr.Checkbox, value=False, **shown("chain"))
     for layer in Layer:
         with gr.Row(elem_classes=["layerdiffuse-changing"]):
             for kind, hint in _HINTS.items():
@@ -162,23 +170,30 @@ def _add_changing(add: Callable[..., None], picture_options: Mapping[str, Any]) 
 # What follows the method
 
 
-def _acts(method: LayerMethod, name: str) -> bool:
-    """Whether a field does something with a method."""
+def _acts(method: LayerMethod, name: str, chain: bool = False) -> bool:
+    """Whether a field does something with a method, or with the chain that it begins."""
     if name == "resize_mode":
         return method.needs_resize
+    if name == "chain":
+        return begins_chain(method)
     if name in _SHOWS:
-        return method.composes if name == "show_composite" else method.decodes
-    layers = method.inputs if name.endswith("_image") else method.layer_prompts
+        run = steps(method, chain)
+        return any(one.composes if name == "show_composite" else one.decodes for one in run)
+    layers = method.inputs if name.endswith("_image") else prompted_layers(method, chain)
     return Layer(name.partition("_")[0]) in layers
 
 
-def _updates(label: str) -> list[Any]:
+def _updates(label: str, chain: bool = False) -> list[Any]:
     """Returns what changes with the method: inputs are hidden, outputs switched off in place."""
     method = find_method(label)
-    return [
-        gr.update(**{"interactive" if name in _SHOWS else "visible": _acts(method, name)})
-        for name in _CHANGED
-    ]
+
+    def change(name: str) -> Any:
+        acts = _acts(method, name, chain)
+        if name == "chain" and not acts:
+            return gr.update(visible=False, value=False)  # A tick that nobody sees must not count.
+        return gr.update(**{"interactive" if name in _SHOWS else "visible": acts})
+
+    return [change(name) for name in _CHANGED]
 
 
 def _sibling(label: str) -> Any:
@@ -206,11 +221,13 @@ def _status(
     sets = 1
     for value in values[:counted]:
         sets *= int(value or 1)
-    asked = always().union(name for name, on in zip(_SHOWS, values[counted:], strict=True) if on)
-    extras = sum(_acts(method, name) for name in asked)
+    *ticks, chain = values[counted:]
+    asked = always().union(name for name, on in zip(_SHOWS, ticks, strict=True) if on)
+    extras = sum(_acts(method, name, chain) for name in asked)
+    layers = tuple(layer for one in steps(method, chain) for layer in one.outputs)
     against = mismatch(method, loaded)
     other = sibling(method) if against else None
-    html = f'<div class="layerdiffuse-says">{_words(outcome(method, sets, extras))}</div>'
+    html = f'<div class="layerdiffuse-says">{_words(outcome(layers, sets, extras))}</div>'
     if against:
         html += f'<div class="layerdiffuse-against" role="alert">{_words(against)}</div>'
     text = f"Switch to the {other.arch.value} method" if other else "Switch"

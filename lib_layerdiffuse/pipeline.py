@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .chains import step_prompt
 from .codec import OnView, TransparentDecoder, TransparentEncoder, rgba_u8
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
@@ -132,11 +133,11 @@ def layer_prompts(settings: LayerSettings, prompts: Sequence[str], negative: boo
             f"Expected a batch of whole sets of {method.frames}, got {len(prompts)} prompts.",
             "Turn off extensions that change the batch size.",
         )
-    if not method.layer_prompts or not settings.acts:
+    if not (method.layer_prompts or settings.chain) or not settings.acts:
         return list(prompts)
     own = settings.negative_prompt if negative else settings.prompt
     rows = zip(prompts, method.outputs * (len(prompts) // method.frames), strict=True)
-    return [", ".join(part for part in (own(layer), main) if part) for main, layer in rows]
+    return [step_prompt(own(layer), main) for main, layer in rows]
 
 
 def conditioning_picture(settings: LayerSettings, layer: Layer, width: int, height: int) -> Picture:

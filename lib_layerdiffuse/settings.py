@@ -105,6 +105,7 @@ class LayerSettings:
         show_matte: Also give the foreground's alpha as a grey picture.
         show_composite: Also lay the set's foreground over its background, where it has both.
         show_raw: Also give the foreground as it was before its transparency was decoded.
+        chain: Then also make the layer that is missing, by the method that goes on from here.
     """
 
     enabled: bool = _setting(
@@ -161,6 +162,12 @@ class LayerSettings:
         "show_raw",
         "Before decoding",
         "Also give the foreground as it was before its transparency was decoded.",
+    )
+    chain: bool = _flag(
+        "chain",
+        "Then make the missing layer, too",
+        "For the methods that put a layer into a blended picture: then also make the layer that "
+        "is missing, with the sampler and stop-at that suit that step.",
     )
 
     def picture(self, layer: Layer) -> Picture | None:

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import SettingsError
+from ..chains import (
+    SECOND_STEPS,
+    begins_chain,
+    second_method,
+    second_settings,
+    step_prompt,
+    without_layer_prompts,
+)
 from ..images import from_u8
-from ..methods import Layer, LayerMethod, find_method
-from .defaults import defaults
+from ..methods import METHODS, Layer, LayerMethod
 
 if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
@@ -34,16 +40,13 @@ class Direction(str, Enum):
     @property
     def methods(self) -> tuple[LayerMethod, LayerMethod]:
         """The methods of both steps; the second one reads the first one's blended picture."""
-        ids = {
-            "bg-to-fg": ("bg_to_blended_sdxl", "bg_blended_to_fg_sdxl"),
-            "fg-to-bg": ("fg_to_blended_sdxl", "fg_blended_to_bg_sdxl"),
-        }[self.value]
-        return find_method(ids[0]), find_method(ids[1])
+        first = next(m for m in METHODS if m.inputs == (self.given,) and begins_chain(m))
+        return first, second_method(first)
 
     @property
     def given(self) -> Layer:
         """The layer that the user has."""
-        return self.methods[0].inputs[0]
+        return Layer(self.value.partition("-to-")[0])
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,11 @@ def run_chain(
     """
     from .job import run
 
-    after = second_method(job.settings.method)
-    first = _for_layer(job, Layer.BLENDED)
+    last = second_job(job, second or SecondStep())
+    first = _with_prompts(job, job.settings, Layer.BLENDED)
     job.settings.check_pictures()
     blended = run(first, session, host, on_progress=_naming("1 of 2", on_progress))
     yield Step(first.settings, blended)
-    last = second_job(job, after, second or SecondStep())
     pictures: list[LayerPicture] = []
     for made in blended:
         settings = replace(last.settings, blended_image=from_u8(made.picture[..., :3]))
@@ -108,48 +110,21 @@ def run_chain(
     yield Step(last.settings, pictures)
 
 
-def second_method(first: LayerMethod) -> LayerMethod:
-    """Returns the method that goes on where another one ends.
-
-    Raises:
-        SettingsError: It begins no chain.
-    """
-    for direction in Direction:
-        before, after = direction.methods
-        if before is first:
-            return after
-    ids = ", ".join(direction.methods[0].id for direction in Direction)
-    raise SettingsError(
-        f"Expected the first method of a chain, got {first.id}.",
-        f"Use one of: {ids}.",
-        field="method",
-    )
-
-
-def second_job(job: Job, method: LayerMethod, second: SecondStep) -> Job:
+def second_job(job: Job, second: SecondStep) -> Job:
     """Returns the second step's job, without its blended picture."""
-    author = defaults(method, tiny=False)
-    stop_at = author.stop_at if second.stop_at is None else second.stop_at
-    settings = replace(job.settings, method=method, stop_at=stop_at)
-    changed = replace(job, settings=settings, sampler=second.sampler or author.sampler, init=None)
-    return _for_layer(changed, method.outputs[0])
+    settings = second_settings(job.settings, stop_at=second.stop_at)
+    sampler = second.sampler or SECOND_STEPS[settings.method.id].sampler
+    changed = replace(job, settings=settings, sampler=sampler, init=None)
+    return _with_prompts(changed, job.settings, settings.method.outputs[0])
 
 
-def _for_layer(job: Job, layer: Layer) -> Job:
+def _with_prompts(job: Job, own: LayerSettings, layer: Layer) -> Job:
     """Returns the job with a layer's own prompts before the main ones, as text of the prompts."""
-    settings = job.settings
-
-    def joined(own: str, main: str) -> str:
-        return ", ".join(part for part in (own, main) if part)
-
-    blank: dict[str, Any] = {
-        f"{each.value}_{kind}": "" for each in Layer for kind in ("prompt", "negative_prompt")
-    }
     return replace(
         job,
-        settings=replace(settings, **blank),
-        prompt=joined(settings.prompt(layer), job.prompt),
-        negative_prompt=joined(settings.negative_prompt(layer), job.negative_prompt),
+        settings=replace(without_layer_prompts(job.settings), chain=False),
+        prompt=step_prompt(own.prompt(layer), job.prompt),
+        negative_prompt=step_prompt(own.negative_prompt(layer), job.negative_prompt),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..chains import SECOND_STEPS, AuthorsChoice
 from ..errors import ImageSizeError
 from ..methods import Arch, LayerMethod
 
@@ -11,8 +12,6 @@ TINY_CFG = 3.0
 """The tiny family's guidance: more makes its edges hard."""
 _SIDES = {Arch.SD15: 512, Arch.SDXL: 1024}
 _SAMPLERS = {Arch.SD15: "DPM++ 2M Karras", Arch.SDXL: "DPM++ 2M SDE Karras"}
-# Others than in the first steps: the DPM++ samplers leave artefacts there.
-_SECOND_STEPS = {"fg_blended_to_bg_sdxl": ("UniPC", 0.5), "bg_blended_to_fg_sdxl": ("Euler a", 1.0)}
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,11 @@ def defaults(method: LayerMethod, *, tiny: bool) -> Defaults:
         method: What makes the layers.
         tiny: Whether the tiny family draws, at the size that it was trained at.
     """
-    sampler, stop_at = _SECOND_STEPS.get(method.id, (_SAMPLERS[method.arch], 1.0))
+    first_step = AuthorsChoice(_SAMPLERS[method.arch], 1.0)
+    author = SECOND_STEPS.get(method.id, first_step)
     if tiny:
-        return Defaults(sampler, stop_at, _tiny_side(), cfg=TINY_CFG)
-    return Defaults(sampler, stop_at, _SIDES[method.arch])
+        return Defaults(author.sampler, author.stop_at, _tiny_side(), cfg=TINY_CFG)
+    return Defaults(author.sampler, author.stop_at, _SIDES[method.arch])
 
 
 def _tiny_side() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..chains import check_chain
 from ..errors import LayerDiffuseError, SettingsError
 from ..hosts.diffusers.families import family_of
 from ..images import (
@@ -26,6 +27,7 @@ from ..images import (
 from ..methods import Arch, Layer
 from ..settings import LayerSettings
 from . import job as jobs
+from .chain import run_chain
 from .defaults import defaults, read_size
 from .models import ModelChoice, Models
 from .output import OutputFolder, SavedPicture
@@ -123,13 +125,20 @@ class Workbench:
             LayerDiffuseError: The job cannot work; it says why and what to do.
         """
         settings = replace(LayerSettings.from_args(panel, read_picture), enabled=True)
+        check_chain(settings)
         settings.check_pictures()
         choice = replace(self.choice, checkpoint=_path_of(fields.checkpoint))
         job = _job(fields, settings, choice)
         on_progress("loading", 0, 1)
         host, session = self.models.open(choice, settings.method.arch)
-        made = jobs.run(job, session, host, on_progress=on_progress)
-        return Result(settings, self.folder.save(made, settings))
+        if not settings.chain:
+            made = jobs.run(job, session, host, on_progress=on_progress)
+            return Result(settings, self.folder.save(made, settings))
+        number = self.folder.next_number()
+        saved: list[SavedPicture] = []
+        for step in run_chain(job, session, host, on_progress=on_progress):
+            saved += self.folder.save(step.pictures, step.settings, number)
+        return Result(step.settings, saved)
 
 
 def arch_of(checkpoint: str) -> Arch | None:

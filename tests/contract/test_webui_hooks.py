@@ -16,6 +16,7 @@ from started_webui import SIZE, WebUI, as_base64, picture, request
 from tiny_weights import patch_file, put
 
 from lib_layerdiffuse import pipeline
+from lib_layerdiffuse.chains import begins_chain, second_method
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     ChecksumError,
@@ -34,7 +35,8 @@ from lib_layerdiffuse.weights import WeightStore
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
 TO_FG = find_method("bg_to_fg_sd15")
-FIELDS = len(LayerSettings.__dataclass_fields__)
+FIELDS = list(LayerSettings.__dataclass_fields__)
+CHAIN = LayerSettings.__dataclass_fields__["chain"].metadata["label"]
 
 
 @pytest.fixture
@@ -46,6 +48,12 @@ def ui(webui, models, tmp_path):
 def own_models(models, tmp_path):
     """A copy of the weights that a test may change."""
     return shutil.copytree(models, tmp_path / "models") / "layer_model"
+
+
+def prompts(layers):
+    """Returns the labels of these layers' prompts."""
+    kinds = ("prompt", "negative prompt")
+    return {f"{layer.label} {kind}" for layer in layers for kind in kinds}
 
 
 def arrays(result):
@@ -650,7 +658,7 @@ class TestSwitchedOff:
         for other in (ui.entry.LayerDiffuseScript, odd):
             ui.scripts.scripts_data.append(ui.scripts.ScriptClassData(other, "x.py"))
         ui.job(JOINT)
-        assert len(ui.runner.inputs) == 1 + FIELDS
+        assert len(ui.runner.inputs) == 1 + len(FIELDS)
 
 
 class TestPanel:
@@ -693,17 +701,36 @@ class TestPanel:
     @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
     def test_a_method_shows_what_it_needs(self, ui, method):
         ui.job(method)
-        (event,) = ui.runner.inputs[2].events
-        updates = event["fn"](method.label)
-        shown = {
-            c.label
-            for c, change in zip(event["outputs"], updates, strict=True)
-            if change.get("visible")
-        }
-        wanted = {layer.label for layer in method.inputs}
-        for layer in method.layer_prompts:
-            wanted |= {f"{layer.label} prompt", f"{layer.label} negative prompt"}
-        assert shown == wanted | ({"Resize mode"} if method.inputs else set())
+        wanted = {layer.label for layer in method.inputs} | prompts(method.layer_prompts)
+        wanted |= {"Resize mode"} if method.inputs else set()
+        wanted |= {CHAIN} if begins_chain(method) else set()
+        assert self.shown(ui, method, chain=False) == wanted
+
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_a_chain_shows_the_prompts_of_what_it_makes(self, ui, method):
+        alone, chained = (self.shown(ui, method, chain) for chain in (False, True))
+        made = {*method.outputs, *(second_method(method).outputs if CHAIN in alone else ())}
+        assert chained - alone == (prompts(made) if CHAIN in alone else set())
+        assert alone <= chained
+
+    def test_a_tick_that_is_hidden_is_taken_away(self, ui):
+        for method in METHODS:
+            updates = self.updates(ui, method, chain=True)
+            assert (updates[CHAIN].get("value") is False) == (not updates[CHAIN]["visible"])
+
+    def shown(self, ui, method, chain):
+        updates = self.updates(ui, method, chain)
+        return {label for label, change in updates.items() if change.get("visible")}
+
+    @staticmethod
+    def updates(ui, method, chain):
+        ui.job(method)
+        causes = [ui.runner.inputs[1 + FIELDS.index(name)] for name in ("method", "chain")]
+        ((event,), (other,)) = (cause.events for cause in causes)
+        assert event["inputs"] == other["inputs"] == causes
+        assert event["outputs"] == other["outputs"]
+        updates = event["fn"](method.label, chain)
+        return {c.label: change for c, change in zip(event["outputs"], updates, strict=True)}
 
 
 class TestStops:

@@ -63,6 +63,7 @@ UNSAID = {
     for layer in ("fg", "bg", "blended")
     for kind in ("prompt", "negative_prompt")
 } | {name: False for name in LayerSettings.__dataclass_fields__ if name.startswith("show_")}
+UNSAID["chain"] = False
 
 
 def pasted(settings: LayerSettings) -> dict:

@@ -68,12 +68,12 @@ def test_what_speaks_against_a_method(method, loaded, said):
     ],
 )
 def test_what_a_job_makes(method, sets, extras, said):
-    assert " ".join(outcome(find_method(method), sets, extras)) == said
+    assert " ".join(outcome(find_method(method).outputs, sets, extras)) == said
 
 
 @given(st.sampled_from(METHODS), st.integers(1, 64), st.integers(0, 4))
 def test_only_numbers_vary_between_jobs_of_a_method(method, sets, extras):
-    words = outcome(method, sets, extras)
+    words = outcome(method.outputs, sets, extras)
     fixed = {"set", "sets", "×", "layer", "layers", "=", "picture", "pictures", "extra", "extras"}
     fixed |= {"+", ":", ",", "(RGBA)", "Foreground", "Background", "Blended"}
     assert all(word in fixed or word.isdecimal() for word in words)

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse import checkpoints
+from lib_layerdiffuse.chains import begins_chain
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
-from lib_layerdiffuse.images import composite, from_u8, to_u8
+from lib_layerdiffuse.images import ResizeMode, composite, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
 from lib_layerdiffuse.standalone import job as jobs
@@ -88,7 +89,8 @@ def test_a_method_shows_the_inputs_that_it_reads(page, method):
     pictures = {f"{layer.value}_image" for layer in method.inputs}
     kinds = ("prompt", "negative_prompt")
     prompts = {f"{layer.value}_{kind}" for layer in method.layer_prompts for kind in kinds}
-    assert shown == pictures | prompts | ({"resize_mode"} if pictures else set())
+    chain = {"chain"} if begins_chain(method) else set()
+    assert shown == pictures | prompts | chain | ({"resize_mode"} if pictures else set())
 
 
 def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
@@ -106,7 +108,7 @@ def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
     save_file({key: np.zeros(shape, np.float16) for key, shape in shapes.items()}, path)
     say = page_event(page, made["sets"], page.panel.status)
     assert [block is made["sets"] for block in say.inputs].index(True) == 2
-    ticks = [False] * 4
+    ticks = [False] * 5  # The outputs, and a chain.
     joint, alone = (find_method(id).label for id in ("joint_sd15", "fg_blended_to_bg_sdxl"))
     html, button = say.fn(joint, "", 2, *ticks)
     assert "<span>6</span> <span>pictures</span>" in html
@@ -296,6 +298,31 @@ def test_a_set_without_foreground_shows_the_chosen_layer(bench):
     (blended,) = result.saved
     shown = composed(result, blended, "The set's background", "", None)
     np.testing.assert_array_equal(shown, blended.picture.picture)
+
+
+def test_a_chain_gives_the_layers_of_both_steps(bench):
+    given = picture(3, 64, 64)
+    values = panel("bg_to_blended_sdxl", bg_image=given, chain=True)
+    result = bench.generate(short(sets=2), values, go_on)
+    made = [(one.layer, one.picture.set_index, one.picture.seed) for one in result.saved]
+    assert made == [(layer, n, 3 + n) for layer in (Layer.BLENDED, Layer.FG) for n in (0, 1)]
+    assert [one.method for one in result.saved[1:3]] == [
+        "bg_to_blended_sdxl",
+        "bg_blended_to_fg_sdxl",
+    ]
+    assert [one.path.name for one in result.saved[::2]] == [
+        "00000-3-blended.png",
+        "00000-3-fg.png",
+    ]
+    last = result.saved[-1]
+    bg = result.of_set(Layer.BG, last)
+    np.testing.assert_allclose(bg[..., :3], _resized(given, bg.shape[:2]), atol=0.1)
+    with pytest.raises(SettingsError, match="first method of a chain"):
+        bench.generate(short(), panel("joint_sd15", chain=True), go_on)
+
+
+def _resized(image: Image.Image, shape: tuple[int, int]) -> np.ndarray:
+    return fit(from_u8(np.asarray(image)), shape[1], shape[0], ResizeMode.CROP)
 
 
 @pytest.mark.parametrize(
