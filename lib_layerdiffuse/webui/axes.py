@@ -12,6 +12,7 @@ from typing import Any
 
 from modules import scripts
 
+from ..chains import check_chain
 from ..errors import HostError, LayerDiffuseError
 from ..images import ResizeMode
 from ..methods import METHODS, find_method
@@ -85,13 +86,15 @@ def _check(p: Any, script_class: type, name: str, values: list[Any]) -> None:
     """Checks an axis before the plot starts, since the plot hides what goes wrong in a cell.
 
     Raises:
-        SettingsError: There is no such value, or a method's picture is missing.
+        SettingsError: There is no such value, a method's picture is missing, or a method begins no
+            chain, though one is asked for.
         HostError: Our script is not among those that run.
     """
     args = _arguments(p, script_class)
     for value in values:
         settings = read_settings(args, {name: value})
         if name == "method":
+            check_chain(settings)
             settings.check_pictures()
         check_layer_prompts(settings)
 

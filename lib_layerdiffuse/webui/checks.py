@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..chains import check_chain
 from ..errors import MissingCapabilityError, SettingsError
 from ..methods import Layer, PatchKind
 from ..settings import LayerSettings
@@ -18,8 +19,10 @@ def check_job(p: Any, settings: LayerSettings) -> None:
     Raises:
         MissingLayerError: A picture is missing.
         MissingCapabilityError: The job uses what would drop transparency or the method.
-        SettingsError: A layer prompt holds what acts on the whole batch only.
+        SettingsError: The method begins no chain, though one is asked for, or a layer prompt holds
+            what acts on the whole batch only.
     """
+    check_chain(settings)
     settings.check_pictures()
     _check_options(p)
     _check_token_merging(p, settings)

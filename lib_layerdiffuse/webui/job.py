@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
@@ -15,6 +15,9 @@ from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
 from .options import Choices, choices
+
+if TYPE_CHECKING:
+    from .chain import FirstStep
 
 _ATTRIBUTE = "layerdiffuse_job"
 _LISTS = ("prompt", "negative_prompt", "seed", "subseed")
@@ -36,6 +39,8 @@ class Job:
         options: The host's options to put back afterwards.
         choices: What the settings page says, once the host has applied the job's own overrides.
         layers: The current set's layers so far.
+        stopped: Whether the user stopped the current batch before its last step.
+        first_steps: What a chain's first step made, set by set.
     """
 
     settings: LayerSettings
@@ -49,6 +54,8 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     choices: Choices = field(default_factory=choices)
     layers: dict[Layer, Image.Image] = field(default_factory=dict)
+    stopped: bool = False
+    first_steps: list[FirstStep] = field(default_factory=list)
 
     def note(self, p: Any, text: str) -> None:
         """Tells the user something once, below the pictures and in the API's `info`."""

@@ -39,12 +39,12 @@ def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
             return []
         paths += write_sets(job, kinds)
         if paths:
-            _tell(processed, f"layers saved as {', '.join(path.name for path in paths)}")
+            tell(processed, f"layers saved as {', '.join(path.name for path in paths)}")
         elif not getattr(p, "is_api", False):
-            _tell(processed, "no layer files, since no pictures are saved.")
+            tell(processed, "no layer files, since no pictures are saved.")
     except LayerDiffuseError as error:
         job.notes.append(str(error))
-        _tell(processed, f"no layer files: {error}")
+        tell(processed, f"no layer files: {error}")
     return paths
 
 
@@ -102,5 +102,6 @@ def _infotext(image: Image.Image) -> str:
     return str(image.info.get("parameters", ""))
 
 
-def _tell(processed: Any, text: str) -> None:
+def tell(processed: Any, text: str) -> None:
+    """Tells the user something below the pictures, once the host has put its comments together."""
     processed.comments = f"{getattr(processed, 'comments', '')}LayerDiffuse: {text}\n"

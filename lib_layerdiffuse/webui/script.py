@@ -15,7 +15,7 @@ from ..infotext import for_webui, to_infotext
 from ..methods import Layer
 from ..pipeline import Session, check_arch, inject, layer_prompts
 from ..settings import LayerSettings, by_name
-from . import kept_pictures, panel, results
+from . import chain, kept_pictures, panel, results
 from .abort import abort
 from .arguments import read_settings
 from .axes import axis_values
@@ -92,16 +92,18 @@ class LayerDiffuseScript(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         end(p)
-        axes = axis_values(p)
-        on = by_name(args) or axes or (args and args[0] not in (None, False, "False", "false"))
-        if not args or not on or is_nested():
-            return
         try:
-            settings = read_settings(args, axes)
-            if settings.enabled:
+            settings = chain.step_of(p) or self._asked(p, args)
+            if settings is not None and settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
             abort(p, error)
+
+    @staticmethod
+    def _asked(p: Any, args: tuple[Any, ...]) -> LayerSettings | None:
+        axes = axis_values(p)
+        on = by_name(args) or axes or (args and args[0] not in (None, False, "False", "false"))
+        return read_settings(args, axes) if args and on and not is_nested() else None
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         check_job(p, settings)
@@ -129,6 +131,8 @@ class LayerDiffuseScript(scripts.Script):
                 session.weights(job.settings)
             if method.decodes:
                 session.decoder(method.arch, job.choices.dtype)
+        if job.settings.chain:
+            chain.prepare(p, job, job.host, session)
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.
         params = p.extra_generation_params.items()
         others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
@@ -166,8 +170,8 @@ class LayerDiffuseScript(scripts.Script):
 
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
-        stopped = shared.state.interrupted or shared.state.skipped
-        if job.attachment is not None and not job.attachment.calls and not stopped:
+        job.stopped = bool(shared.state.interrupted or shared.state.skipped)
+        if job.attachment is not None and not job.attachment.calls and not job.stopped:
             raise HostError(
                 "Expected the UNet to run with the layer method, but something replaced it.",
                 "Turn off extensions that wrap the UNet, such as tiled diffusion.",
@@ -195,6 +199,8 @@ class LayerDiffuseScript(scripts.Script):
             if layer is job.settings.method.outputs[-1]:
                 results.add_composite(p, job, job.layers)
                 job.layers = {}
+            if job.settings.chain:
+                chain.remember(p, job, pp.image)
         except Exception as error:
             end(p)
             abort(p, error)
@@ -204,7 +210,10 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
         shared.opts.data.update(job.options)  # The host may be told not to restore them.
-        files = [str(path) for path in add_layer_files(p, job, processed)]
+        if job.settings.chain:
+            files = chain.add_second_steps(p, job, processed)
+        else:
+            files = [str(path) for path in add_layer_files(p, job, processed)]
         told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
         if not p.script_args[0]:  # A selectable script puts the pictures of many jobs together.
             told["layerdiffusion_layers"] = results.name_pictures(job, processed)

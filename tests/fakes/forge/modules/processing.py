@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,38 @@ class Sampler:
             x = uncond + 2 * (cond - uncond)
             x = x / x.abs().amax((1, 2, 3), keepdim=True)
         return x
+
+
+@dataclass
+class StableDiffusionProcessing:
+    """The fields that jobs of every kind are made with."""
+
+    sd_model: Any = None
+    outpath_samples: str = ""
+    prompt: Any = ""
+    prompt_for_display: str | None = None
+    negative_prompt: str = ""
+    styles: list[str] | None = None
+    seed: Any = -1
+    subseed: Any = -1
+    sampler_name: str | None = None
+    scheduler: str | None = None
+    batch_size: int = 1
+    n_iter: int = 1
+    width: int = 512
+    height: int = 512
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    extra_generation_params: dict[str, Any] | None = None
+    overlay_images: list[Any] | None = None
+    denoising_strength: float | None = None
+    override_settings: dict[str, Any] | None = None
+    override_settings_restore_afterwards: bool = True
+    refiner_checkpoint: str | None = None
+    firstpass_image: Any = None
+    comments: dict[str, int] | None = None
+    sampler: Any = field(default=None, init=False)
+    is_api: bool = field(default=False, init=False)
 
 
 @dataclass
@@ -64,6 +96,17 @@ class Processing:
     conditioned_on: list[tuple[list[str], list[str]]] = field(default_factory=list)
     sampler: Any = None
     init_latent: Tensor | None = None
+    prompt_for_display: str | None = None
+    styles: list[str] = field(default_factory=list)
+    sampler_name: str = "DPM++ 2M SDE"
+    scheduler: str | None = "Karras"
+    do_not_save_grid: bool = False
+    overlay_images: list[Any] | None = None
+    denoising_strength: float | None = 0.7
+    firstpass_image: Any = None
+    scripts_setup_complete: bool = False
+    user: str | None = None
+    closed: bool = False
 
     @property
     def scripts(self) -> Any:
@@ -76,6 +119,9 @@ class Processing:
     def comment(self, text: str) -> None:
         self.comments[text] = 1
 
+    def close(self) -> None:
+        self.closed = True
+
     def save_samples(self) -> bool:
         return not self.do_not_save_samples
 
@@ -85,9 +131,12 @@ class Processing:
     def setup_prompts(self) -> None:
         count = self.batch_size * self.n_iter
         prompt, seed = self.prompt, self.seed
+        if isinstance(prompt, str):
+            prompt = ", ".join([prompt, *self.styles])
         self.all_prompts = prompt if isinstance(prompt, list) else [prompt] * count
         self.all_negative_prompts = [self.negative_prompt] * count
         self.all_seeds = seed if isinstance(seed, list) else [seed + i for i in range(count)]
+        self.all_subseeds = [1000 + seed for seed in self.all_seeds]
 
     def init(self) -> None:
         if self.init_images is None:
@@ -103,6 +152,7 @@ class Processing:
         rows = slice(n * self.batch_size, (n + 1) * self.batch_size)
         self.prompts, self.seeds = self.all_prompts[rows], self.all_seeds[rows]
         self.negative_prompts = self.all_negative_prompts[rows]
+        self.subseeds = self.all_subseeds[rows]
 
     def setup_conds(self) -> None:
         self.conditioned_on.append((list(self.prompts), list(self.negative_prompts)))
@@ -139,9 +189,21 @@ def create_infotext(
     index: int,
     all_negative_prompts: list[str],
 ) -> str:
-    values = {"Steps": len(SIGMAS), "Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
+    values = {"Steps": len(SIGMAS), "Sampler": p.sampler_name, "Schedule type": p.scheduler}
+    values |= {"Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
     values |= p.extra_generation_params | {"Version": "f2.0.1"}
     return webui_infotext.write(all_prompts[index], all_negative_prompts[index], values)
+
+
+class StableDiffusionProcessingTxt2Img(Processing):
+    """A job as the host makes it; scripts and their values are put on it afterwards."""
+
+    def __init__(self, **values: Any) -> None:
+        assert {f.name for f in fields(StableDiffusionProcessing) if f.init} >= set(values)
+        super().__init__(values.pop("sd_model"), None, ())
+        values["comments"] = {}
+        for name, value in values.items():
+            setattr(self, name, value)
 
 
 @dataclass
@@ -151,6 +213,11 @@ class Processed:
     all_seeds: list[int]
     extra_images: list[Image.Image]
     extra_generation_params: dict[str, Any]
+    comments: str = ""
+    all_prompts: list[str] = field(default_factory=list)
+    all_negative_prompts: list[str] = field(default_factory=list)
+    all_subseeds: list[int] = field(default_factory=list)
+    index_of_first_image: int = 0
 
 
 def process_images(p: Processing) -> Processed:
@@ -174,16 +241,39 @@ def process_images_inner(p: Processing) -> Processed:
     infotexts: list[str] = []
     with torch.inference_mode():
         p.init()
+        if shared.state.job_count == -1:
+            shared.state.job_count = p.n_iter
         for n in range(p.n_iter):
             p.iteration = n
-            if shared.state.interrupted:
+            shared.state.skipped = False
+            if shared.state.interrupted or shared.state.stopping_generation:
                 break
             _process_batch(p, n, pictures, infotexts)
     extras = p.extra_result_images
-    result = Processed(pictures, infotexts, p.all_seeds, extras, p.extra_generation_params)
+    result = Processed(
+        pictures,
+        infotexts,
+        p.all_seeds,
+        extras,
+        p.extra_generation_params,
+        "".join(f"{comment}\n" for comment in p.comments),
+        p.all_prompts,
+        p.all_negative_prompts,
+        p.all_subseeds,
+        _add_grid(p, pictures, infotexts),
+    )
     if p.scripts is not None:
         p.scripts.postprocess(p, result)
     return result
+
+
+def _add_grid(p: Processing, pictures: list[Any], infotexts: list[str]) -> int:
+    """Puts a grid before the pictures where one is wanted; returns the first picture's place."""
+    if len(pictures) < 2 or p.do_not_save_grid or not shared.opts.return_grid:
+        return 0
+    pictures.insert(0, Image.new("RGB", (2 * p.width, p.height)))
+    infotexts.insert(0, infotexts[0])
+    return 1
 
 
 def _process_batch(p: Processing, n: int, pictures: list[Any], infotexts: list[str]) -> None:

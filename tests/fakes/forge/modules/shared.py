@@ -52,6 +52,7 @@ opts = Options(
         "samples_format": "png",
         "stealth_pnginfo_option": "Alpha",
         "enable_pnginfo": True,
+        "return_grid": False,
         "outdir_samples": "",
         "outdir_txt2img_samples": "",
         "outdir_img2img_samples": "",
@@ -60,7 +61,9 @@ opts = Options(
         "api_useragent": "",
     }
 )
-state = SimpleNamespace(interrupted=False, skipped=False, stopping_generation=False, textinfo=None)
+state = SimpleNamespace(
+    interrupted=False, skipped=False, stopping_generation=False, textinfo=None, job_count=-1
+)
 cmd_opts = SimpleNamespace(
     layerdiffuse_models_dir=None,
     layerdiffuse_offline=True,
