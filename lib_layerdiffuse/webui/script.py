@@ -20,6 +20,7 @@ from .abort import abort
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
+from .gallery import BelowGallery
 from .job import Job, begin, end, is_nested, job_of
 from .layer_files import add_layer_files
 from .options import Choices, choices
@@ -73,6 +74,7 @@ class LayerDiffuseScript(scripts.Script):
         built = panel.build(TITLE, self.elem_id)
         self.wiring.add("img2img" if is_img2img else "txt2img", built)
         self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
+        BelowGallery("img2img" if is_img2img else "txt2img", built).watch(self.on_after_component)
         return built.components
 
     def _problem(self) -> str | None:

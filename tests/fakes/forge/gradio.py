@@ -20,12 +20,14 @@ class Component:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def _listen(self, kind: str, fn: Callable[..., Any], **event: Any) -> None:
+    def _listen(self, kind: str, fn: Callable[..., Any] | None, **event: Any) -> Component:
         self.events.append({"kind": kind, "fn": fn} | event)
+        return self
 
     change = partialmethod(_listen, "change")
     click = partialmethod(_listen, "click")
     load = partialmethod(_listen, "load")
+    then = partialmethod(_listen, "then")
 
 
 class Blocks(Component):
@@ -52,8 +54,13 @@ class Dropdown(Component):
     pass
 
 
+class Gallery(Component):
+    pass
+
+
 class HTML(Component):
     pass
+
 
 
 class Image(Component):
@@ -62,6 +69,10 @@ class Image(Component):
 
 
 class Markdown(Component):
+    pass
+
+
+class Number(Component):
     pass
 
 

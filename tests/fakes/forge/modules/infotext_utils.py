@@ -32,6 +32,17 @@ def paste(fields: Sequence[tuple[Any, Any]], text: str) -> dict[Any, Any]:
     return changed
 
 
+def parse_generation_parameters(x: str, skip_fields: list[str] | None = None) -> dict[str, str]:
+    """Returns what an infotext says."""
+    return webui_infotext.parse(x)
+
+
+def image_from_url_text(filedata: Any) -> Any:
+    """Returns the picture of one item of a gallery's value."""
+    (image, _caption) = filedata[0]
+    return image
+
+
 def _read(target: Any, params: dict[str, str]) -> Any:
     if not callable(target):
         return params.get(target)

@@ -47,6 +47,10 @@ class Script:
     def elem_id(self, item_id: str) -> str:
         return f"script_{item_id}"
 
+    def on_after_component(self, callback: Any, *, elem_id: str) -> None:
+        """Notes what to call once the page has a component."""
+        self.__dict__.setdefault("after_component", []).append((elem_id, callback))
+
 
 class ScriptRunner:
     """Calls each hook of each script in turn; what a hook raises is noted and swallowed."""

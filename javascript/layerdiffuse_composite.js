@@ -1,0 +1,261 @@
+// The composite view below the gallery: a foreground over its background, a colour or a picture,
+// moved and scaled by the user. What is drawn at full resolution is what is downloaded.
+
+(function() {
+    "use strict";
+
+    const MIN_SCALE = 0.05, MAX_SCALE = 4, WHEEL_STEP = 1.05, FAR = 10;
+    const views = {};
+
+    function element(tag, properties, ...children) {
+        const made = Object.assign(document.createElement(tag), properties);
+        made.append(...children);
+        return made;
+    }
+
+    // The address of a file that the page has been given; its path may hold any character.
+    function address(file) {
+        if (!file.path) return file.url;
+        return "file=" + file.path.split("/").map(encodeURIComponent).join("/");
+    }
+
+    async function bitmap(file) {
+        const answer = await fetch(address(file));
+        if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+        return createImageBitmap(await answer.blob(), {colorSpaceConversion: "none"});
+    }
+
+    class CompositeView {
+        constructor(tab, place) {
+            this.layers = {};
+            this.picture = null;
+            this.canvas = element("canvas", {tabIndex: 0});
+            this.canvas.setAttribute("role", "img");
+            this.context = this.canvas.getContext("2d");
+            this.build(tab);
+            this.listen();
+            place.replaceChildren(this.root);
+        }
+
+        build(tab) {
+            const name = part => `layerdiffuse_composite_${tab}_${part}`;
+            this.over = element("select", {id: name("over")});
+            this.colour = element("input", {type: "color", value: "#3478c8", id: name("colour")});
+            this.file = element("input", {type: "file", accept: "image/*", id: name("picture")});
+            this.scale = element("input", {
+                type: "range", min: MIN_SCALE * 100, max: MAX_SCALE * 100, step: 1, id: name("scale"),
+            });
+            this.percent = element("output", {htmlFor: name("scale")});
+            this.reset = element("button", {type: "button", textContent: "Reset"});
+            this.save = element("button", {type: "button", textContent: "Download"});
+            this.close = element("button", {type: "button", textContent: "Close"});
+            this.hint = element("p", {
+                id: name("hint"),
+                textContent: "Drag the foreground to move it. With the picture in focus: wheel or " +
+                    "+ and − to scale, arrow keys to nudge (with Shift by ten pixels), 0 to reset.",
+            });
+            this.error = element("p", {className: "layerdiffuse-error"});
+            this.error.setAttribute("role", "alert");
+            this.canvas.setAttribute("aria-label", "Composite");
+            this.canvas.setAttribute("aria-describedby", this.hint.id);
+            this.root = element(
+                "div", {hidden: true},
+                element(
+                    "div", {className: "layerdiffuse-tools"},
+                    element("label", {}, element("span", {textContent: "Over"}), this.over),
+                    this.colour, this.file,
+                    element(
+                        "label", {},
+                        element("span", {textContent: "Size"}), this.scale, this.percent
+                    ),
+                    element("span", {className: "layerdiffuse-buttons"}, this.reset, this.save, this.close)
+                ),
+                this.canvas, this.hint, this.error
+            );
+        }
+
+        listen() {
+            this.over.addEventListener("change", () => this.backdrop());
+            this.colour.addEventListener("input", () => this.draw());
+            this.file.addEventListener("change", () => this.read());
+            this.scale.addEventListener("input", () => this.zoom(this.scale.value / 100));
+            this.reset.addEventListener("click", () => this.centre());
+            this.save.addEventListener("click", () => this.download());
+            this.close.addEventListener("click", () => {
+                this.root.hidden = true;
+            });
+            this.canvas.addEventListener("pointerdown", event => this.grab(event));
+            this.canvas.addEventListener("pointermove", event => this.drag(event));
+            for (const end of ["pointerup", "pointercancel"]) {
+                this.canvas.addEventListener(end, () => {
+                    this.held = null;
+                });
+            }
+            this.canvas.addEventListener("wheel", event => this.wheel(event), {passive: false});
+            this.canvas.addEventListener("keydown", event => this.key(event));
+        }
+
+        async show(files) {
+            this.error.textContent = "";
+            try {
+                const read = {};
+                for (const {caption, image} of files) read[caption] = await bitmap(image);
+                this.layers = read;
+                this.name = decodeURIComponent(address(files[0].image))
+                    .replace(/^.*[/\\]/, "").replace(/(-fg)?\.\w+$/, "");
+            } catch (error) {
+                this.layers = {};
+                this.error.textContent = `The layers cannot be read: ${error.message}`;
+            }
+            this.root.hidden = false;
+            if (this.layers.fg) this.offer();
+            this.root.scrollIntoView({block: "nearest"});
+        }
+
+        // Offers the backdrops that there are, and keeps the one that was chosen.
+        offer() {
+            const names = {bg: "Background", board: "Checkerboard", colour: "Colour", picture: "Picture"};
+            if (!this.layers.bg) delete names.bg;
+            const before = this.over.value;
+            this.over.replaceChildren(
+                ...Object.entries(names).map(([value, text]) => new Option(text, value))
+            );
+            this.over.value = before in names ? before : Object.keys(names)[0];
+            this.size = null;
+            this.backdrop();
+        }
+
+        under() {
+            return {bg: this.layers.bg, picture: this.picture}[this.over.value];
+        }
+
+        // Takes on a backdrop's size; another size is another place for the foreground.
+        backdrop() {
+            this.colour.hidden = this.over.value !== "colour";
+            this.file.hidden = this.over.value !== "picture";
+            const {width, height} = this.under() || this.layers.fg;
+            if (this.size !== `${width}x${height}`) {
+                this.size = `${width}x${height}`;
+                Object.assign(this.canvas, {width, height});
+                this.centre();
+            } else {
+                this.draw();
+            }
+        }
+
+        async read() {
+            const [file] = this.file.files;
+            if (!file) return;
+            try {
+                this.picture = await createImageBitmap(file);
+                this.error.textContent = "";
+            } catch {
+                this.error.textContent = "This file is no picture that the browser can read.";
+            }
+            this.backdrop();
+        }
+
+        // Puts the foreground in the middle, as large as it fits; on its own background it is 100 %.
+        centre() {
+            const {width, height} = this.canvas, {fg} = this.layers;
+            this.x = width / 2;
+            this.y = height / 2;
+            this.zoom(Math.min(width / fg.width, height / fg.height));
+        }
+
+        zoom(factor, x = this.x, y = this.y) {
+            const before = this.factor || factor;
+            this.factor = Math.min(MAX_SCALE, Math.max(MIN_SCALE, factor));
+            this.x = x + (this.x - x) * this.factor / before;
+            this.y = y + (this.y - y) * this.factor / before;
+            this.draw();
+        }
+
+        move(dx, dy) {
+            this.x += dx;
+            this.y += dy;
+            this.draw();
+        }
+
+        draw() {
+            const {canvas, context, layers: {fg}} = this, under = this.under();
+            if (!fg) return;
+            context.clearRect(0, 0, canvas.width, canvas.height);
+            if (under) context.drawImage(under, 0, 0);
+            if (this.over.value === "colour") {
+                context.fillStyle = this.colour.value;
+                context.fillRect(0, 0, canvas.width, canvas.height);
+            }
+            const width = Math.round(fg.width * this.factor), height = Math.round(fg.height * this.factor);
+            context.imageSmoothingQuality = "high";
+            const left = Math.round(this.x - width / 2), top = Math.round(this.y - height / 2);
+            context.drawImage(fg, left, top, width, height);
+            this.scale.value = Math.round(this.factor * 100);
+            this.percent.textContent = `${Math.round(this.factor * 100)} %`;
+        }
+
+        // Returns an event's place in the picture's own pixels.
+        at(event) {
+            const shown = this.canvas.getBoundingClientRect();
+            const ratio = this.canvas.width / shown.width;
+            return [(event.clientX - shown.left) * ratio, (event.clientY - shown.top) * ratio];
+        }
+
+        grab(event) {
+            this.canvas.focus();
+            this.canvas.setPointerCapture(event.pointerId);
+            this.held = this.at(event);
+        }
+
+        drag(event) {
+            if (!this.held) return;
+            const [x, y] = this.at(event), [x0, y0] = this.held;
+            this.held = [x, y];
+            this.move(x - x0, y - y0);
+        }
+
+        wheel(event) {
+            if (document.activeElement !== this.canvas) return;
+            event.preventDefault();
+            this.zoom(this.factor * (event.deltaY < 0 ? WHEEL_STEP : 1 / WHEEL_STEP), ...this.at(event));
+        }
+
+        key(event) {
+            const step = event.shiftKey ? FAR : 1;
+            const acts = {
+                ArrowLeft: () => this.move(-step, 0),
+                ArrowRight: () => this.move(step, 0),
+                ArrowUp: () => this.move(0, -step),
+                ArrowDown: () => this.move(0, step),
+                "+": () => this.zoom(this.factor * WHEEL_STEP),
+                "=": () => this.zoom(this.factor * WHEEL_STEP),
+                "-": () => this.zoom(this.factor / WHEEL_STEP),
+                "0": () => this.centre(),
+            };
+            if (!(event.key in acts) || event.ctrlKey || event.metaKey || event.altKey) return;
+            event.preventDefault();
+            event.stopPropagation();
+            acts[event.key]();
+        }
+
+        download() {
+            this.canvas.toBlob(blob => {
+                const link = element("a", {
+                    href: URL.createObjectURL(blob), download: `${this.name}-composite.png`,
+                });
+                link.click();
+                setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+            }, "image/png");
+        }
+    }
+
+    window.layerdiffuseComposite = {
+        // Shows a set's layers: files with the captions "fg" and "bg". Without any it stays as it is.
+        show(tab, files) {
+            if (!files || !files.length) return;
+            const place = gradioApp().querySelector(`#layerdiffuse_composite_${tab} div`);
+            if (!views[tab] || !views[tab].root.isConnected) views[tab] = new CompositeView(tab, place);
+            views[tab].show(files);
+        },
+    };
+})();
