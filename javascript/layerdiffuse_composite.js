@@ -52,7 +52,7 @@
             this.hint = element("p", {
                 id: name("hint"),
                 textContent: "Drag the foreground to move it. With the picture in focus: wheel or " +
-                    "+ and − to scale, arrow keys to nudge (with Shift by ten pixels), 0 to reset.",
+                    "+ and - to scale, arrow keys to nudge (with Shift by ten pixels), 0 to reset.",
             });
             this.error = element("p", {className: "layerdiffuse-error"});
             this.error.setAttribute("role", "alert");
@@ -108,6 +108,7 @@
                 this.error.textContent = `The layers cannot be read: ${error.message}`;
             }
             this.root.hidden = false;
+            this.canvas.hidden = !this.layers.fg;
             if (this.layers.fg) this.offer();
             this.root.scrollIntoView({block: "nearest"});
         }
@@ -253,7 +254,7 @@
         // Shows a set's layers: files with the captions "fg" and "bg". Without any it stays as it is.
         show(tab, files) {
             if (!files || !files.length) return;
-            const place = gradioApp().querySelector(`#layerdiffuse_composite_${tab} div`);
+            const place = gradioApp().querySelector(`#layerdiffuse_composite_${tab} .layerdiffuse-composite`);
             if (!views[tab] || !views[tab].root.isConnected) views[tab] = new CompositeView(tab, place);
             views[tab].show(files);
         },

@@ -70,7 +70,7 @@ class BelowGallery:
                 tooltip="Look at the foreground over its background, a colour or any picture",
             )
         self.told = gr.HTML("", elem_id=name("told"), elem_classes=["layerdiffuse-told"])
-        gr.HTML("<div></div>", elem_id=name("composite"), elem_classes=["layerdiffuse-composite"])
+        gr.HTML('<div class="layerdiffuse-composite"></div>', elem_id=name("composite"))
         self.chosen = gr.Number(-1, precision=0, visible=False)
         self.layers = gr.Gallery(visible=False, format="png", type="filepath")
 

@@ -171,6 +171,23 @@ class WebuiPage(WatchedPage):
         places = [image.get_attribute("src") or "" for image in thumbnails.all()]
         return [self._read(place) for place in dict.fromkeys(places)]
 
+    def choose_picture(self, index: int) -> None:
+        """Chooses a picture of the tab's gallery."""
+        self.page.locator(f"#{self.tab}_gallery .thumbnail-small").nth(index).click()
+        self.settle()
+
+    # Below the gallery
+
+    def below(self, name: str) -> Locator:
+        """Returns our part below the gallery of that name, such as "to_fg", "view" or "told"."""
+        return self.page.locator(f"#layerdiffuse_{name}_{self.tab}")
+
+    def press(self, name: str) -> str:
+        """Presses one of our buttons there; returns what is said below them."""
+        self.below(name).click()
+        self.settle()
+        return self.below("told").inner_text() if self.below("told").is_visible() else ""
+
     def infotext(self) -> str:
         """Returns the generation parameters below the gallery."""
         return self.page.locator(f"#html_info_{self.tab}").inner_text()

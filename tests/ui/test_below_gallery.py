@@ -1,0 +1,218 @@
+"""Below the gallery: results into slots, the composite view, and both steps of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from client import Client
+from forge_server import ForgeServer
+from layers import SIZE
+from pictures import lake_scene
+from PIL import Image
+from random_weights import SD15, SDXL
+
+from lib_layerdiffuse.images import ResizeMode, composite, fit, from_u8, to_u8
+from lib_layerdiffuse.methods import find_method
+
+if TYPE_CHECKING:
+    from webui_page import WebuiPage
+
+JOINT = find_method("joint_sd15")
+FROM_BG, BG_TO_FG = find_method("bg_to_blended_sdxl"), find_method("bg_blended_to_fg_sdxl")
+
+
+def joint_set(page: WebuiPage) -> list[np.ndarray]:
+    """Makes one set; returns its foreground, background and blended picture."""
+    page.small_job()
+    page.open_panel()
+    page.choose_method(JOINT.label)
+    page.generate()
+    return page.gallery()[-3:]
+
+
+def downloaded(page: WebuiPage, folder: Path) -> np.ndarray:
+    """Returns what the composite view's button gives."""
+    with page.page.expect_download() as started:
+        page.below("composite").get_by_text("Download").click()
+    path = folder / started.value.suggested_filename
+    started.value.save_as(path)
+    assert path.name.endswith("-composite.png")
+    return np.asarray(Image.open(path))
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Checks an opaque picture against RGB, within one of 255 levels."""
+    assert found.shape[2] == 3 or found[..., 3].min() == 255
+    assert found.shape[:2] == wanted.shape[:2]
+    assert np.abs(found[..., :3].astype(int) - wanted.astype(int)).max() <= 1
+
+
+def over(fg: np.ndarray, under: np.ndarray) -> np.ndarray:
+    return to_u8(composite(from_u8(fg), from_u8(under)))
+
+
+def test_a_result_goes_into_its_slot_and_the_next_method_runs(
+    page: WebuiPage, tmp_path: Path
+) -> None:
+    assert page.press("to_fg") == "There is no picture yet. Generate one first."
+    fg, bg, _ = joint_set(page)
+    Image.fromarray(lake_scene(SIZE)).save(tmp_path / "lake.png")
+    page.choose_picture(1)  # After the grid.
+    said = page.press("to_fg")
+    wanted = find_method("fg_to_bg_sd15").label
+    assert said == f"This picture is now in the slot: Foreground. The method is now: {wanted}."
+    assert page.method() == wanted
+    np.testing.assert_array_equal(page.slot("fg_image"), fg)
+    page.generate()
+    assert f"layerdiffusion_method: {wanted}" in page.infotext()
+    assert len(page.gallery()) == 3  # A grid and a set of two.
+    made_bg = page.gallery()[1]
+    page.choose_picture(1)
+    page.press("to_bg")
+    assert page.method() == find_method("bg_to_fg_sd15").label
+    np.testing.assert_array_equal(page.slot("bg_image"), made_bg)
+    page.generate()
+    assert page.gallery()[1].shape[2] == 4
+    page.choose_method(wanted)
+    np.testing.assert_array_equal(page.slot("fg_image"), fg)  # It is still there.
+
+
+def test_the_keyboard_is_enough(page: WebuiPage) -> None:
+    joint_set(page)
+    page.choose_picture(2)
+    page.below("to_bg").focus()
+    page.page.keyboard.press("Enter")
+    page.settle()
+    assert page.method() == find_method("bg_to_fg_sd15").label
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Space")
+    page.settle()
+    assert page.below("composite").locator("canvas").is_visible()
+
+
+def test_img2img_has_its_own(page: WebuiPage) -> None:
+    page.open_tab("img2img")
+    assert page.press("to_blended") == "There is no picture yet. Generate one first."
+    assert page.press("view") == "There are no layers in the gallery. Make some first."
+    assert not page.below("composite").locator("canvas").is_visible()
+
+
+def test_the_composite_view_shows_and_gives_the_true_composite(
+    page: WebuiPage, tmp_path: Path
+) -> None:
+    fg, bg, _ = joint_set(page)
+    assert page.press("view") == ""
+    view = page.below("composite")
+    canvas = view.locator("canvas")
+    canvas.wait_for(state="visible")
+    assert_close(downloaded(page, tmp_path), over(fg, bg))
+
+    view.locator("select").select_option("Colour")
+    view.locator("input[type=color]").fill("#ff8000")
+    solid = np.broadcast_to(np.array([255, 128, 0], np.uint8), bg.shape)
+    assert_close(downloaded(page, tmp_path), over(fg, solid))
+
+    view.locator("select").select_option("Checkerboard")
+    clear = downloaded(page, tmp_path)
+    np.testing.assert_array_equal(clear[..., 3], fg[..., 3])
+    assert_close(over(clear, solid), over(fg, solid))
+
+    lake = lake_scene(SIZE)
+    Image.fromarray(lake).save(tmp_path / "lake.png")
+    view.locator("select").select_option("Picture")
+    view.locator("input[type=file]").set_input_files(tmp_path / "lake.png")
+    page.settle()
+    grown = to_u8(fit(from_u8(fg), SIZE, SIZE, ResizeMode.STRETCH))
+    found = downloaded(page, tmp_path)
+    assert found.shape[:2] == lake.shape[:2]
+    difference = np.abs(found[..., :3].astype(int) - over(grown, lake).astype(int))
+    assert difference.mean() < 4  # Browsers enlarge in ways of their own.
+
+
+def test_the_foreground_is_moved_and_scaled(page: WebuiPage, tmp_path: Path) -> None:
+    fg, bg, _ = joint_set(page)
+    page.press("view")
+    view = page.below("composite")
+    canvas = view.locator("canvas")
+    canvas.wait_for(state="visible")
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Shift+ArrowDown"):
+        canvas.press(key)
+    moved = np.zeros_like(fg)
+    moved[10:, 3:] = fg[:-10, :-3]
+    assert_close(downloaded(page, tmp_path), over(moved, bg))
+
+    box = canvas.bounding_box()
+    assert box is not None
+    ratio = box["width"] / bg.shape[1]
+    mouse = page.page.mouse
+    mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    mouse.down()
+    mouse.move(box["x"] + box["width"] / 2 - 3 * ratio, box["y"] + box["height"] / 2 - 10 * ratio)
+    mouse.up()
+    assert_close(downloaded(page, tmp_path), over(fg, bg))
+
+    slider = view.locator("input[type=range]")
+    slider.fill("50")
+    half = to_u8(fit(from_u8(fg), fg.shape[1] // 2, fg.shape[0] // 2, ResizeMode.STRETCH))
+    small = np.zeros_like(fg)
+    top, left = (side // 4 for side in fg.shape[:2])
+    small[top : top + half.shape[0], left : left + half.shape[1]] = half
+    found = downloaded(page, tmp_path)
+    outside = small[..., 3] == 0
+    np.testing.assert_array_equal(found[..., :3][outside], bg[outside])
+    assert np.abs(found[..., :3].astype(int) - over(small, bg).astype(int)).mean() < 4
+    canvas.focus()
+    mouse.wheel(0, -100)
+    assert slider.input_value() == "53"
+    view.get_by_text("Reset").click()
+    assert_close(downloaded(page, tmp_path), over(fg, bg))
+    view.get_by_text("Close").click()
+    assert not canvas.is_visible()
+
+
+@pytest.fixture
+def sdxl(server: ForgeServer) -> Callable[[], None]:
+    """Loads the SDXL checkpoint for one test."""
+    Client(server.url).use_checkpoint(SDXL)
+    yield
+    Client(server.url).use_checkpoint(SD15)
+
+
+@pytest.mark.usefixtures("sdxl")
+def test_a_chain_makes_all_layers_in_one_go(page: WebuiPage, tmp_path: Path) -> None:
+    lake = lake_scene(128)
+    Image.fromarray(lake).save(tmp_path / "lake.png")
+    page.small_job()
+    page.open_panel()
+    page.choose_method(FROM_BG.label)
+    assert not page.component("fg_prompt").is_visible()
+    page.tick("chain")
+    assert page.component("fg_prompt").is_visible()
+    assert not page.component("bg_prompt").is_visible()
+    page.set_text("fg_prompt", "a ball")
+    page.upload("bg_image", tmp_path / "lake.png")
+    page.generate(timeout=1200)
+    _, blended, fg, given = page.gallery()
+    assert (blended.shape[2], fg.shape[2]) == (3, 4)
+    np.testing.assert_array_equal(given, lake)
+
+    page.choose_picture(2)
+    assert f"layerdiffusion_method: {BG_TO_FG.label}" in page.infotext()
+    assert "Sampler: Euler a" in page.infotext()
+    assert page.infotext().startswith("a ball, a glass ball")
+    page.press("view")
+    page.below("composite").locator("canvas").wait_for(state="visible")
+    assert_close(downloaded(page, tmp_path), over(fg, lake))
+
+    page.choose_picture(1)
+    page.press("to_blended")
+    assert page.method() == BG_TO_FG.label
+    np.testing.assert_array_equal(page.slot("blended_image"), blended)
+    np.testing.assert_array_equal(page.slot("bg_image")[..., :3], lake)
+    assert not page.component("chain").is_visible()
