@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,20 @@ from lib_layerdiffuse.images import ResizeMode, composite, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import find_method
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from webui_page import WebuiPage
 
 JOINT = find_method("joint_sd15")
 FROM_BG, BG_TO_FG = find_method("bg_to_blended_sdxl"), find_method("bg_blended_to_fg_sdxl")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A page, and the layers of the set in its gallery."""
+
+    page: WebuiPage
+    fg: np.ndarray
+    bg: np.ndarray
 
 
 def joint_set(page: WebuiPage) -> list[np.ndarray]:
@@ -55,12 +66,9 @@ def over(fg: np.ndarray, under: np.ndarray) -> np.ndarray:
     return to_u8(composite(from_u8(fg), from_u8(under)))
 
 
-def test_a_result_goes_into_its_slot_and_the_next_method_runs(
-    page: WebuiPage, tmp_path: Path
-) -> None:
+def test_a_result_goes_into_its_slot_and_the_next_method_runs(page: WebuiPage) -> None:
     assert page.press("to_fg") == "There is no picture yet. Generate one first."
-    fg, bg, _ = joint_set(page)
-    Image.fromarray(lake_scene(SIZE)).save(tmp_path / "lake.png")
+    fg, *_ = joint_set(page)
     page.choose_picture(1)  # After the grid.
     said = page.press("to_fg")
     wanted = find_method("fg_to_bg_sd15").label
@@ -81,8 +89,27 @@ def test_a_result_goes_into_its_slot_and_the_next_method_runs(
     np.testing.assert_array_equal(page.slot("fg_image"), fg)  # It is still there.
 
 
-def test_the_keyboard_is_enough(page: WebuiPage) -> None:
-    joint_set(page)
+def test_img2img_has_its_own(page: WebuiPage) -> None:
+    page.open_tab("img2img")
+    assert page.press("to_blended") == "There is no picture yet. Generate one first."
+    assert page.press("view") == "There are no layers in the gallery. Make some first."
+    assert not page.below("composite").locator("canvas").is_visible()
+
+
+@pytest.fixture(scope="module")
+def made(server: ForgeServer, browser: Browser) -> Iterator[Made]:
+    """A page with one set, which the tests only look at."""
+    from webui_page import WebuiPage
+
+    page = WebuiPage(browser.new_page(viewport={"width": 1500, "height": 1500}), server.url).load()
+    fg, bg, _ = joint_set(page)
+    yield Made(page, fg, bg)
+    assert page.errors == []
+    page.page.close()
+
+
+def test_the_keyboard_is_enough(made: Made) -> None:
+    page = made.page
     page.choose_picture(2)
     page.below("to_bg").focus()
     page.page.keyboard.press("Enter")
@@ -91,25 +118,15 @@ def test_the_keyboard_is_enough(page: WebuiPage) -> None:
     page.page.keyboard.press("Tab")
     page.page.keyboard.press("Tab")
     page.page.keyboard.press("Space")
-    page.settle()
-    assert page.below("composite").locator("canvas").is_visible()
+    page.below("composite").locator("canvas").wait_for(state="visible")
 
 
-def test_img2img_has_its_own(page: WebuiPage) -> None:
-    page.open_tab("img2img")
-    assert page.press("to_blended") == "There is no picture yet. Generate one first."
-    assert page.press("view") == "There are no layers in the gallery. Make some first."
-    assert not page.below("composite").locator("canvas").is_visible()
-
-
-def test_the_composite_view_shows_and_gives_the_true_composite(
-    page: WebuiPage, tmp_path: Path
-) -> None:
-    fg, bg, _ = joint_set(page)
+def test_the_composite_view_shows_and_gives_the_true_composite(made: Made, tmp_path: Path) -> None:
+    page, fg, bg = made.page, made.fg, made.bg
     assert page.press("view") == ""
     view = page.below("composite")
-    canvas = view.locator("canvas")
-    canvas.wait_for(state="visible")
+    view.locator("canvas").wait_for(state="visible")
+    view.locator("select").select_option("Background")
     assert_close(downloaded(page, tmp_path), over(fg, bg))
 
     view.locator("select").select_option("Colour")
@@ -134,12 +151,14 @@ def test_the_composite_view_shows_and_gives_the_true_composite(
     assert difference.mean() < 4  # Browsers enlarge in ways of their own.
 
 
-def test_the_foreground_is_moved_and_scaled(page: WebuiPage, tmp_path: Path) -> None:
-    fg, bg, _ = joint_set(page)
+def test_the_foreground_is_moved_and_scaled(made: Made, tmp_path: Path) -> None:
+    page, fg, bg = made.page, made.fg, made.bg
     page.press("view")
     view = page.below("composite")
     canvas = view.locator("canvas")
     canvas.wait_for(state="visible")
+    view.locator("select").select_option("Background")
+    view.get_by_text("Reset").click()
     canvas.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Shift+ArrowDown"):
         canvas.press(key)
@@ -150,10 +169,11 @@ def test_the_foreground_is_moved_and_scaled(page: WebuiPage, tmp_path: Path) -> 
     box = canvas.bounding_box()
     assert box is not None
     ratio = box["width"] / bg.shape[1]
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     mouse = page.page.mouse
-    mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    mouse.move(x, y)
     mouse.down()
-    mouse.move(box["x"] + box["width"] / 2 - 3 * ratio, box["y"] + box["height"] / 2 - 10 * ratio)
+    mouse.move(x - 3 * ratio, y - 10 * ratio)
     mouse.up()
     assert_close(downloaded(page, tmp_path), over(fg, bg))
 
@@ -164,20 +184,23 @@ def test_the_foreground_is_moved_and_scaled(page: WebuiPage, tmp_path: Path) -> 
     top, left = (side // 4 for side in fg.shape[:2])
     small[top : top + half.shape[0], left : left + half.shape[1]] = half
     found = downloaded(page, tmp_path)
-    outside = small[..., 3] == 0
+    outside = np.ones(fg.shape[:2], bool)
+    outside[top : top + half.shape[0], left : left + half.shape[1]] = False
     np.testing.assert_array_equal(found[..., :3][outside], bg[outside])
     assert np.abs(found[..., :3].astype(int) - over(small, bg).astype(int)).mean() < 4
+
     canvas.focus()
     mouse.wheel(0, -100)
+    page.settle()
     assert slider.input_value() == "53"
-    view.get_by_text("Reset").click()
+    canvas.press("0")
     assert_close(downloaded(page, tmp_path), over(fg, bg))
     view.get_by_text("Close").click()
     assert not canvas.is_visible()
 
 
 @pytest.fixture
-def sdxl(server: ForgeServer) -> Callable[[], None]:
+def sdxl(server: ForgeServer) -> Iterator[None]:
     """Loads the SDXL checkpoint for one test."""
     Client(server.url).use_checkpoint(SDXL)
     yield

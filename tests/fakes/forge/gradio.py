@@ -62,7 +62,6 @@ class HTML(Component):
     pass
 
 
-
 class Image(Component):
     def __init__(self, value: Any = None, *, sources: Any = None, format: str = "webp", **options):
         super().__init__(value, sources=sources, format=format, **options)
