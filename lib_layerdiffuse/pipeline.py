@@ -6,7 +6,7 @@ A front end makes one `Session`, which keeps what is costly to load, and for eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -116,13 +116,19 @@ def whole_sets(method: LayerMethod, pictures: int) -> int:
     return -(-pictures // method.frames)
 
 
-def layer_prompts(settings: LayerSettings, prompts: Sequence[str], negative: bool) -> list[str]:
-    """Returns each row's prompt: its layer's own, a comma, and the main one.
+def layer_prompts(
+    settings: LayerSettings,
+    prompts: Sequence[str],
+    negative: bool,
+    put: Callable[[str, str], str] = step_prompt,
+) -> list[str]:
+    """Returns each row's prompt: its layer's own, then the main one.
 
     Args:
         settings: The layers' own prompts.
         prompts: The batch's (negative) prompts by row.
         negative: Whether these are the negative ones.
+        put: Returns a layer's own prompt and the main one as one.
 
     Raises:
         BatchSizeError: The rows are not whole sets.
@@ -137,7 +143,7 @@ def layer_prompts(settings: LayerSettings, prompts: Sequence[str], negative: boo
         return list(prompts)
     own = settings.negative_prompt if negative else settings.prompt
     rows = zip(prompts, method.outputs * (len(prompts) // method.frames), strict=True)
-    return [step_prompt(own(layer), main) for main, layer in rows]
+    return [put(own(layer), main) for main, layer in rows]
 
 
 def conditioning_picture(settings: LayerSettings, layer: Layer, width: int, height: int) -> Picture:
@@ -180,7 +186,7 @@ def decode(
     decoder: TransparentDecoder,
     host: Host,
     pixels: Tensor,
-    latent: Tensor,
+    vae_latent: Tensor,
     *,
     views: int = 8,
     dtype: torch.dtype | None = None,
@@ -192,13 +198,13 @@ def decode(
         decoder: The family's decoder.
         host: Where it runs.
         pixels: `3 H W` in [0, 1], as the VAE decoded them.
-        latent: `4 H/8 W/8`, sampler's scale.
+        vae_latent: `4 H/8 W/8`, the VAE's scale.
         views: How many of the eight views to take.
         dtype: The type to compute in; None for the host's choice.
         on_view: Called after each view; returning False ends with those seen so far.
     """
     host.place(decoder.net, pixels.shape[1] * pixels.shape[2], dtype)
     rgba = decoder.decode(
-        pixels.unsqueeze(0), host.vae_latent(latent).unsqueeze(0), views=views, on_view=on_view
+        pixels.unsqueeze(0), vae_latent.unsqueeze(0), views=views, on_view=on_view
     )
     return rgba_u8(rgba)[0]

@@ -79,7 +79,7 @@ def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Fig
             offset = encoder.offset(picture_tensor(pad_colours(rgba)))
             latent = host.sampler_latent(adjusted_latent(mean, std, offset, strength))
             pixels = host.pixels(latent)[0]
-            seen = from_u8(decode(decoder, host, pixels, latent[0]))
+            seen = from_u8(decode(decoder, host, pixels, host.vae_latent(latent[0])))
             below = (0.0, 1.0, rng.uniform(size=3).astype(np.float32).tolist())
             over = [psnr(flatten(seen, colour), flatten(rgba, colour)) for colour in below]
             mae = float(np.abs(seen[..., 3] - rgba[..., 3]).mean())

@@ -121,8 +121,9 @@ def run(
             rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
             picture = rgb_u8
             if layer is Layer.FG and decoder is not None:
+                latent = host.vae_latent(of_set[frame])
                 picture = decode(
-                    decoder, host, pixels[frame], of_set[frame], on_view=progress.of_part(index)
+                    decoder, host, pixels[frame], latent, on_view=progress.of_part(index)
                 )
                 progress.check()
             before = rgb_u8 if layer is Layer.FG else None
