@@ -3,6 +3,8 @@
 from modules import script_callbacks
 
 from lib_layerdiffuse.webui import api, axes, options
+from lib_layerdiffuse.webui.extras import KeepTransparency, keep_alpha
+from lib_layerdiffuse.webui.grids import show_transparency
 from lib_layerdiffuse.webui.results import name_layer
 from lib_layerdiffuse.webui.script import LayerDiffuseScript
 
@@ -19,5 +21,7 @@ script_callbacks.on_before_ui(LayerDiffuseScript.wiring.start)
 script_callbacks.on_after_component(LayerDiffuseScript.wiring.after_component)
 script_callbacks.on_app_started(api.add_routes)
 script_callbacks.on_before_image_saved(name_layer)
+script_callbacks.on_before_image_saved(keep_alpha)
+script_callbacks.on_image_grid(show_transparency)
 
-__all__ = ["LayerDiffuseScript"]
+__all__ = ["KeepTransparency", "LayerDiffuseScript"]

@@ -18,7 +18,7 @@ from ..images import ResizeMode
 from ..methods import METHODS, find_method
 from .abort import as_seen
 from .arguments import read_settings
-from .checks import check_layer_prompts
+from .prompts import check_layer_prompts
 
 _ATTRIBUTE = "layerdiffuse_axes"
 _PLOT = "xyz_grid.py"

@@ -75,9 +75,8 @@ def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
     state.job_count = known + p.n_iter * p.batch_size
 
 
-def remember(p: Any, job: Job, picture: Image.Image) -> None:
-    """Keeps the current row's blended picture, with what its second step needs."""
-    row = p.batch_index
+def remember(p: Any, job: Job, row: int, picture: Image.Image) -> None:
+    """Keeps a row's blended picture, with what its second step needs."""
     job.first_steps.append(
         FirstStep(
             picture,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ..chains import check_chain
-from ..errors import MissingCapabilityError, SettingsError
-from ..methods import Layer, PatchKind
+from ..errors import MissingCapabilityError
+from ..methods import PatchKind
 from ..settings import LayerSettings
-
-_EXTRA_NETWORK = re.compile(r"<\w+:[^<>]+>")
+from .hires import check_hires
+from .prompts import check_layer_prompts
 
 
 def check_job(p: Any, settings: LayerSettings) -> None:
@@ -18,6 +17,7 @@ def check_job(p: Any, settings: LayerSettings) -> None:
 
     Raises:
         MissingLayerError: A picture is missing.
+        ArchMismatchError: Hires fix has a checkpoint of another family.
         MissingCapabilityError: The job uses what would drop transparency or the method.
         SettingsError: The method begins no chain, though one is asked for, or a layer prompt holds
             what acts on the whole batch only.
@@ -25,15 +25,18 @@ def check_job(p: Any, settings: LayerSettings) -> None:
     check_chain(settings)
     settings.check_pictures()
     _check_options(p)
+    check_hires(p, settings.method)
     _check_token_merging(p, settings)
     check_layer_prompts(settings)
 
 
 def _check_options(p: Any) -> None:
-    if getattr(p, "enable_hr", False):
+    if _selected_script(p) == "SD upscale":
         raise MissingCapabilityError(
-            "Expected a job without hires fix, since it does not keep transparency yet.",
-            "Turn off Hires. fix, or LayerDiffuse.",
+            "Expected a job without SD upscale, which puts its tiles together without transparency "
+            "and knows no sets.",
+            "Use Hires. fix, or upscale a finished picture in the Extras tab, which can keep its "
+            "transparency.",
         )
     if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
         raise MissingCapabilityError(
@@ -52,7 +55,7 @@ def _check_token_merging(p: Any, settings: LayerSettings) -> None:
     method = settings.method
     by_place = method.frames > 1 or method.uses_control
     shares = method.patch is PatchKind.ATTENTION_SHARING and by_place
-    ratio = getattr(p, "get_token_merging_ratio", lambda: 0)()
+    ratio = _token_merging_ratio(p)
     if shares and ratio:
         raise MissingCapabilityError(
             f"Expected a job without token merging for this method, got a ratio of {ratio:g}.",
@@ -60,18 +63,18 @@ def _check_token_merging(p: Any, settings: LayerSettings) -> None:
         )
 
 
-def check_layer_prompts(settings: LayerSettings) -> None:
-    """Checks that the layers' own prompts hold nothing that acts on the whole batch.
+def _token_merging_ratio(p: Any) -> float:
+    """Returns the largest ratio of a job's passes."""
+    ratio = getattr(p, "get_token_merging_ratio", None)
+    if ratio is None:
+        return 0
+    return max(ratio(), ratio(for_hr=True) if getattr(p, "enable_hr", False) else 0)
 
-    Raises:
-        SettingsError: One does; `field` names it.
-    """
-    for layer in Layer:
-        for name in (f"{layer.value}_prompt", f"{layer.value}_negative_prompt"):
-            tag = _EXTRA_NETWORK.search(getattr(settings, name))
-            if tag:
-                raise SettingsError(
-                    f"Expected a layer prompt without extra networks, got {tag[0]}.",
-                    "Put it into the main prompt: it acts on all layers.",
-                    field=name,
-                )
+
+def _selected_script(p: Any) -> str | None:
+    """Returns the title of the selectable script that runs the job, or None without one."""
+    number = p.script_args[0] if p.script_args else 0
+    selectable = getattr(p.scripts, "selectable_scripts", ())
+    if not isinstance(number, int) or not 0 < number <= len(selectable):
+        return None
+    return str(selectable[number - 1].title())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import torch
+from modules import shared
 from PIL import Image
 from torch import Tensor
 
-from ..host import Attachment, Host
+from ..host import Attachment, Injection
 from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from .chain import FirstStep
 
 _ATTRIBUTE = "layerdiffuse_job"
-_LISTS = ("prompt", "negative_prompt", "seed", "subseed")
+_LISTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "seed", "subseed")
 
 
 @dataclass(eq=False)
@@ -30,10 +33,13 @@ class Job:
     Attributes:
         settings: The user's choices.
         asked: What stood on the processing object before sets were laid out, by attribute.
-        host: The loaded checkpoint, once it is loaded.
-        attachment: The injection of the current batch.
-        latents: The current batch's latents `b 4 h w`, sampler's scale.
+        injection: What the current pass injects, and which pass of which size that is.
+        attachment: The injection of the current pass.
+        second_pass: The latents of hires fix's second pass `b 4 h w`, sampler's scale.
+        vae_latents: The current batch's latents `b 4 h w`, VAE's scale.
         pixels: The current batch's pictures as the VAE decoded them, `b 3 H W` in [0, 1].
+        rows: For each picture of the current batch the row that it came from; None for one that
+            another extension has put in.
         results: The pictures made so far with the layer that each is.
         notes: What the user should know of this job.
         options: The host's options to put back afterwards.
@@ -45,10 +51,12 @@ class Job:
 
     settings: LayerSettings
     asked: dict[str, Any]
-    host: Host | None = None
+    injection: tuple[Any, Injection] | None = None
     attachment: Attachment | None = None
-    latents: Tensor | None = None
+    second_pass: Tensor | None = None
+    vae_latents: Tensor | None = None
     pixels: Tensor | None = None
+    rows: list[int | None] = field(default_factory=list)
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -57,16 +65,41 @@ class Job:
     stopped: bool = False
     first_steps: list[FirstStep] = field(default_factory=list)
 
+    def forget_batch(self) -> None:
+        """Drops what belongs to one batch."""
+        self.injection = self.attachment = None
+        self.second_pass = self.vae_latents = self.pixels = None
+        self.rows, self.layers = [], {}
+
     def note(self, p: Any, text: str) -> None:
         """Tells the user something once, below the pictures and in the API's `info`."""
         if text not in self.notes:
             self.notes.append(text)
             p.comment(f"LayerDiffuse: {text}")
 
-    def layer(self, batch_index: int) -> Layer:
+    def pair(self, pictures: Sequence[Tensor]) -> None:
+        """Notes which row of the batch each picture comes from.
+
+        Args:
+            pictures: What another extension may have taken from, added to, or edited, `3 H W` each.
+        """
+        made = [] if self.pixels is None else list(self.pixels)
+        if len(pictures) == len(made):
+            self.rows = list(range(len(made)))
+        else:
+            self.rows = [
+                next((i for i, row in enumerate(made) if torch.equal(row, picture)), None)
+                for picture in pictures
+            ]
+
+    def row(self, batch_index: int) -> int | None:
+        """Returns the row of the batch that a picture comes from, or None."""
+        return self.rows[batch_index] if batch_index < len(self.rows) else None
+
+    def layer(self, row: int) -> Layer:
         """Returns the layer that a row of the batch is."""
         outputs = self.settings.method.outputs
-        return outputs[batch_index % len(outputs)]
+        return outputs[row % len(outputs)]
 
     def suffix(self, image: Image.Image) -> str | None:
         """Returns what a file of this picture is called after, or None if it is not of the job."""
@@ -88,10 +121,11 @@ def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
         pictures: The smallest number of pictures, where that and not sets is asked for.
     """
     method = settings.method
-    asked = {name: getattr(p, name) for name in ("batch_size", *_LISTS)}
+    names = ["batch_size", *_LISTS]
+    asked = {name: getattr(p, name) for name in names if hasattr(p, name)}
     if pictures is None:
         p.batch_size *= method.frames
-        for name in _LISTS:
+        for name in set(_LISTS) & asked.keys():
             setattr(p, name, _each_frame(name, asked[name], method.frames))
     else:
         p.batch_size = whole_sets(method, pictures) * method.frames
@@ -115,6 +149,7 @@ def end(p: Any) -> None:
     if job is not None:
         for name, value in job.asked.items():
             setattr(p, name, value)
+        shared.opts.data.update(job.options)  # The host may be told not to restore them.
     setattr(p, _ATTRIBUTE, (None, None))
 
 

@@ -13,7 +13,9 @@ from modules.processing import create_infotext
 from PIL import Image
 
 from ..codec import TransparentDecoder
+from ..colours import follow_edit
 from ..errors import HostError
+from ..host import Host
 from ..images import (
     Picture,
     as_rgba,
@@ -33,22 +35,26 @@ from .job import Job, job_of
 from .options import wants
 
 
-def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Image) -> Image.Image:
-    """Returns the current row's picture as straight RGBA.
+def transparent(
+    p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: int, image: Image.Image
+) -> Image.Image:
+    """Returns a row's picture as straight RGBA.
 
     Args:
         p: The host's processing object.
         job: The job, with the batch's latents.
+        host: Where the decoder runs.
         decoder: The family's decoder.
-        image: The row's RGB picture as the host and other extensions have left it.
+        row: The row of the batch.
+        image: Its RGB picture as the host and other extensions have left it.
 
     Raises:
         HostError: There is no latent for this picture, or no memory to decode it.
     """
-    assert job.host is not None
-    if job.latents is None or len(job.latents) <= p.batch_index:
+    if job.vae_latents is None or len(job.vae_latents) <= row:
         raise HostError("Expected a latent for each picture, got fewer.", "Generate again.")
-    latent, pixels = job.latents[p.batch_index], _true_pixels(job, p.batch_index, image)
+    assert job.pixels is not None
+    latent, pixels = job.vae_latents[row], job.pixels[row].float().cpu()
     views, dtype = job.choices.views, job.choices.dtype
 
     def on_view(done: int, total: int) -> bool:
@@ -60,7 +66,7 @@ def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Imag
     try:
         with progress.telling(f"transparency, view 1 of {views}"):
             rgba_u8 = decode(
-                decoder, job.host, pixels, latent, views=views, dtype=dtype, on_view=on_view
+                decoder, host, pixels, latent, views=views, dtype=dtype, on_view=on_view
             )
     except torch.cuda.OutOfMemoryError as error:
         raise HostError(
@@ -71,18 +77,11 @@ def transparent(p: Any, job: Job, decoder: TransparentDecoder, image: Image.Imag
         told = advice(measure(rgba_u8).verdict, job.settings)
         if told:
             job.note(p, told)
+    before_u8 = (255.0 * pixels.permute(1, 2, 0).numpy()).astype(np.uint8)  # As the host truncates.
+    after_u8 = np.asarray(image.convert("RGB"))
+    if not np.array_equal(before_u8, after_u8):
+        rgba_u8 = to_u8(follow_edit(from_u8(rgba_u8), from_u8(before_u8), from_u8(after_u8)))
     return Image.fromarray(rgba_u8)
-
-
-def _true_pixels(job: Job, row: int, image: Image.Image) -> torch.Tensor:
-    """Returns the VAE's float picture `3 H W`, or the 8-bit one if something edited it since."""
-    edited_u8 = np.asarray(image.convert("RGB"))
-    if job.pixels is not None and row < len(job.pixels):
-        pixels = job.pixels[row].float().cpu()
-        host_u8 = (255.0 * pixels.permute(1, 2, 0).numpy()).astype(np.uint8)  # As it truncates.
-        if np.array_equal(host_u8, edited_u8):
-            return pixels
-    return torch.from_numpy(from_u8(edited_u8)).permute(2, 0, 1)
 
 
 def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:

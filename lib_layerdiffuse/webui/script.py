@@ -10,27 +10,23 @@ from typing import Any
 import torch
 from modules import scripts, shared
 
-from ..errors import HostError
 from ..infotext import for_webui, to_infotext
 from ..methods import Layer
-from ..pipeline import Session, check_arch, inject, layer_prompts
+from ..pipeline import Session
 from ..settings import LayerSettings, by_name
-from . import chain, kept_pictures, panel, results
+from . import chain, hires, kept_pictures, panel, passes, results
 from .abort import abort
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
 from .gallery import BelowGallery
+from .grids import give_one_picture_a_set
 from .job import Job, begin, end, is_nested, job_of
 from .layer_files import add_layer_files
 from .options import Choices, choices
 from .pictures import is_opaque, png_base64
-from .progress import telling
-
-try:
-    from ..hosts.forge import ForgeHost
-except ImportError:  # Another WebUI; the panel says so.
-    ForgeHost = None  # type: ignore[assignment, misc]
+from .progress import stopped, telling
+from .prompts import row_prompts
 
 TITLE = "LayerDiffuse"
 _log = logging.getLogger(__name__)
@@ -79,7 +75,7 @@ class LayerDiffuseScript(scripts.Script):
 
     def _problem(self) -> str | None:
         """Returns why the extension stays off, or None."""
-        if ForgeHost is None:
+        if not passes.is_possible():
             return "This WebUI lacks Forge's model backend. Use Stable Diffusion WebUI Forge."
         for data in scripts.scripts_data:
             other = data.script_class
@@ -121,11 +117,10 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def process(self, p: Any, job: Job, *args: Any) -> None:
         """Checks the checkpoint, fetches the weights, and writes the infotext."""
-        assert ForgeHost is not None
         method = job.settings.method
-        job.host = ForgeHost(p.sd_model)
-        check_arch(method, job.host.arch())
-        job.host.check(method)
+        if not hires.from_button(p):  # Its checkpoint is loaded later.
+            passes.checked(p, method)
+        hires.flatten_picture(p, job)
         job.choices = choices()
         session = self._session(job.choices)
         with telling("loading the weights"):
@@ -134,7 +129,7 @@ class LayerDiffuseScript(scripts.Script):
             if method.decodes:
                 session.decoder(method.arch, job.choices.dtype)
         if job.settings.chain:
-            chain.prepare(p, job, job.host, session)
+            chain.prepare(p, job, passes.loaded(p), session)
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.
         params = p.extra_generation_params.items()
         others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
@@ -153,48 +148,57 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
         """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
-        job.attachment = job.latents = job.pixels = None
-        p.prompts = layer_prompts(job.settings, p.prompts, negative=False)
-        p.negative_prompts = layer_prompts(job.settings, p.negative_prompts, negative=True)
+        job.forget_batch()
+        p.prompts = row_prompts(job.settings, p.prompts, negative=False)
+        p.negative_prompts = row_prompts(job.settings, p.negative_prompts, negative=True)
+
+    @_hook
+    def process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
+        hires.give_prompts(p, job.settings)
 
     @_hook
     def process_before_every_sampling(
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
-        assert job.host is not None
-        if job.settings.acts:
-            height, width = (8 * side for side in x.shape[2:])
-            session = self._session(job.choices)
-            injection = inject(job.settings, session, job.host, width, height)
-            job.attachment = job.host.attach(injection)
+        passes.prepare(p, job, self._session(job.choices), x)
+
+    @_hook
+    def before_hr(self, p: Any, job: Job, *args: Any) -> None:
+        if getattr(p, "firstpass_image", None) is None:
+            passes.check_acted(job)
 
     # After sampling
 
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
-        job.stopped = bool(shared.state.interrupted or shared.state.skipped)
-        if job.attachment is not None and not job.attachment.calls and not job.stopped:
-            raise HostError(
-                "Expected the UNet to run with the layer method, but something replaced it.",
-                "Turn off extensions that wrap the UNet, such as tiled diffusion.",
-            )
-        job.latents = ps.samples
+        job.stopped = stopped()
+        passes.check_acted(job)
+        passes.keep_latents(p, job, ps.samples)
 
     @_hook
     def postprocess_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
-        job.pixels = kwargs["images"]
+        job.pixels = kwargs["images"].clone()  # Another extension may edit it in place.
+        job.pair(list(job.pixels))
+
+    @_hook
+    def postprocess_batch_list(self, p: Any, job: Job, pp: Any, *args: Any, **kwargs: Any) -> None:
+        job.pair(pp.images)
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         job = job_of(p)
         if job is None:
             return
         try:
-            layer = job.layer(p.batch_index)
+            row = job.row(p.batch_index)
+            if row is None:
+                job.note(p, "a picture that another extension put in has no latent; it stays RGB.")
+                return
+            layer = job.layer(row)
             if layer is Layer.FG:
-                decoder = self._session(job.choices).decoder(
-                    job.settings.method.arch, job.choices.dtype
-                )
-                raw, pp.image = pp.image, results.transparent(p, job, decoder, pp.image)
+                arch, dtype = job.settings.method.arch, job.choices.dtype
+                decoder = self._session(job.choices).decoder(arch, dtype)
+                raw, host = pp.image, passes.loaded(p)
+                pp.image = results.transparent(p, job, host, decoder, row, raw)
                 results.add_extras(p, job, pp.image, raw)
             job.results.append((pp.image, layer.value))
             job.layers[layer] = pp.image
@@ -202,7 +206,7 @@ class LayerDiffuseScript(scripts.Script):
                 results.add_composite(p, job, job.layers)
                 job.layers = {}
             if job.settings.chain:
-                chain.remember(p, job, pp.image)
+                chain.remember(p, job, row, pp.image)
         except Exception as error:
             end(p)
             abort(p, error)
@@ -211,7 +215,8 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
-        shared.opts.data.update(job.options)  # The host may be told not to restore them.
+        if p.script_args[0]:
+            give_one_picture_a_set(job, processed)
         if job.settings.chain:
             files = chain.add_second_steps(p, job, processed)
         else:

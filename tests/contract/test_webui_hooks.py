@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from started_webui import SIZE, WebUI, as_base64, picture, request
+from started_webui import WebUI, as_base64, picture, request
 from tiny_weights import patch_file, put
 
 from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.chains import begins_chain, second_method
+from lib_layerdiffuse.colours import follow_edit
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     ChecksumError,
@@ -27,7 +28,7 @@ from lib_layerdiffuse.errors import (
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.images import from_u8
+from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.infotext import from_infotext
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
@@ -130,7 +131,6 @@ REFUSED = [
     ({"method": "joint_sd15", "weight": 3}, {}, SettingsError, "weight"),
     ({"method": "joint_sd15", "strength": 3}, {}, SettingsError, "strength"),
     ({"method": "no such"}, {}, SettingsError, "method"),
-    ({"method": "joint_sd15"}, {"enable_hr": True}, MissingCapabilityError, None),
     ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
     ({"method": "joint_sd15"}, {"image_mask": picture()}, MissingCapabilityError, None),
     ({"method": "joint_sd15"}, {"token_merging_ratio": 0.2}, MissingCapabilityError, None),
@@ -207,7 +207,7 @@ class TestErrorsBeforeSampling:
         self.assert_nothing_was_made(ui, p)
 
     def test_faults_of_our_own_are_500(self, ui, monkeypatch):
-        monkeypatch.setattr(ui.script_module, "inject", lambda *_: 1 / 0)
+        monkeypatch.setattr(ui.script_module.passes, "inject", lambda *_: 1 / 0)
         p = ui.job(JOINT, request(JOINT))
         detail = self.refused(ui, p, status=500)
         assert (detail["error"], detail["message"]) == ("ZeroDivisionError", "division by zero")
@@ -226,7 +226,7 @@ class TestErrorsBeforeSampling:
         self.assert_nothing_was_made(ui, p)
 
     def test_a_failed_job_gives_the_batch_size_back(self, ui, monkeypatch):
-        monkeypatch.setattr(ui.script_module, "inject", lambda *_: 1 / 0)
+        monkeypatch.setattr(ui.script_module.passes, "inject", lambda *_: 1 / 0)
         p = ui.job(JOINT, request(JOINT), batch_size=2)
         with pytest.raises(ZeroDivisionError):
             ui.run(p)
@@ -404,27 +404,65 @@ class TestPictures:
         ui.generate(TO_FG, before=[before], after=[after])
         assert modes == {"before": ["RGB", "RGB"], "after": ["RGBA", "RGB"]}
 
-    @pytest.mark.parametrize("edited", [False, True])
-    def test_an_edited_picture_is_used_as_it_is(self, ui, monkeypatch, edited):
+    def edited(self, ui, edit):
+        """Returns a job's picture as it is, as edited, and what the edit did to its RGB."""
+        seen = []
+
+        def change(self, p, pp, *_):
+            before = pp.image
+            pp.image = edit(pp.image)
+            seen.append((from_u8(np.asarray(before)), from_u8(np.asarray(pp.image))))
+
+        plain = arrays(ui.generate(FG_SD15)[0])[0]
+        result, _ = ui.generate(FG_SD15, before=[ui.new_script(postprocess_image=change)])
+        return plain, arrays(result)[0], *seen[0]
+
+    def test_colours_follow_an_edit_and_alpha_stays(self, ui):
+        def edit(image):
+            image = image.copy()
+            image.paste((10, 200, 30), (0, 0, 32, 32))
+            return image
+
+        plain, rgba, before, after = self.edited(ui, edit)
+        assert np.array_equal(rgba[..., 3], plain[..., 3])
+        wanted = to_u8(follow_edit(from_u8(plain), before, after))
+        assert np.array_equal(rgba, wanted)
+        assert np.array_equal(rgba[32:], plain[32:])
+        assert not np.array_equal(rgba[:32, :32], plain[:32, :32])
+
+    def test_an_edit_may_change_the_size(self, ui):
+        plain, rgba, _, _ = self.edited(ui, lambda image: image.resize((96, 96)))
+        assert rgba.shape == (96, 96, 4)
+        grown = to_u8(fit(from_u8(plain), 96, 96, ResizeMode.STRETCH))
+        assert np.array_equal(rgba[..., 3], grown[..., 3])
+
+    def test_an_edit_in_place_of_the_batch_counts_too(self, ui):
+        def darken(self, p, *_, images, **__):
+            images *= 0.5
+
+        plain = arrays(ui.generate(FG_SD15)[0])[0]
+        other = ui.new_script(postprocess_batch=darken)
+        rgba = arrays(ui.generate(FG_SD15, after=[other])[0])[0]
+        assert np.array_equal(rgba[..., 3], plain[..., 3])
+        assert not np.array_equal(rgba, plain)
+
+    def test_the_decoder_sees_the_floats_that_the_vae_made(self, ui, monkeypatch):
         seen, floats = [], []
 
         def spy(decoder, host, pixels, latent, **more):
             seen.append(pixels)
             return pipeline.decode(decoder, host, pixels, latent, **more)
 
-        def edit(self, p, pp, *_):
-            if edited:
-                pp.image = Image.new("RGB", pp.image.size, (10, 20, 30))
-
         def keep(self, p, *_, images, **__):
             floats.append(images.clone())
 
         monkeypatch.setattr(ui.script_module.results, "decode", spy)
-        other = ui.new_script(postprocess_image=edit, postprocess_batch=keep)
-        ui.generate(FG_SD15, before=[other])
-        colour = torch.tensor([10, 20, 30]).view(3, 1, 1) / 255
-        wanted = colour.expand(3, SIZE, SIZE) if edited else floats[0][0]
-        torch.testing.assert_close(seen[0], wanted, rtol=0, atol=0 if not edited else 1e-7)
+        edit = ui.new_script(
+            postprocess_batch=keep,
+            postprocess_image=lambda self, p, pp, *_: setattr(pp, "image", pp.image.rotate(90)),
+        )
+        ui.generate(FG_SD15, before=[edit])
+        assert torch.equal(seen[0], floats[0][0])
 
     def test_each_row_is_decoded_with_its_latent(self, ui, monkeypatch):
         seen, samples = [], []
@@ -437,7 +475,8 @@ class TestPictures:
         keep = ui.new_script(post_sample=lambda self, p, ps, *_: samples.extend(ps.samples))
         ui.generate(JOINT, batch_size=2, n_iter=2, after=[keep])
         assert len(seen) == 4
-        assert all(torch.equal(a, b) for a, b in zip(seen, samples[::3], strict=True))
+        scale = ui.checkpoint.forge_objects.vae.first_stage_model.scaling_factor
+        assert all(torch.equal(a, b / scale) for a, b in zip(seen, samples[::3], strict=True))
 
     @pytest.mark.parametrize("save", [True, False])
     @pytest.mark.parametrize("pnginfo", [True, False])
@@ -582,7 +621,7 @@ class TestSaving:
         ui.run(ui.job(JOINT, False))
         assert ui.saved() == ["00000-100.png"]
 
-    @pytest.mark.parametrize("fault", [None, "inject", "results"])
+    @pytest.mark.parametrize("fault", [None, "passes", "results"])
     def test_a_job_that_has_ended_names_no_files(self, ui, monkeypatch, fault):
         p = ui.job(JOINT, request(JOINT), do_not_save_samples=True)
         if fault:

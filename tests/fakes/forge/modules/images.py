@@ -10,6 +10,21 @@ from PIL import Image
 from modules import script_callbacks, shared
 
 
+def image_grid(
+    imgs: list[Image.Image], batch_size: int = 1, rows: int | None = None
+) -> Image.Image:
+    """Returns pictures of one size side by side, with their alpha."""
+    rows = rows or batch_size
+    cols = -(-len(imgs) // rows)
+    params = script_callbacks.ImageGridLoopParams(imgs, cols, rows)
+    script_callbacks.image_grid_callback(params)
+    width, height = imgs[0].size
+    grid = Image.new("RGBA", (cols * width, rows * height), "white")
+    for i, image in enumerate(params.imgs):
+        grid.paste(image, (i % cols * width, i // cols * height))
+    return grid
+
+
 def save_image(
     image: Image.Image,
     path: str,

@@ -154,6 +154,9 @@ class Processing:
         self.negative_prompts = self.all_negative_prompts[rows]
         self.subseeds = self.all_subseeds[rows]
 
+    def parse_extra_network_prompts(self) -> None:
+        pass
+
     def setup_conds(self) -> None:
         self.conditioned_on.append((list(self.prompts), list(self.negative_prompts)))
         self.c, self.uc = conditioning(self.prompts), conditioning(self.negative_prompts)
@@ -282,6 +285,7 @@ def _process_batch(p: Processing, n: int, pictures: list[Any], infotexts: list[s
     p.set_rows(n)
     if p.scripts is not None:
         p.scripts.before_process_batch(p, batch_number=n, prompts=p.prompts, seeds=p.seeds)
+    p.parse_extra_network_prompts()
     checkpoint.forge_objects = checkpoint.forge_objects_after_applying_lora.shallow_copy()
     if p.scripts is not None:
         p.scripts.process_batch(p, batch_number=n, prompts=p.prompts, seeds=p.seeds)
@@ -291,12 +295,18 @@ def _process_batch(p: Processing, n: int, pictures: list[Any], infotexts: list[s
         sampled = scripts.PostSampleArgs(samples)
         p.scripts.post_sample(p, sampled)
         samples = sampled.samples
-    vae = checkpoint.forge_objects.vae
-    decoded = vae.decode(vae.first_stage_model.process_out(samples))
+    if getattr(samples, "already_decoded", False):
+        decoded = torch.stack(samples)
+    else:
+        vae = checkpoint.forge_objects.vae
+        decoded = vae.decode(vae.first_stage_model.process_out(samples))
     pixels = ((decoded + 1) / 2).clamp(0, 1)
     if p.scripts is not None:
         p.scripts.postprocess_batch(p, pixels, batch_number=n)
         p.set_rows(n)
+        batch = scripts.PostprocessBatchListArgs(list(pixels))
+        p.scripts.postprocess_batch_list(p, batch, batch_number=n)
+        pixels = batch.images
     for row, picture in enumerate(pixels):
         p.batch_index = row
         _finish(p, row, picture, pictures, infotexts)

@@ -12,6 +12,7 @@ before_saved: list[Callable[[Any], None]] = []
 app_started: list[Callable[[Any, Any], None]] = []
 before_ui: list[Callable[[], None]] = []
 after_component: list[Callable[..., None]] = []
+image_grid: list[Callable[[Any], None]] = []
 reports: list[Exception] = []
 
 
@@ -21,6 +22,22 @@ class ImageSaveParams:
     p: Any
     filename: str
     pnginfo: dict[str, str]
+
+
+@dataclass
+class ImageGridLoopParams:
+    imgs: list[Image.Image]
+    cols: int
+    rows: int
+
+
+def on_image_grid(callback: Callable[[ImageGridLoopParams], None]) -> None:
+    image_grid.append(callback)
+
+
+def image_grid_callback(params: ImageGridLoopParams) -> None:
+    for callback in image_grid:
+        callback(params)
 
 
 def on_before_image_saved(callback: Callable[[ImageSaveParams], None]) -> None:
@@ -41,7 +58,7 @@ def on_after_component(callback: Callable[..., None]) -> None:
 
 def clear_callbacks() -> None:
     """Forgets all, as before scripts are loaded again."""
-    for callbacks in (before_saved, app_started, before_ui, after_component):
+    for callbacks in (before_saved, app_started, before_ui, after_component, image_grid):
         callbacks.clear()
 
 

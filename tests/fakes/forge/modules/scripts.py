@@ -29,6 +29,11 @@ class PostSampleArgs:
 
 
 @dataclass
+class PostprocessBatchListArgs:
+    images: list[Tensor]
+
+
+@dataclass
 class PostprocessImageArgs:
     image: Image.Image
     index: int
@@ -87,11 +92,16 @@ class ScriptRunner:
     process = partialmethod(_call, "process")
     before_process_batch = partialmethod(_call, "before_process_batch")
     process_batch = partialmethod(_call, "process_batch")
+    before_hr = partialmethod(_call, "before_hr")
     process_before_every_sampling = partialmethod(_call, "process_before_every_sampling")
     post_sample = partialmethod(_call, "post_sample")
+    postprocess_batch_list = partialmethod(_call, "postprocess_batch_list")
     postprocess_image = partialmethod(_call, "postprocess_image")
     postprocess_image_after_composite = partialmethod(_call, "postprocess_image_after_composite")
     postprocess = partialmethod(_call, "postprocess")
 
     def postprocess_batch(self, p: Any, images: Tensor, **named: Any) -> None:
         self._call("postprocess_batch", p, images=images, **named)
+
+
+scripts_postproc: Any = None

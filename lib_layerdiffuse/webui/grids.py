@@ -1,0 +1,51 @@
+"""Layers in the grids that the WebUI and its scripts make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from modules import images
+from PIL import Image
+
+from ..images import checkerboard, composite, from_u8, to_u8
+from .job import Job, is_nested
+
+_CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other
+
+
+def show_transparency(params: Any) -> None:
+    """Lays transparent pictures on a checkerboard for the grid of a script that runs many jobs.
+
+    Such a script draws a legend and drops alpha, so colours that nobody should see would show. The
+    grid of a single job keeps alpha.
+    """
+    if not is_nested():
+        params.imgs = [_on_checkerboard(i) if i.mode == "RGBA" else i for i in params.imgs]
+
+
+def _on_checkerboard(image: Image.Image) -> Image.Image:
+    board = checkerboard(image.width, image.height, _CELL)
+    return Image.fromarray(to_u8(composite(from_u8(np.asarray(image)), board)))
+
+
+def give_one_picture_a_set(job: Job, processed: Any) -> None:
+    """Gives a script that asked for a list of prompts one picture for each: the set in a row.
+
+    The layers themselves come after, among the extra pictures.
+
+    Args:
+        job: The job, with its results.
+        processed: The host's result.
+    """
+    frames = job.settings.method.frames
+    asked_for_a_list = any(isinstance(value, list) for value in job.asked.values())
+    if frames == 1 or not asked_for_a_list:
+        return
+    start = processed.index_of_first_image
+    layers, texts = processed.images[start:], processed.infotexts[start:]
+    sets = [layers[i : i + frames] for i in range(0, len(layers), frames)]
+    rows = [images.image_grid(of_set, rows=1) for of_set in sets]
+    processed.images = processed.images[:start] + rows
+    processed.infotexts = processed.infotexts[:start] + texts[::frames] + texts
+    processed.extra_images = [*layers, *processed.extra_images]

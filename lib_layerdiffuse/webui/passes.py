@@ -1,0 +1,106 @@
+"""A sampling pass: what is put on its UNet before, and the latents that it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import HostError
+from ..host import Host
+from ..methods import LayerMethod
+from ..pipeline import Session, check_arch, inject
+from . import hires
+from .job import Job
+from .progress import stopped
+
+try:
+    from ..hosts.forge import ForgeHost
+except ImportError:  # Another WebUI; the panel says so.
+    ForgeHost = None  # type: ignore[assignment, misc]
+
+
+def is_possible() -> bool:
+    """Whether this WebUI has a backend that we know."""
+    return ForgeHost is not None
+
+
+def loaded(p: Any) -> Host:
+    """Returns the loaded checkpoint; ask at each use, since hires fix or a nested job changes it.
+
+    To keep it would keep its memory.
+    """
+    host: Host = ForgeHost(p.sd_model)
+    return host
+
+
+def checked(p: Any, method: LayerMethod) -> Host:
+    """Returns the loaded checkpoint if the method can act on it.
+
+    Raises:
+        ArchMismatchError: It is of another family.
+        MissingCapabilityError: It lacks something.
+    """
+    host = loaded(p)
+    check_arch(method, host.arch())
+    host.check(method)
+    return host
+
+
+def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
+    """Puts the method on the UNet of the coming pass.
+
+    Args:
+        p: The host's processing object.
+        job: The job.
+        session: Where the weights are.
+        x: What the pass starts from, `b 4 h w`.
+
+    Raises:
+        LayerDiffuseError: The method cannot act on this checkpoint or batch.
+    """
+    host = checked(p, job.settings.method)
+    second = bool(getattr(p, "is_hr_pass", False))
+    if second:
+        hires.keep_latent(p, job)
+    if not job.settings.acts:
+        return
+    height, width = (8 * side for side in x.shape[2:])
+    of = (second, width, height)
+    if job.injection is None or job.injection[0] != of:  # The host may call twice for a pass.
+        job.injection = of, inject(job.settings, session, host, width, height)
+    job.attachment = host.attach(job.injection[1])
+
+
+def check_acted(job: Job) -> None:
+    """Checks that the pass just sampled went through the method.
+
+    Raises:
+        HostError: It did not, though nobody stopped it.
+    """
+    acted = job.attachment is not None and job.attachment.calls
+    if job.settings.acts and not acted and not stopped():
+        raise HostError(
+            "Expected the UNet to run with the layer method, but something replaced it.",
+            "Turn off extensions that wrap the UNet, such as tiled diffusion.",
+        )
+
+
+def keep_latents(p: Any, job: Job, samples: Any) -> None:
+    """Keeps a batch's latents for the decoder.
+
+    Args:
+        p: The host's processing object.
+        job: The job.
+        samples: What the host has sampled: latents, or pixels after hires fix.
+
+    Raises:
+        HostError: There are no latents.
+    """
+    latents = job.second_pass if getattr(samples, "already_decoded", False) else samples
+    if latents is None:
+        raise HostError(
+            "Expected the latents of the second pass, but something else has sampled it.",
+            "Turn off extensions that change hires fix.",
+        )
+    job.vae_latents = loaded(p).vae_latent(latents)

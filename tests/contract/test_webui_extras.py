@@ -1,0 +1,167 @@
+"""The Extras tab of stand-ins: whatever scripts run, a transparent picture stays transparent."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+from PIL import Image
+from started_webui import WebUI
+
+from lib_layerdiffuse.colours import fill_hidden
+from lib_layerdiffuse.errors import MissingCapabilityError
+from lib_layerdiffuse.images import from_u8, to_u8
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    return WebUI(models, tmp_path / "outputs")
+
+
+def transparent(seed=0, side=16):
+    rgba = np.random.default_rng(seed).integers(0, 256, (side, side, 4), np.uint8)
+    rgba[:4, :, 3], rgba[-4:, :, 3] = 0, 255
+    return Image.fromarray(rgba)
+
+
+class Extras:
+    """Scripts of the host beside ours."""
+
+    def __init__(self, ui, *others):
+        self.host = import_module("modules.scripts_postprocessing")
+        self.ours = ui.entry.KeepTransparency()
+        self.runner = self.host.ScriptPostprocessingRunner([*others, self.ours])
+        import_module("modules.scripts").scripts_postproc = self.runner
+
+    def run(self, image, **args):
+        pp = self.host.PostprocessedImage(image)
+        self.runner.run(pp, args)
+        return pp
+
+
+def script(name, process, order=1000):
+    host = import_module("modules.scripts_postprocessing")
+    body = {"name": name, "order": order, "process": process}
+    return type("Other", (host.ScriptPostprocessing,), body)()
+
+
+def upscale(self, pp, **args):
+    """Doubles a picture as an upscaler that knows RGB only."""
+    pp.image = pp.image.convert("RGB").resize([2 * side for side in pp.image.size], Image.LANCZOS)
+
+
+def restore(self, pp, **args):
+    pp.image = Image.fromarray(255 - np.asarray(pp.image.convert("RGB")))
+
+
+def doubled(channel):
+    return np.asarray(channel.resize([2 * side for side in channel.size], Image.LANCZOS)).astype(
+        int
+    )
+
+
+@pytest.mark.parametrize("order", [500, 1500])
+def test_colour_and_alpha_are_upscaled_apart(ui, order):
+    given = transparent()
+    pp = Extras(ui, script("Upscale", upscale, order)).run(given)
+    got = np.asarray(pp.image).astype(int)
+    assert pp.image.mode == "RGBA"
+    assert np.abs(got[..., 3] - doubled(given.getchannel("A"))).max() <= 2
+    colours = Image.fromarray(to_u8(fill_hidden(from_u8(np.asarray(given)))[..., :3]))
+    assert np.array_equal(got[..., :3], doubled(colours))
+    assert pp.info["Keep transparency"] == "Keep transparency"
+
+
+def test_clear_and_solid_stay_so_where_an_upscaler_just_misses(ui):
+    def sloppy(self, pp, **args):
+        upscale(self, pp)
+        pp.image = pp.image.point([min(253, max(2, v)) for v in range(256)] * 3)
+
+    given = transparent()
+    pp = Extras(ui, script("Upscale", sloppy)).run(given)
+    alpha = np.asarray(pp.image)[..., 3]
+    assert (alpha[:4] == 0).all()
+    assert (alpha[-4:] == 255).all()
+    assert np.abs(alpha.astype(int) - doubled(given.getchannel("A"))).max() <= 2
+
+
+def test_what_changes_colours_alone_leaves_alpha_bit_for_bit(ui):
+    given = transparent()
+    pp = Extras(ui, script("GFPGAN", restore), script("CodeFormer", restore)).run(given)
+    got, before = np.asarray(pp.image), np.asarray(given)
+    assert np.array_equal(got[..., 3], before[..., 3])
+    visible = before[..., 3] > 0
+    assert np.array_equal(got[visible], before[visible])  # Inverted twice.
+
+
+def test_all_together(ui):
+    given = transparent()
+    pp = Extras(ui, script("GFPGAN", restore, 2000), script("Upscale", upscale)).run(given)
+    alone = Extras(ui, script("Upscale", upscale)).run(given)
+    got, wanted = np.asarray(pp.image), np.asarray(alone.image)
+    assert np.array_equal(got[..., 3], wanted[..., 3])
+    visible = wanted[..., 3] > 0
+    assert np.array_equal(got[visible][:, :3], 255 - wanted[visible][:, :3])
+
+
+@pytest.mark.parametrize("keep", [True, None])
+def test_on_unless_it_is_turned_off(ui, keep):
+    extras = Extras(ui, script("Upscale", upscale))
+    args = {"Keep transparency": {"keep": keep}}
+    assert extras.run(transparent(), **args).image.mode == "RGBA"
+    off = extras.run(transparent(), **{"Keep transparency": {"keep": False}})
+    assert off.image.mode == "RGB"
+    assert "Keep transparency" not in off.info
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_other_pictures_are_processed_as_ever(ui, mode):
+    seen = []
+
+    def note(self, pp, **args):
+        seen.append(pp.image)
+
+    given = transparent().convert("RGB").convert(mode)
+    pp = Extras(ui, script("Upscale", note)).run(given)
+    assert seen == [given]
+    assert pp.info == {}
+
+
+def test_what_changes_the_shape_in_ways_of_its_own_is_refused(ui):
+    def crop(self, pp, **args):
+        pp.image = pp.image.crop((0, 0, 8, 8))
+
+    def multiply(self, pp, **args):
+        pp.extra_images.append(pp.create_copy(pp.image.rotate(180)))
+
+    for process in (crop, multiply):
+        extras = Extras(ui, script("Auto crop", process))
+        with pytest.raises(MissingCapabilityError, match="Auto crop"):
+            extras.run(transparent())
+        assert extras.run(transparent().convert("RGB")).image.mode == "RGB"
+
+
+class TestSaving:
+    def test_hidden_infotext_does_not_erase_alpha(self, ui):
+        extras = Extras(ui, script("Upscale", upscale))
+        pp = extras.run(transparent())
+        alpha = np.asarray(pp.image)[..., 3].copy()
+        name = extras.host.save(pp, str(ui.outputs))
+        with Image.open(name) as saved:
+            assert np.array_equal(np.asarray(saved)[..., 3], alpha)
+        assert np.array_equal(np.asarray(pp.image)[..., 3], alpha)
+
+    @pytest.mark.parametrize("kind", ["jpg", "webp"])
+    def test_it_is_saved_as_png(self, ui, kind):
+        ui.shared.opts.data["samples_format"] = kind
+        extras = Extras(ui, script("Upscale", upscale))
+        assert extras.host.save(extras.run(transparent()), str(ui.outputs)).endswith(".png")
+        plain = extras.run(transparent().convert("RGB"))
+        assert extras.host.save(plain, str(ui.outputs)).endswith(f".{kind}")
+
+    def test_infotext_hidden_in_colours_is_refused(self, ui):
+        ui.shared.opts.data["stealth_pnginfo_option"] = "RGB"
+        with pytest.raises(MissingCapabilityError, match="hidden in colours"):
+            Extras(ui).run(transparent())
+        assert Extras(ui).run(transparent().convert("RGB")).image.mode == "RGB"
