@@ -66,13 +66,26 @@ class Result:
     @property
     def latents(self) -> np.ndarray:
         """The probe's latents of all batches, stacked in the order of the pictures."""
+        return self._batches("latents")
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The pictures of all batches as the VAE made them, b 3 H W in [0, 1]."""
+        return self._batches("pixels")
+
+    @property
+    def first_latents(self) -> np.ndarray:
+        """What the first passes of all batches returned."""
+        return self._batches("first")
+
+    def _batches(self, name: str) -> np.ndarray:
         assert self.record is not None, "no record was asked for"
-        files = sorted(self.record.glob("latents_*.npy"), key=lambda f: int(f.stem.split("_")[1]))
+        files = sorted(self.record.glob(f"{name}_*.npy"), key=lambda f: int(f.stem.split("_")[1]))
         return np.concatenate([np.load(file) for file in files])
 
     @property
     def run(self) -> dict[str, Any]:
-        """The probe's summary: steps, calls, checksum, overridden, hooks, rss."""
+        """The probe's summary: steps, calls, passes, checksum, overridden, hooks, rss."""
         assert self.record is not None, "no record was asked for"
         return json.loads((self.record / "run.json").read_text())
 
@@ -143,6 +156,8 @@ class Client:
         record: Path | None = None,
         fail_at: int = -1,
         interrupt_at: int = -1,
+        stop: str = "interrupt",
+        upscale: np.ndarray | None = None,
         **payload: Any,
     ) -> Result:
         """Runs one generation.
@@ -153,7 +168,9 @@ class Client:
             scripts: Arguments of always-on scripts, by lower-case title.
             record: Fresh folder for the probe's record.
             fail_at: Step at which the probe makes the UNet raise.
-            interrupt_at: Step at which the probe asks for an interrupt.
+            interrupt_at: Step at which the probe asks for a stop.
+            stop: Which: "interrupt", "skip", or "stop_generating" after this batch.
+            upscale: Picture to upscale, as the button below the gallery does.
             **payload: Fields of the request, over `DEFAULTS`.
         """
         if checkpoint is not None:
@@ -162,7 +179,8 @@ class Client:
                 **payload.get("override_settings", {}),
             }
             payload.setdefault("override_settings_restore_afterwards", False)
-        probe = ["" if record is None else str(record), fail_at, interrupt_at]
+        picture = "" if upscale is None else encode_image(upscale)
+        probe = ["" if record is None else str(record), fail_at, interrupt_at, picture, stop]
         titles = {"e2e probe": probe, **(scripts or {})}
         payload["alwayson_scripts"] = {title: {"args": args} for title, args in titles.items()}
         start = time.monotonic()
@@ -190,6 +208,22 @@ class Client:
     def progress(self) -> dict[str, Any]:
         """Returns how far the running job is."""
         return self.call("GET", "/sdapi/v1/progress?skip_current_image=true")
+
+    def script_args(self, title: str, img2img: bool = False, **values: Any) -> dict[str, Any]:
+        """Returns the fields of a request that run a selectable script.
+
+        Args:
+            title: The script's, in lower case.
+            img2img: Which tab's.
+            **values: Its arguments by their labels, in lower case with _ between words; the rest
+                are the script's defaults.
+        """
+        infos = [i for i in self.script_info() if (i["name"], i["is_img2img"]) == (title, img2img)]
+        names = [arg["label"].lower().replace(" ", "_") for arg in infos[0]["args"]]
+        unknown = values.keys() - set(names)
+        assert not unknown, f"{title} has {names}, not {unknown}"
+        args = [values.get(n, a["value"]) for n, a in zip(names, infos[0]["args"], strict=True)]
+        return {"script_name": title, "script_args": args}
 
     def script_info(self) -> list[dict[str, Any]]:
         """Returns every script's title and arguments."""

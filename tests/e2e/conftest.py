@@ -45,6 +45,14 @@ def plain(forge: ForgeServer, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.fixture
+def one_view(client: Client) -> Iterator[None]:
+    """Makes the decoder take one view, so that its result is soon computed in a test, too."""
+    client.set_options(layerdiffuse_decoder_views=1)
+    yield
+    client.set_options(layerdiffuse_decoder_views=8)
+
+
+@pytest.fixture
 def client(forge: ForgeServer) -> Client:
     """A client of the shared server."""
     return Client(forge.url)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from client import DEFAULTS, Client, Result, encode_image
 from pictures import glass_ball, lake_scene
+from random_weights import cache_folder
+from safetensors.torch import load_file
 
+from lib_layerdiffuse.codec import TransparentDecoder, rgba_u8
 from lib_layerdiffuse.images import composite, from_u8, to_u8
-from lib_layerdiffuse.methods import Layer, LayerMethod, find_method
+from lib_layerdiffuse.methods import DECODERS, Arch, Layer, LayerMethod, find_method
 
 SIZE = 256
+SCALES = {Arch.SD15: 0.18215, Arch.SDXL: 0.13025}
+"""The factors between the VAE's and the sampler's latents."""
+
 _API_NAMES = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
 
 
@@ -52,6 +60,31 @@ def check_layers(result: Result, method: LayerMethod, sets: int = 1, **size: int
     for text in result.infotexts:
         assert f"layerdiffusion_method: {method.label}" in text
         assert "layerdiffusion_enabled: True" in text
+
+
+@cache
+def decoder(arch: Arch) -> TransparentDecoder:
+    """Returns a family's decoder with the weights that the server has."""
+    folder = cache_folder() / "layer_model"
+    return TransparentDecoder.from_state_dict(load_file(folder / DECODERS[arch].filename))
+
+
+def decoded(result: Result, row: int, arch: Arch, views: int = 1) -> np.ndarray:
+    """Returns the RGBA that a row's own latent and pixels stand for, computed here."""
+    latent = torch.from_numpy(result.latents[row : row + 1]) / SCALES[arch]
+    pixels = torch.from_numpy(result.pixels[row : row + 1])
+    return rgba_u8(decoder(arch).decode(pixels, latent, views=views))[0]
+
+
+def assert_decoded(image: np.ndarray, result: Result, row: int, arch: Arch) -> None:
+    """Checks that a picture is what its own latent and pixels stand for, with one view.
+
+    Two versions of torch may round one level apart.
+    """
+    wanted = decoded(result, row, arch)
+    apart = np.abs(image.astype(int) - wanted)
+    assert apart.max() <= 1, f"row {row}: {apart.max()} levels apart"
+    assert wanted[..., 3].std() > 1
 
 
 def assert_same(first: Result, second: Result) -> None:

@@ -51,6 +51,12 @@ class WeightFile:
     resize: dict[str, Shape] = field(default_factory=dict)
 
 
+def cache_folder() -> Path:
+    """Returns the folder of the files, which may be empty yet."""
+    default = Path.home() / ".cache" / "layerdiffuse-e2e"
+    return Path(os.environ.get("LAYERDIFFUSE_E2E_CACHE", default)).expanduser()
+
+
 def fan_in(shape: Shape, gain: float = 1.0) -> float:
     """Returns the deviation that keeps a layer's output at ``gain`` times its input."""
     return gain / math.sqrt(math.prod(shape[1:]))

@@ -67,8 +67,7 @@ class Models:
 @pytest.fixture(scope="session")
 def models() -> Models:
     """Writes the random weights, where they are not there yet."""
-    default = Path.home() / ".cache" / "layerdiffuse-e2e"
-    cache = Path(os.environ.get("LAYERDIFFUSE_E2E_CACHE", default)).expanduser()
+    cache = random_weights.cache_folder()
     random_weights.write_all(cache)
     lora = cache / "loras" / "random_lora.safetensors"
     lora.parent.mkdir(exist_ok=True)

@@ -3,11 +3,14 @@
 Arguments of the always-on script "E2E Probe" (all optional):
     0. folder that the record is written to ("" records nothing)
     1. step at which the UNet raises (-1 never)
-    2. step at which an interrupt is requested (-1 never)
+    2. step at which a stop is requested (-1 never)
+    3. picture to upscale, as the button below the gallery asks for it ("" samples as usual)
+    4. which stop is requested: a method of the host's state, by default "interrupt"
 
 A step is a distinct timestep that the UNet is called with, counted from 0 over the whole job.
-The record is ``latents_<n>.npy`` for each batch, ``pixels_<n>.npy`` where the host decoded by
-itself (high-res fix), and ``run.json``.
+The record is ``latents_<n>.npy`` and ``pixels_<n>.npy`` for each batch: what the VAE was given at
+last and what it made of that, whoever decoded; ``first_<n>.npy`` with what the first of two passes
+returned; and ``run.json``.
 
 ``GET /e2e/model`` describes the model that is loaded now, see `describe_model`.
 """
@@ -23,7 +26,8 @@ import gradio as gr
 import numpy as np
 import psutil
 import torch
-from modules import script_callbacks, scripts, shared
+from modules import processing, script_callbacks, scripts, shared
+from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
 
 
@@ -40,11 +44,20 @@ def parameter_checksum(name: str, value: torch.Tensor, seed: int) -> int:
     return zlib.crc32(flat.view(torch.uint8).numpy(), seed)
 
 
+def vae_checksum() -> int:
+    """Returns an exact checksum of the loaded VAE."""
+    checksum = 0
+    for name, value in shared.sd_model.forge_objects.vae.first_stage_model.named_parameters():
+        checksum = parameter_checksum(name, value, checksum)
+    return checksum
+
+
 def describe_model() -> dict[str, Any]:
     """Describes the loaded UNet.
 
     Returns:
-        ``checksum``: over all named parameters; ``parameters``: how many there are;
+        ``checksum``: over all named parameters; ``vae``: over the VAE's; ``parameters``: how many
+        there are;
         ``overridden``: modules whose ``forward`` was replaced; ``hooks``: number of forward hooks;
         ``rss``: memory of the process in bytes.
     """
@@ -59,6 +72,7 @@ def describe_model() -> dict[str, Any]:
     return description | {
         "checkpoint": Path(shared.sd_model.sd_checkpoint_info.filename).name,
         "checksum": f"{checksum:08x}",
+        "vae": f"{vae_checksum():08x}",
         "parameters": count,
         "overridden": [name for name, module in modules.items() if "forward" in vars(module)],
         "hooks": sum(
@@ -68,21 +82,36 @@ def describe_model() -> dict[str, Any]:
     }
 
 
+class DecodeWatch:
+    """Remembers what the host decodes, in whichever pass."""
+
+    def __init__(self) -> None:
+        self.batches: list[np.ndarray] = []
+        self._decode = processing.decode_latent_batch
+        processing.decode_latent_batch = self
+
+    def __call__(self, model: Any, batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.batches.append(batch.float().cpu().numpy())
+        return self._decode(model, batch, *args, **kwargs)
+
+
 class Saboteur:
     """Counts the UNet's steps and, at a given one, raises or asks for an interrupt."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.calls = 0
+        self.passes: list[dict[str, Any]] = []
         self._timestep: float | None = None
         self._fail_at = -1
-        self._interrupt_at = -1
+        self._stop_at, self._stop = -1, "interrupt"
         self._handle: Any = None
 
-    def arm(self, model: torch.nn.Module, fail_at: int, interrupt_at: int) -> None:
+    def arm(self, model: torch.nn.Module, fail_at: int, stop_at: int, stop: str) -> None:
         """Watches a UNet, in place of any that was watched before."""
         self.disarm()
-        self._fail_at, self._interrupt_at = fail_at, interrupt_at
+        self._fail_at, self._stop_at, self._stop = fail_at, stop_at, stop
+        self._starts = True
         self._handle = model.register_forward_pre_hook(self._before_call)
 
     def disarm(self) -> None:
@@ -94,12 +123,15 @@ class Saboteur:
     def _before_call(self, module: torch.nn.Module, args: tuple) -> None:
         timestep = float(args[1].flatten()[0])
         self.calls += 1
+        if self._starts:
+            self._starts = False
+            self.passes.append(describe_pass(module, args[0]))
         if timestep == self._timestep:
             return
         self._timestep = timestep
         step, self.steps = self.steps, self.steps + 1
-        if step == self._interrupt_at:
-            shared.state.interrupt()
+        if step == self._stop_at:
+            getattr(shared.state, self._stop)()
         if step == self._fail_at:
             self.disarm()
             raise RuntimeError(f"E2E probe: failure asked for at step {step}")
@@ -123,34 +155,58 @@ class E2EProbe(scripts.Script):
         return [
             gr.Textbox(label="Record folder", value="", visible=False),
             gr.Number(label="Fail at step", value=-1, visible=False),
-            gr.Number(label="Interrupt at step", value=-1, visible=False),
+            gr.Number(label="Stop at step", value=-1, visible=False),
+            gr.Textbox(label="Picture to upscale", value="", visible=False),
+            gr.Textbox(label="Kind of stop", value="interrupt", visible=False),
         ]
 
-    def before_process(self, p: Any, *args: Any) -> None:
+    def before_process(
+        self,
+        p: Any,
+        folder: str = "",
+        fail_at: int = -1,
+        stop_at: int = -1,
+        picture: str = "",
+        *args: Any,
+    ) -> None:
         """Forgets an earlier job, which may have ended in an exception."""
         self.saboteur.disarm()
         type(self).saboteur = Saboteur()
+        decode_watch.batches.clear()
+        if picture:
+            p.firstpass_image, p.txt2img_upscale = decode_base64_to_image(picture), True
+            p.width, p.height = p.firstpass_image.size
 
     def process_before_every_sampling(
-        self, p: Any, folder: str = "", fail_at: int = -1, interrupt_at: int = -1, **kwargs: Any
+        self,
+        p: Any,
+        folder: str = "",
+        fail_at: int = -1,
+        stop_at: int = -1,
+        picture: str = "",
+        stop: str = "interrupt",
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
-        """Watches the UNet that is about to run."""
-        self.saboteur.arm(current_kmodel().diffusion_model, int(fail_at), int(interrupt_at))
+        """Watches the UNet that is about to run, and what its sampler returns."""
+        if folder and not getattr(p, "is_hr_pass", False):
+            keep_first_pass(p, Path(folder))
+        model = current_kmodel().diffusion_model
+        self.saboteur.arm(model, int(fail_at), int(stop_at), stop)
 
     def post_sample(self, p: Any, ps: Any, folder: str = "", *args: Any) -> None:
-        """Writes the batch's latents.
-
-        Where the host has decoded already, they are the sampler's last denoised latents.
-        """
+        """Writes the batch's latents; where the host has decoded already, those that it decoded."""
         if not folder:
             return
         decoded = getattr(ps.samples, "already_decoded", False)
-        samples = torch.stack(list(ps.samples)).float().cpu().numpy()
-        latents = p.sampler.last_latent.float().cpu().numpy() if decoded else samples
+        latents = decode_watch.batches[-1] if decoded else ps.samples.float().cpu().numpy()
         Path(folder).mkdir(parents=True, exist_ok=True)
         np.save(Path(folder) / f"latents_{p.iteration}.npy", latents)
-        if decoded:
-            np.save(Path(folder) / f"pixels_{p.iteration}.npy", samples)
+
+    def postprocess_batch(self, p: Any, folder: str = "", *args: Any, **kwargs: Any) -> None:
+        """Writes the batch's pictures as the VAE made them, in [0, 1]."""
+        if folder:
+            np.save(Path(folder) / f"pixels_{p.iteration}.npy", kwargs["images"].cpu().numpy())
 
     def postprocess(self, p: Any, processed: Any, folder: str = "", *args: Any) -> None:
         """Writes the job's summary."""
@@ -158,8 +214,42 @@ class E2EProbe(scripts.Script):
         if not folder:
             return
         Path(folder).mkdir(parents=True, exist_ok=True)
-        summary = {"steps": self.saboteur.steps, "calls": self.saboteur.calls} | describe_model()
+        seen = self.saboteur
+        summary = {"steps": seen.steps, "calls": seen.calls, "passes": seen.passes}
+        summary |= describe_model()
         (Path(folder) / "run.json").write_text(json.dumps(summary))
+
+
+def describe_pass(unet: torch.nn.Module, x: torch.Tensor) -> dict[str, Any]:
+    """Describes the UNet at the first call of a sampling run.
+
+    Returns:
+        ``size``: width and height in pixels; ``channels`` of its input; ``overridden``: how many
+        modules' ``forward`` is replaced; ``weights``: a checksum of some parameters.
+    """
+    checksum = 0
+    for name, value in unet.named_parameters():
+        if name.endswith("to_k.weight") or name.startswith("input_blocks.0."):
+            checksum = parameter_checksum(name, value, checksum)
+    return {
+        "size": [8 * x.shape[3], 8 * x.shape[2]],
+        "channels": x.shape[1],
+        "overridden": sum("forward" in vars(module) for module in unet.modules()),
+        "weights": f"{checksum:08x}",
+    }
+
+
+def keep_first_pass(p: Any, folder: Path) -> None:
+    """Makes the sampler of a first pass write what it returns."""
+    inner = p.sampler.sample
+
+    def sample(*args: Any, **kwargs: Any) -> torch.Tensor:
+        samples = inner(*args, **kwargs)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"first_{p.iteration}.npy", samples.float().cpu().numpy())
+        return samples
+
+    p.sampler.sample = sample
 
 
 def add_routes(demo: Any, app: Any) -> None:
@@ -171,4 +261,5 @@ def add_routes(demo: Any, app: Any) -> None:
             return describe_model()
 
 
+decode_watch = DecodeWatch()
 script_callbacks.on_app_started(add_routes)
