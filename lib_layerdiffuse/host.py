@@ -46,6 +46,10 @@ class Attachment(Protocol):
     calls: int
     """UNet calls that went through it; 0 afterwards means that something replaced it."""
 
+    def detach(self) -> None:
+        """Puts the UNet's weights back as they were, even where an exception came between."""
+        ...
+
 
 class Host(Protocol):
     """One loaded checkpoint in a host."""

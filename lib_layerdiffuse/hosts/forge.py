@@ -20,7 +20,7 @@ from backend.patcher.base import ModelPatcher
 from backend.utils import get_attr
 from torch import Tensor, nn
 
-from ..errors import ChecksumError, MissingCapabilityError
+from ..errors import ChecksumError, HostError, MissingCapabilityError
 from ..host import Injection
 from ..methods import Arch, LayerMethod
 from ..nets.attention_sharing import BaseAttention, Projection, SharingRun
@@ -31,10 +31,24 @@ _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its 
 
 
 class ForgeAttachment:
-    """An injection on one UNet clone; counts the UNet calls that went through it."""
+    """An injection on one UNet clone; counts the UNet calls that went through it.
 
-    def __init__(self) -> None:
+    Args:
+        plain: The patcher that it was put on a clone of.
+    """
+
+    def __init__(self, plain: Any) -> None:
         self.calls = 0
+        self._plain = plain
+
+    def detach(self) -> None:
+        """Puts the UNet's weights back as they were.
+
+        The host does so by itself before it uses another patcher; but it believes that weights are
+        as they were where merging them has failed halfway.
+        """
+        loader, patches = self._plain.lora_loader, self._plain.lora_patches
+        loader.refresh(patches, offload_device=self._plain.offload_device, force_refresh=True)
 
 
 class ForgeHost:
@@ -105,7 +119,7 @@ class ForgeHost:
         """
         plain = self.sd_model.forge_objects.unet
         unet = plain.clone()
-        attachment = ForgeAttachment()
+        attachment = ForgeAttachment(plain)
         patched = (
             _share_attention(unet, injection)
             if injection.sharing is not None
@@ -160,11 +174,22 @@ def _patch_weights(unet: Any, plain: Any, injection: Injection) -> _Applied:
             patcher.lora_loader.refresh(patcher.lora_patches, offload_device=unet.offload_device)
         if acts and injection.concat is not None:
             x = args["input"]
+            _check_whole(x, injection.concat)
             concat = injection.concat.to(x).expand(x.shape[0], -1, -1, -1)
             args = args | {"c": args["c"] | {"c_concat": concat}}
         yield args
 
     return applied
+
+
+def _check_whole(x: Tensor, concat: Tensor) -> None:
+    if x.shape[2:] != concat.shape[2:]:
+        (height, width), (wanted_height, wanted_width) = x.shape[2:], concat.shape[2:]
+        raise HostError(
+            f"Expected the UNet to be called for the whole picture of {wanted_width}×"
+            f"{wanted_height} latent pixels, got {width}×{height}.",
+            "Turn off extensions that sample tiles or regions one by one.",
+        )
 
 
 def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:

@@ -42,9 +42,19 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
         return {"keep": keep}
 
     def process_firstpass(self, pp: Any, keep: bool | None = None) -> None:
-        """Marks a picture that has transparency to keep; the API gives no value."""
+        """Marks a picture that has transparency to keep; only the API gives no value.
+
+        Raises:
+            MissingCapabilityError: The host could not hand the result out with its transparency.
+        """
         if keep is False or not _is_transparent(pp.image):
             return
+        if keep is None and shared.opts.samples_format.lower() != "png":
+            raise MissingCapabilityError(
+                f"Expected PNG as the format of the API's answers, got "
+                f"{shared.opts.samples_format}, which the WebUI sends without transparency.",
+                "Set the option samples_format to png.",
+            )
         if shared.opts.data.get("stealth_pnginfo_option") == "RGB":
             raise MissingCapabilityError(
                 "Expected an infotext that is not hidden in colours, since the WebUI cannot hide "

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from modules import scripts, shared
 
+from ..host import Attachment
 from ..infotext import for_webui, to_infotext
 from ..methods import Layer
 from ..pipeline import Session
@@ -54,6 +55,7 @@ class LayerDiffuseScript(scripts.Script):
 
     session: Session | None = None
     wiring = panel.Wiring()
+    unfinished: Attachment | None = None  # Of a pass that may have ended in an exception.
 
     def title(self) -> str:
         return TITLE
@@ -90,8 +92,12 @@ class LayerDiffuseScript(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         end(p)
+        step = chain.step_of(p)
+        if step is None and is_nested():
+            return
         try:
-            settings = chain.step_of(p) or self._asked(p, args)
+            self._clear_up()
+            settings = step or self._asked(p, args)
             if settings is not None and settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
@@ -101,7 +107,14 @@ class LayerDiffuseScript(scripts.Script):
     def _asked(p: Any, args: tuple[Any, ...]) -> LayerSettings | None:
         axes = axis_values(p)
         on = by_name(args) or axes or (args and args[0] not in (None, False, "False", "false"))
-        return read_settings(args, axes) if args and on and not is_nested() else None
+        return read_settings(args, axes) if args and on else None
+
+    @staticmethod
+    def _clear_up() -> None:
+        """Takes off what an exception may have left on the UNet."""
+        left, LayerDiffuseScript.unfinished = LayerDiffuseScript.unfinished, None
+        if left is not None:
+            left.detach()
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         check_job(p, settings)
@@ -161,6 +174,7 @@ class LayerDiffuseScript(scripts.Script):
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
         passes.prepare(p, job, self._session(job.choices), x)
+        LayerDiffuseScript.unfinished = job.attachment
 
     @_hook
     def before_hr(self, p: Any, job: Job, *args: Any) -> None:
@@ -172,6 +186,7 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
         job.stopped = stopped()
+        LayerDiffuseScript.unfinished = None
         passes.check_acted(job)
         passes.keep_latents(p, job, ps.samples)
 

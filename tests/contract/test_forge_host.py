@@ -213,6 +213,24 @@ class TestTheCallersUNet:
         hook.remove()
         run.assert_as_before()
 
+    def test_it_is_as_before_after_merging_failed_halfway(self, run, method, monkeypatch):
+        loader = run.open(method).plain.lora_loader
+        attachment = run.host.attach(injection(method))
+        merge, merged = loader._merge, []
+
+        def fail(key, entries):
+            if len(merged) == 2:
+                raise MemoryError
+            merged.append(merge(key, entries))
+
+        if method.patch is PatchKind.WEIGHTS:
+            monkeypatch.setattr(loader, "_merge", fail)
+            with pytest.raises(MemoryError):
+                run.tiny.load_for_sampling(run.checkpoint.forge_objects.unet)
+            monkeypatch.undo()
+        attachment.detach()
+        run.assert_as_before()
+
     def test_it_is_as_before_after_stopping(self, run, method):
         run.attach(method, stop_at=0.5)
         for sigma in (HIGH, LOW):
@@ -347,6 +365,12 @@ class TestWeights:
         acting, stopped = seen
         assert torch.equal(acting, given.concat.expand(6, -1, -1, -1))
         assert stopped is None
+
+    def test_a_part_of_the_picture_is_refused_inside_the_call(self, run):
+        run.attach(TWO_PICTURES)
+        x, rows = run.inputs(1)
+        with pytest.raises(HostError, match="whole picture"):
+            run.tiny.call_unet(run.unet, x[..., :4], HIGH, rows)
 
     def test_the_hosts_arguments_are_not_changed(self, run):
         run.attach(TWO_PICTURES)

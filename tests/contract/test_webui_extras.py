@@ -156,9 +156,17 @@ class TestSaving:
     def test_it_is_saved_as_png(self, ui, kind):
         ui.shared.opts.data["samples_format"] = kind
         extras = Extras(ui, script("Upscale", upscale))
-        assert extras.host.save(extras.run(transparent()), str(ui.outputs)).endswith(".png")
+        kept = extras.run(transparent(), **{"Keep transparency": {"keep": True}})
+        assert extras.host.save(kept, str(ui.outputs)).endswith(".png")
         plain = extras.run(transparent().convert("RGB"))
         assert extras.host.save(plain, str(ui.outputs)).endswith(f".{kind}")
+
+    def test_the_api_has_to_send_png(self, ui):
+        ui.shared.opts.data["samples_format"] = "jpg"
+        extras = Extras(ui, script("Upscale", upscale))
+        with pytest.raises(MissingCapabilityError, match="got jpg"):
+            extras.run(transparent())
+        assert extras.run(transparent().convert("RGB")).image.mode == "RGB"
 
     def test_infotext_hidden_in_colours_is_refused(self, ui):
         ui.shared.opts.data["stealth_pnginfo_option"] = "RGB"

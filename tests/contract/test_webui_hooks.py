@@ -232,6 +232,27 @@ class TestErrorsBeforeSampling:
             ui.run(p)
         assert p.batch_size == 2
 
+    def test_any_next_job_undoes_what_a_failure_left_on_the_unet(self, ui, monkeypatch):
+        p = ui.job(FG_SDXL, request(FG_SDXL))
+        checkpoint, loader = ui.checkpoint, ui.plain.lora_loader
+        weights = {k: v.clone() for k, v in ui.plain.model.named_parameters()}
+        merge, merged = loader._merge, []
+
+        def fail(key, entries):
+            if merged:
+                raise MemoryError
+            merged.append(merge(key, entries))
+
+        monkeypatch.setattr(loader, "_merge", fail)
+        with pytest.raises(MemoryError):
+            ui.run(p)
+        monkeypatch.undo()
+        now = dict(ui.plain.model.named_parameters())
+        assert not all(torch.equal(now[k], v) for k, v in weights.items())
+        ui.run(ui.job(FG_SDXL, False, checkpoint=checkpoint))
+        now = dict(ui.plain.model.named_parameters())
+        assert all(torch.equal(now[k], v) for k, v in weights.items())
+
     def test_the_next_job_works(self, ui):
         with pytest.raises(ArchMismatchError):
             ui.run(ui.job(JOINT, {"method": FG_SDXL.id}))

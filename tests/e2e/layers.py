@@ -39,9 +39,9 @@ def request(method_id: str, **settings: Any) -> dict[str, list[Any]]:
 
 
 def generate(client: Client, method_id: str, record: Path, **options: Any) -> Result:
-    """Runs one method; `settings` are its own, the rest are the request's fields."""
+    """Runs one method; `settings` are its own, the rest are the request's fields and scripts."""
     settings = options.pop("settings", {})
-    scripts = request(method_id, **settings)
+    scripts = request(method_id, **settings) | options.pop("scripts", {})
     return client.txt2img(scripts=scripts, record=record, **options)
 
 
