@@ -19,13 +19,21 @@ _BAD_REQUEST, _SERVER_ERROR = 422, 500
 
 
 class Tripwire:
-    """Raises an error at the first use."""
+    """Raises an error at the first use; the host may ask whether it is there."""
 
     def __init__(self, error: Exception) -> None:
         self.__dict__["error"] = error
 
     def __getattr__(self, name: str) -> NoReturn:
         raise self.__dict__["error"]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _raise(self, *_: object) -> NoReturn:
+        raise self.__dict__["error"]
+
+    __iter__ = __len__ = __getitem__ = __add__ = __radd__ = _raise
 
 
 def abort(p: Any, error: Exception) -> Exception:

@@ -16,7 +16,7 @@ from ..methods import Layer
 from ..pipeline import Session
 from ..settings import LayerSettings, by_name
 from . import chain, hires, kept_pictures, panel, passes, results
-from .abort import abort
+from .abort import Tripwire, abort
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
@@ -45,7 +45,9 @@ def _hook(method: Callable[..., None]) -> Callable[..., None]:
             method(self, p, job, *args, **kwargs)
         except Exception as error:
             end(p)
-            abort(p, error)
+            seen = abort(p, error)
+            if method.__name__ == "postprocess":  # The host touches nothing else any more.
+                args[0].images = Tripwire(seen)
 
     return run
 

@@ -232,6 +232,25 @@ class TestErrorsBeforeSampling:
             ui.run(p)
         assert p.batch_size == 2
 
+    @pytest.mark.parametrize("over_the_api", [False, True])
+    def test_what_fails_at_the_very_end_is_told_too(self, ui, monkeypatch, over_the_api):
+        monkeypatch.setattr(ui.script_module, "add_layer_files", lambda *_: 1 / 0)
+        p = ui.job(JOINT, request(JOINT))
+        if over_the_api:
+            http_exception = import_module("fastapi").HTTPException
+            with pytest.raises(http_exception) as caught:
+                import_module("modules.api.api").answer(p)
+            assert caught.value.status_code == 500
+            return
+        processed = ui.run(p)
+        for use in (
+            lambda: processed.images + processed.extra_images,
+            lambda: processed.images[0],
+            lambda: list(processed.images),
+        ):
+            with pytest.raises(ZeroDivisionError):
+                use()
+
     def test_any_next_job_undoes_what_a_failure_left_on_the_unet(self, ui, monkeypatch):
         p = ui.job(FG_SDXL, request(FG_SDXL))
         checkpoint, loader = ui.checkpoint, ui.plain.lora_loader

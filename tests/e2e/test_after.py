@@ -21,7 +21,7 @@ from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]
-SMALL = {"width": 128, "height": 128}
+SMALL = {"width": 128, "height": 128, "steps": 1}
 FG, JOINT = "fg_attn_sd15", "joint_sd15"
 PART = (slice(16, 64), slice(16, 80))  # What the probe edits.
 

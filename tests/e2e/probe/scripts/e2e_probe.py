@@ -12,11 +12,13 @@ The record is ``latents_<n>.npy`` and ``pixels_<n>.npy`` for each batch: what th
 last and what it made of that, whoever decoded; ``first_<n>.npy`` with what the first of two passes
 returned; and ``run.json``.
 
-``GET /e2e/model`` describes the model that is loaded now, see `describe_model`.
+``GET /e2e/model`` describes the model that is loaded now, see `describe_model`; ``GET /e2e/memory``
+gives the process's memory in bytes.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import zlib
 from pathlib import Path
@@ -253,7 +255,12 @@ def keep_first_pass(p: Any, folder: Path) -> None:
 
 
 def add_routes(demo: Any, app: Any) -> None:
-    """Adds the probe's address to the host's API."""
+    """Adds the probe's addresses to the host's API."""
+
+    @app.get("/e2e/memory")
+    def memory() -> int:
+        gc.collect()
+        return psutil.Process().memory_info().rss
 
     @app.get("/e2e/model")
     def model() -> dict[str, Any]:

@@ -1,0 +1,146 @@
+"""Test-only WebUI extension: makes one place of a job fail, once.
+
+Arguments of the always-on script "E2E Faults":
+    0. where: "" nowhere, or one of `PLACES`, or "hook:" and the name of one of the extension's own
+    1. how many uses of that place are left alone first
+    2. what it raises: "error" or "memory"
+
+``GET /e2e/faults`` lists the places.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+import torch
+from backend import memory_management
+from backend.patcher import lora
+from backend.patcher.base import ModelPatcher
+from modules import images, processing, script_callbacks, scripts, shared
+
+
+def _network(name: str) -> type:
+    """Returns a class of the extension under test, which is loaded by now."""
+    module, _, kind = name.rpartition(".")
+    return getattr(sys.modules[f"lib_layerdiffuse.{module}"], kind)
+
+
+PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
+    "vae.decode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model, "decode"),
+    "vae.encode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model, "encode"),
+    "patcher.add": lambda: (ModelPatcher, "add_patches"),
+    "patcher.merge": lambda: (lora, "merge_lora_to_weight"),
+    "memory": lambda: (memory_management, "load_models_gpu"),
+    "unet": lambda: (shared.sd_model.forge_objects.unet.model, "apply_model"),
+    "decoder": lambda: (_network("nets.unet1024.UNet1024"), "forward"),
+    "sharing": lambda: (_network("nets.attention_sharing.SharedAttention"), "forward"),
+    "save": lambda: (images, "save_image"),
+    "conds": lambda: (processing.StableDiffusionProcessing, "setup_conds"),
+}
+
+
+class Fault:
+    """One place that fails once."""
+
+    def __init__(self, owner: Any, name: str, after: int, kind: str) -> None:
+        """Puts the fault in."""
+        self.owner, self.name, self.after, self.kind = owner, name, after, kind
+        self.had = name in vars(owner)
+        self.inner = vars(owner).get(name) if isinstance(owner, type) else getattr(owner, name)
+        setattr(owner, name, self._method() if isinstance(owner, type) else self)
+
+    def _method(self) -> Callable[..., Any]:
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return self(*args, **kwargs)
+
+        return method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Fails, or does what stood here."""
+        if self.after > 0:
+            self.after -= 1
+            return self.inner(*args, **kwargs)
+        self.remove()
+        if self.kind == "memory":
+            raise torch.cuda.OutOfMemoryError("E2E probe: out of memory asked for")
+        raise RuntimeError("E2E probe: fault asked for")
+
+    def remove(self) -> None:
+        """Takes the fault out."""
+        if self.had:
+            setattr(self.owner, self.name, self.inner)
+        elif self.name in vars(self.owner):
+            delattr(self.owner, self.name)
+
+
+class HookFault(Fault):
+    """A hook of the extension under test that fails inside its own guard."""
+
+    def __init__(self, name: str, after: int, kind: str) -> None:
+        """Puts the fault into what the hook wraps."""
+        [script] = [s for s in scripts.scripts_txt2img.alwayson_scripts if s.title() == TITLE]
+        hook = getattr(type(script), name)
+        names = hook.__code__.co_freevars
+        self.cell = hook.__closure__[names.index("method")]
+        self.after, self.kind, self.inner = after, kind, self.cell.cell_contents
+        self.cell.cell_contents = self._method()
+
+    def remove(self) -> None:
+        """Takes the fault out."""
+        self.cell.cell_contents = self.inner
+
+
+TITLE = "LayerDiffuse"
+
+
+class E2EFaults(scripts.Script):
+    """The always-on script."""
+
+    fault: Fault | None = None
+
+    def title(self) -> str:
+        """Names the script for the API."""
+        return "E2E Faults"
+
+    def show(self, is_img2img: bool) -> Any:
+        """Runs on every job of both tabs."""
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Declares the arguments."""
+        return [
+            gr.Textbox(label="Place", value="", visible=False),
+            gr.Number(label="Uses before", value=0, visible=False),
+            gr.Textbox(label="Kind of fault", value="error", visible=False),
+        ]
+
+    def before_process(
+        self, p: Any, place: str | None = "", after: int = 0, kind: str = "error", *args: Any
+    ) -> None:
+        """Takes a fault out that an earlier job did not meet, and puts one into a hook."""
+        if E2EFaults.fault is not None:
+            E2EFaults.fault.remove()
+            E2EFaults.fault = None
+        if place and place.startswith("hook:"):
+            E2EFaults.fault = HookFault(place.removeprefix("hook:"), int(after), kind)
+
+    def process(
+        self, p: Any, place: str | None = "", after: int = 0, kind: str = "error", *args: Any
+    ) -> None:
+        """Puts a fault into the host, which has loaded the checkpoint by now."""
+        if place and not place.startswith("hook:"):
+            E2EFaults.fault = Fault(*PLACES[place](), int(after), kind)
+
+
+def add_routes(demo: Any, app: Any) -> None:
+    """Adds the list of places."""
+
+    @app.get("/e2e/faults")
+    def faults() -> list[str]:
+        return list(PLACES)
+
+
+script_callbacks.on_app_started(add_routes)

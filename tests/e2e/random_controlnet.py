@@ -1,0 +1,58 @@
+"""A seeded random ControlNet for SD1.5 with the real names, shapes and size (0.7 GB)."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from random_weights import Pool, Shape, fan_in, model_scale, read_layout
+from safetensors.torch import save_file
+
+NAME = "control_random"
+_UNET, _PREFIX = "model.diffusion_model.", "control_model."
+_COPIED = ("time_embed.", "input_blocks.", "middle_block.")
+_HINT_CHANNELS = (3, 16, 16, 32, 32, 96, 96, 256, 320)
+_LEVELS = (320, 320, 320, 320, 640, 640, 640, 1280, 1280, 1280, 1280, 1280)
+
+
+def shapes() -> dict[str, Shape]:
+    """Returns each tensor's shape by its name."""
+    unet = read_layout("sd15_checkpoint")
+    found = {
+        _PREFIX + name.removeprefix(_UNET): shape
+        for name, (_, shape) in unet.items()
+        if name.startswith(tuple(_UNET + part for part in _COPIED))
+    }
+    pairs = pairwise(_HINT_CHANNELS)
+    convs = {f"input_hint_block.{2 * i}": (out, ins, 3, 3) for i, (ins, out) in enumerate(pairs)}
+    convs |= {f"zero_convs.{i}.0": (c, c, 1, 1) for i, c in enumerate(_LEVELS)}
+    convs["middle_block_out.0"] = (1280, 1280, 1, 1)
+    for name, shape in convs.items():
+        found[f"{_PREFIX}{name}.weight"] = shape
+        found[f"{_PREFIX}{name}.bias"] = shape[:1]
+    return found
+
+
+def write_controlnet(folder: Path) -> Path:
+    """Writes the file into a folder, unless it is there; returns it."""
+    path = folder / f"{NAME}.safetensors"
+    if path.exists():
+        return path
+    pool, tensors = Pool(), {}
+    for name, shape in shapes().items():
+        std, mean = model_scale(name, shape)
+        if len(shape) == 4 and shape[2:] == (1, 1) and "transformer" not in name:
+            std = fan_in(shape, 0.3)  # What it adds to the UNet stays small beside what is there.
+        tensors[name] = pool.draw(f"{NAME}/{name}", shape, std, mean).half()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".tmp")
+    save_file(tensors, str(part))
+    os.replace(part, path)
+    return path
+
+
+def parameters() -> int:
+    """Returns how many numbers the file holds."""
+    return sum(torch.Size(shape).numel() for shape in shapes().values())
