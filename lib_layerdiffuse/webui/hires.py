@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from modules import sd_models
+import torch.nn.functional as F
+from modules import images, sd_models
 from PIL import Image
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
+from ..codec import LATENT_CELL, TransparentEncoder
+from ..colours import fill_hidden
 from ..errors import ArchMismatchError, MissingCapabilityError
-from ..images import flatten, from_u8, to_u8
+from ..host import Host
+from ..images import Picture, flatten, from_u8, matte, to_u8
 from ..methods import LayerMethod
+from ..pipeline import encode
 from ..settings import LayerSettings
 from .job import Job
 from .prompts import row_prompts
@@ -73,14 +79,53 @@ def _family(path: Path) -> str | None:
     return _FAMILIES.get(max(widths, default=0))
 
 
-def flatten_picture(p: Any, job: Job) -> None:
-    """Puts the picture to be upscaled on grey where it is transparent; the host knows RGB only."""
+def take_picture(p: Any, job: Job) -> None:
+    """Keeps the picture to be upscaled, and puts it on grey for the host, which knows RGB only."""
     image = getattr(p, "firstpass_image", None)
     if image is None or image.mode == "RGB":
         return
     job.asked["firstpass_image"] = image
     rgba = from_u8(np.asarray(image.convert("RGBA")))
     p.firstpass_image = Image.fromarray(to_u8(flatten(rgba)))
+    if job.settings.method.decodes:
+        job.first_picture = rgba
+
+
+def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder, x: Tensor) -> None:
+    """Has the second pass start from the kept picture's latent with its transparency.
+
+    Args:
+        p: The host's processing object.
+        job: The job, with the picture.
+        host: Where the encoder runs.
+        encoder: The family's encoder.
+        x: The latent that the host has made of the picture without transparency, `b 4 h w`; it is
+            overwritten.
+    """
+    rgba, job.first_picture = job.first_picture, None  # The host may call twice for a pass.
+    assert rgba is not None
+    size = p.hr_upscale_to_x, p.hr_upscale_to_y
+    mode = p.latent_scale_mode
+    if mode is None:
+        rgba = _upscaled(rgba, *size, p.hr_upscaler)
+    height, width = (side // LATENT_CELL * LATENT_CELL for side in rgba.shape[:2])
+    latent = encode(encoder, host, rgba[:height, :width])
+    if mode is not None:
+        cells = [side // LATENT_CELL for side in reversed(size)]
+        latent = F.interpolate(latent, size=cells, mode=mode["mode"], antialias=mode["antialias"])
+    top, left = (max(0, (latent.shape[axis] - x.shape[axis]) // 2) for axis in (2, 3))
+    x.copy_(latent[:, :, top : top + x.shape[2], left : left + x.shape[3]])
+
+
+def _upscaled(rgba: Picture, width: int, height: int, upscaler: str) -> Picture:
+    """Returns a picture at another size, colour and alpha upscaled apart as the host does."""
+
+    def upscaled(picture: Picture) -> Picture:
+        image = Image.fromarray(to_u8(picture))
+        return from_u8(np.asarray(images.resize_image(0, image, width, height, upscaler)))
+
+    alpha = upscaled(matte(rgba))[..., :1]
+    return np.concatenate([upscaled(fill_hidden(rgba)[..., :3]), alpha], axis=2)
 
 
 def give_prompts(p: Any, settings: LayerSettings) -> None:

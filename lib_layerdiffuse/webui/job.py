@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..host import Attachment, Injection
+from ..images import Picture
 from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
@@ -35,6 +36,7 @@ class Job:
         asked: What stood on the processing object before sets were laid out, by attribute.
         injection: What the current pass injects, and which pass of which size that is.
         attachment: The injection of the current pass.
+        first_picture: The transparent picture to be upscaled, until it is encoded.
         second_pass: The latents of hires fix's second pass `b 4 h w`, sampler's scale.
         vae_latents: The current batch's latents `b 4 h w`, VAE's scale.
         pixels: The current batch's pictures as the VAE decoded them, `b 3 H W` in [0, 1].
@@ -53,6 +55,7 @@ class Job:
     asked: dict[str, Any]
     injection: tuple[Any, Injection] | None = None
     attachment: Attachment | None = None
+    first_picture: Picture | None = None
     second_pass: Tensor | None = None
     vae_latents: Tensor | None = None
     pixels: Tensor | None = None

@@ -63,6 +63,9 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
     second = bool(getattr(p, "is_hr_pass", False))
     if second:
         hires.keep_latent(p, job)
+        if job.first_picture is not None:
+            encoder = session.encoder(job.settings.method.arch)
+            hires.start_transparent(p, job, host, encoder, x)
     if not job.settings.acts:
         return
     height, width = (8 * side for side in x.shape[2:])

@@ -135,7 +135,7 @@ class LayerDiffuseScript(scripts.Script):
         method = job.settings.method
         if not hires.from_button(p):  # Its checkpoint is loaded later.
             passes.checked(p, method)
-        hires.flatten_picture(p, job)
+        hires.take_picture(p, job)
         job.choices = choices()
         session = self._session(job.choices)
         with telling("loading the weights"):
@@ -143,6 +143,8 @@ class LayerDiffuseScript(scripts.Script):
                 session.weights(job.settings)
             if method.decodes:
                 session.decoder(method.arch, job.choices.dtype)
+            if job.first_picture is not None:
+                session.encoder(method.arch)
         if job.settings.chain:
             chain.prepare(p, job, passes.loaded(p), session)
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.

@@ -7,16 +7,19 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from started_webui import SIZE, WebUI, picture, request
 
 from lib_layerdiffuse import pipeline
+from lib_layerdiffuse.colours import fill_hidden
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     HostError,
     LayerDiffuseError,
     MissingCapabilityError,
 )
+from lib_layerdiffuse.images import from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
@@ -197,6 +200,38 @@ class TestUpscaleButton:
         assert np.abs(started[0] / 255 - wanted).max() < 0.003
         assert len(p.sampled_with) == 1
         assert p.firstpass_image is given
+
+    @pytest.mark.parametrize("latent", [True, False])
+    def test_a_transparent_picture_is_encoded_with_its_transparency(self, ui, latent):
+        ball = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 4), np.uint8))
+        p = self.upscale(ui, FG_SD15, ball, latent_upscaler=latent)
+        started = []
+        late = ui.new_script(
+            process_before_every_sampling=lambda self, p, *_, x, **__: started.append(x.clone())
+        )
+        ui.runner.alwayson_scripts.append(late)
+        ui.run(p)
+        host = import_module("lib_layerdiffuse.hosts.forge").ForgeHost(ui.checkpoint)
+        encoder = ui.script_module.LayerDiffuseScript.session.encoder(FG_SD15.arch)
+        rgba = from_u8(np.asarray(ball))
+        if not latent:
+            sides = 2 * SIZE, 2 * SIZE
+            colours = Image.fromarray(to_u8(fill_hidden(rgba)[..., :3])).resize(
+                sides, Image.LANCZOS
+            )
+            alpha = ball.getchannel("A").resize(sides, Image.LANCZOS)
+            rgba = from_u8(np.dstack([np.asarray(colours), np.asarray(alpha)]))
+        wanted = pipeline.encode(encoder, host, rgba)
+        if latent:
+            wanted = torch.nn.functional.interpolate(wanted, scale_factor=2, mode="bilinear")
+        assert len(started) == 2
+        for x in started:
+            torch.testing.assert_close(x, wanted)
+
+    def test_methods_without_transparency_start_from_what_the_host_has_made(self, ui, monkeypatch):
+        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.hires"), "encode", None)
+        p = self.upscale(ui, TO_BLENDED, picture(alpha=128))
+        assert [image.mode for image in ui.run(p).images] == ["RGB"]
 
     def test_one_layer_of_a_set_is_refused(self, ui):
         p = self.upscale(ui, JOINT, picture())

@@ -31,6 +31,7 @@ class HiresProcessing(processing.Processing):
     hr_prompt: Any = ""
     hr_negative_prompt: Any = ""
     hr_checkpoint_name: str | None = None
+    hr_upscaler: str = "Lanczos"
     latent_upscaler: bool = True
     firstpass_image: Image.Image | None = None
     txt2img_upscale: bool = False
@@ -39,6 +40,18 @@ class HiresProcessing(processing.Processing):
     load_for_hires: Any = None
     second_latents: list[Tensor] = field(default_factory=list)
     hires_conditioned_on: list[tuple[list[str], list[str]]] = field(default_factory=list)
+
+    @property
+    def latent_scale_mode(self) -> dict[str, Any] | None:
+        return {"mode": "bilinear", "antialias": False} if self.latent_upscaler else None
+
+    @property
+    def hr_upscale_to_x(self) -> int:
+        return int(self.width * self.hr_scale)
+
+    @property
+    def hr_upscale_to_y(self) -> int:
+        return int(self.height * self.hr_scale)
 
     def get_token_merging_ratio(self, for_hr: bool = False) -> float:
         return self.hires_token_merging_ratio if for_hr else self.token_merging_ratio

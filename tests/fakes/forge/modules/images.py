@@ -25,6 +25,13 @@ def image_grid(
     return grid
 
 
+def resize_image(
+    resize_mode: int, im: Image.Image, width: int, height: int, upscaler_name: str | None = None
+) -> Image.Image:
+    assert (resize_mode, im.mode, upscaler_name) == (0, "RGB", "Lanczos")
+    return im.resize((width, height), Image.LANCZOS)
+
+
 def save_image(
     image: Image.Image,
     path: str,
