@@ -26,6 +26,7 @@ def check_job(p: Any, settings: LayerSettings) -> None:
     settings.check_pictures()
     _check_options(p)
     check_hires(p, settings.method)
+    _check_chain(p, settings)
     _check_token_merging(p, settings)
     check_layer_prompts(settings)
 
@@ -47,6 +48,16 @@ def _check_options(p: Any) -> None:
         raise MissingCapabilityError(
             "Expected a job without an inpaint mask, since it does not keep transparency yet.",
             "Use the img2img tab without a mask, or turn off LayerDiffuse.",
+        )
+
+
+def _check_chain(p: Any, settings: LayerSettings) -> None:
+    """The second step draws at the first one's size, not at that of its hires fix."""
+    if settings.chain and getattr(p, "enable_hr", False):
+        raise MissingCapabilityError(
+            "Expected a chain without hires fix, which would enlarge its first step alone.",
+            "Turn off Hires. fix, or run the two methods one after the other.",
+            field="chain",
         )
 
 

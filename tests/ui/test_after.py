@@ -1,0 +1,99 @@
+"""After a picture is made, on the page: the Extras tab, and the button that upscales a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from forge_server import ForgeServer
+from pictures import glass_ball
+from PIL import Image
+
+from lib_layerdiffuse.methods import find_method
+
+if TYPE_CHECKING:
+    from webui_page import WebuiPage
+
+
+@pytest.fixture
+def ball(tmp_path: Path) -> Path:
+    """A transparent picture's file."""
+    path = tmp_path / "ball.png"
+    Image.fromarray(glass_ball(96)).save(path)
+    return path
+
+
+KEEP = "#extras_layerdiffuse_keep_transparency input[type=checkbox]"
+
+
+def open_extras(page: WebuiPage, picture: Path | None = None) -> None:
+    """Opens the tab, with a picture if one is given."""
+    page.open_tab("extras")
+    page.tab = "extras"
+    if picture is not None:
+        page.page.locator("#extras_image input[type=file]").first.set_input_files(picture)
+        page.page.locator("#extras_image img").first.wait_for()
+        page.settle()
+
+
+def upscale(page: WebuiPage) -> None:
+    """Doubles what the tab holds."""
+    box = page.page.locator("#extras_upscaler_1 input").first
+    box.click()
+    box.fill("Lanczos")
+    box.press("Enter")
+    page.settle()
+    page.set_number("upscaling_resize", 2)
+    page.generate()
+
+
+class TestExtras:
+    def test_a_transparent_picture_stays_transparent(
+        self, page: WebuiPage, server: ForgeServer, ball: Path
+    ) -> None:
+        open_extras(page, ball)
+        assert page.page.locator(KEEP).is_checked()
+        upscale(page)
+        [shown] = page.gallery()
+        assert shown.shape == (192, 192, 4)
+        alpha = Image.fromarray(glass_ball(96)[..., 3]).resize((192, 192), Image.LANCZOS)
+        assert np.abs(shown[..., 3].astype(int) - np.asarray(alpha)).max() <= 2
+        saved = max((server.data_dir / "outputs" / "extras-images").glob("**/*.png"))
+        np.testing.assert_array_equal(np.asarray(Image.open(saved)), shown)
+        assert "Keep transparency" in page.infotext()
+
+    def test_it_can_be_turned_off(self, page: WebuiPage, ball: Path) -> None:
+        open_extras(page, ball)
+        page.page.locator(KEEP).set_checked(False)
+        upscale(page)
+        assert "Keep transparency" not in page.infotext()
+
+    def test_a_folder(self, page: WebuiPage, tmp_path: Path) -> None:
+        source, results = tmp_path / "in", tmp_path / "out"
+        source.mkdir()
+        for name in ("one", "two"):
+            Image.fromarray(glass_ball(64)).save(source / f"{name}.png")
+        open_extras(page)
+        page.page.locator("#mode_extras").get_by_role("tab", name="Batch from Directory").click()
+        for field, folder in (("input", source), ("output", results)):
+            box = page.page.locator(f"#extras_batch_{field}_dir textarea").first
+            box.fill(str(folder))
+        upscale(page)
+        made = sorted(results.glob("*.png"))
+        assert [np.asarray(Image.open(path)).shape for path in made] == [(128, 128, 4)] * 2
+
+
+def test_the_button_that_upscales_a_result(page: WebuiPage) -> None:
+    page.small_job(steps=1)
+    page.open_panel()
+    page.choose_method(find_method("fg_attn_sd15").label)
+    page.generate()
+    [before] = page.gallery()
+    page.page.locator("#txt2img_upscale").click()
+    page.wait_for_job()
+    [after] = page.gallery()
+    assert (before.shape, after.shape) == ((128, 128, 4), (256, 256, 4))
+    assert after[..., 3].std() > 1
+    assert "Hires upscale" in page.infotext()
