@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..chains import step_prompt
 from ..errors import SettingsError
 from ..methods import Layer
-from ..pipeline import layer_prompts, put_before
+from ..pipeline import layer_prompts
 from ..settings import LayerSettings
 
 _AND = re.compile(r"\bAND\b")  # As the host splits a prompt into those that it composes.
@@ -25,13 +26,13 @@ def row_prompts(settings: LayerSettings, prompts: Sequence[str], negative: bool)
     Raises:
         BatchSizeError: The rows are not whole sets.
     """
-    return layer_prompts(settings, prompts, negative, put_before if negative else _put_before_each)
+    return layer_prompts(settings, prompts, negative, step_prompt if negative else _put_before_each)
 
 
 def _put_before_each(own: str, main: str) -> str:
     if not own:
         return main
-    return " AND ".join(put_before(own, part.strip()) for part in _AND.split(main))
+    return " AND ".join(step_prompt(own, part.strip()) for part in _AND.split(main))
 
 
 def check_layer_prompts(settings: LayerSettings) -> None:
