@@ -219,7 +219,8 @@ class TestLayerFiles:
 
 def break_second(ui, monkeypatch, at=1):
     """Makes the second step of a set fail, counted from 1."""
-    inject, calls = ui.script_module.inject, []
+    passes = import_module("lib_layerdiffuse.webui.passes")
+    inject, calls = passes.inject, []
 
     def spy(settings, *rest):
         calls.append(settings)
@@ -227,7 +228,7 @@ def break_second(ui, monkeypatch, at=1):
             raise HostError("Expected room, got none.", "Choose a smaller size.")
         return inject(settings, *rest)
 
-    monkeypatch.setattr(ui.script_module, "inject", spy)
+    monkeypatch.setattr(passes, "inject", spy)
 
 
 class TestFaults:
