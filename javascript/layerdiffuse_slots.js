@@ -47,6 +47,13 @@
         return url && new URL(url).origin === location.origin ? url : null;
     }
 
+    onUiLoaded(() => {
+        for (const slot of document.querySelectorAll(SLOT)) {
+            slot.setAttribute("role", "group");
+            slot.setAttribute("aria-label", slot.querySelector("label").textContent.trim());
+        }
+    });
+
     document.addEventListener("dragover", event => {
         if (slotOf(event)) event.preventDefault();
     }, true);

@@ -47,21 +47,21 @@ def outcome(layers: Sequence[Layer], sets: int, extras: int = 0) -> tuple[str, .
     Numbers are words of their own, and so are the names of a set's layers at the end.
 
     Args:
-        layers: Those of a set.
+        layers: One set.
         sets: Batch size times batch count.
-        extras: Pictures given beside a set's layers.
+        extras: Pictures given beside each set.
     """
-    frames = len(layers)
+    made = len(layers)
     words = [
         *_count(sets, "set"),
         "×",
-        *_count(frames, "layer"),
+        *_count(made, "layer"),
         "=",
-        *_count(sets * frames, "picture"),
+        *_count(sets * made, "picture"),
     ]
     if extras:
         words += ["+", *_count(sets * extras, "extra")]
-    for mark, layer in zip(":" + "," * frames, layers, strict=False):
+    for mark, layer in zip(":" + "," * made, layers, strict=False):
         words += [mark, layer.label, *(["(RGBA)"] if layer is Layer.FG else [])]
     return tuple(words)
 

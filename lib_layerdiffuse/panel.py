@@ -95,7 +95,6 @@ def build(
     enabled: AbstractContextManager[Any],
     elem_id: Callable[[str], str],
     picture_options: Mapping[str, Any],
-    outputs: Sequence[str] = ("show_preview", "show_matte"),
 ) -> Panel:
     """Returns a new panel with every field at its default.
 
@@ -103,7 +102,6 @@ def build(
         enabled: What surrounds the panel; entering it gives the component of `enabled`.
         elem_id: Makes a component's id from its field's name.
         picture_options: How this gradio's picture slots are told to take uploads.
-        outputs: The `show_…` fields that the page gives; the others stay hidden.
     """
     made: dict[str, Any] = {}
 
@@ -118,7 +116,7 @@ def build(
             status = gr.HTML("", elem_id=elem_id("status"))
             hidden = {"visible": False, "elem_id": elem_id("switch")}
             switch = gr.Button("Switch", size="sm", scale=0, **hidden)
-        _add_steady(add, outputs)
+        _add_steady(add)
         _add_changing(add, picture_options)
     method = made["method"]
     outputs_of_method = [made[name] for name in _CHANGED]
@@ -131,7 +129,7 @@ def build(
     return Panel(components, pasted, status, switch)
 
 
-def _add_steady(add: Callable[..., None], outputs: Sequence[str]) -> None:
+def _add_steady(add: Callable[..., None]) -> None:
     """Adds what every method has."""
     with gr.Row():
         for name in ("strength", "stop_at"):
@@ -141,8 +139,8 @@ def _add_steady(add: Callable[..., None], outputs: Sequence[str]) -> None:
     gr.HTML("<span>Also give</span>", elem_classes=["layerdiffuse-caption"])
     with gr.Row(elem_classes=["layerdiffuse-outputs"]):
         for name in _SHOWS:
-            shown = {"visible": name in outputs, "interactive": _acts(_DEFAULT.method, name)}
-            add(name, gr.Checkbox, value=False, min_width=100, **shown)
+            can = _acts(_DEFAULT.method, name)
+            add(name, gr.Checkbox, value=False, min_width=100, interactive=can)
 
 
 def _add_changing(add: Callable[..., None], picture_options: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from ..checkpoints import CheckpointReader
 from ..methods import Arch
 from ..panel import CSS, Panel
 from ..panel import build as build_panel
-from ..settings import LayerSettings
 from .options import outputs_always_given
 
 _TABS = ("txt2img", "img2img")
@@ -32,8 +30,8 @@ def notice(title: str, text: str) -> None:
 def build(title: str, elem_id: Callable[[str], str]) -> Panel:
     """Returns a new panel with every field at its default."""
     accordion = InputAccordion(False, label=title, elem_id=elem_id("enabled"))
-    outputs = [f.name for f in fields(LayerSettings) if f.name.startswith("show_")]
-    panel = build_panel(accordion, elem_id, _picture_options(), outputs)
+    panel = build_panel(accordion, elem_id, _picture_options())
+    # Not in `style.css`, which the host loads: that is no part of the package, and the studio is.
     gr.HTML(f"<style>{CSS}</style>", elem_classes=["layerdiffuse-style"])
     return panel
 

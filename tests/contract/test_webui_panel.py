@@ -249,6 +249,13 @@ class TestInputs:
                 if key in ("visible", "interactive"):
                     assert component.options.get(key, True) == value
 
+    def test_a_page_with_the_users_own_default_shows_what_that_needs(self, page):
+        panel = page.scripts["img2img"].panel
+        panel["method"].value = find_method("fg_to_bg_sd15").label
+        changes = page.fire("img2img", page.root, "load")
+        assert changes[panel["fg_image"]] == {"visible": True}
+        assert changes[panel["show_matte"]] == {"interactive": False}
+
     def test_slots_keep_what_is_put_into_them(self, page):
         slot = page.scripts["txt2img"].panel["fg_image"].options
         assert slot["image_mode"] == "RGBA"

@@ -1,0 +1,318 @@
+"""The panel in the browser: what it shows of each method, says of the checkpoint, and takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from client import Client
+from forge_server import ForgeServer
+from pictures import glass_ball
+from PIL import Image
+from random_weights import SD15, SDXL
+
+from lib_layerdiffuse.images import checkerboard, composite, from_u8
+from lib_layerdiffuse.method_guide import family_first, outcome, sibling
+from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod, find_method
+
+if TYPE_CHECKING:
+    from webui_page import WebuiPage
+
+TABS = ("txt2img", "img2img")
+STEADY = ["method", "status", "strength", "stop_at"]
+SHOWS = ["show_preview", "show_matte", "show_composite", "show_raw"]
+FG, TO_BG = find_method("fg_attn_sd15"), find_method("fg_to_bg_sd15")
+NEEDS = "This method needs {}; the loaded checkpoint is {}."
+SIZE = 64
+
+
+def said(page: WebuiPage) -> str:
+    return " ".join(page.component("status").inner_text().split())
+
+
+def wait_until_said(page: WebuiPage, text: str) -> None:
+    page.component("status").filter(has_text=text).wait_for()
+    page.settle()
+
+
+def choices(page: WebuiPage) -> list[str]:
+    page.component("method").locator("input").first.click()
+    shown = page.page.locator("ul[role=listbox] li")
+    shown.first.wait_for()
+    labels = [text.strip("✓ \n") for text in shown.all_inner_texts()]
+    page.page.keyboard.press("Escape")
+    return labels
+
+
+def expected_inputs(method: LayerMethod, loaded: Arch) -> set[str]:
+    names = {f"{layer.value}_image" for layer in method.inputs}
+    names |= {"resize_mode"} if method.inputs else set()
+    for layer in method.layer_prompts:
+        names |= {f"{layer.value}_prompt", f"{layer.value}_negative_prompt"}
+    if method.arch is not loaded and sibling(method):
+        names.add("switch")
+    return names | {*STEADY, *SHOWS}
+
+
+def heights(page: WebuiPage) -> dict[str, float]:
+    """Returns how far below the panel's top each component stands that all methods have."""
+    tops = {name: page.component(name).bounding_box() for name in ("enabled", *STEADY, *SHOWS)}
+    return {name: box["y"] - tops["enabled"]["y"] for name, box in tops.items() if box}
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_method_shows_only_what_it_uses_and_moves_nothing(page: WebuiPage, tab: str) -> None:
+    if tab != "txt2img":
+        page.open_tab(tab)
+    page.open_panel()
+    first = {}
+    for method in METHODS:
+        page.choose_method(method.label)
+        wait_until_said(page, outcome(method.outputs, 1)[-1])
+        assert set(page.visible_inputs()) == expected_inputs(method, Arch.SD15), method.id
+        able = {name for name in SHOWS if page.component(name).locator("input").is_enabled()}
+        assert ("show_composite" in able) is method.composes, method.id
+        assert len(able - {"show_composite"}) == (3 if method.decodes else 0), method.id
+        first = first or heights(page)
+        assert heights(page) == first, method.id
+
+
+@pytest.mark.parametrize("width", [1100, 800, 420])
+def test_nothing_moves_on_smaller_screens(page: WebuiPage, width: int) -> None:
+    page.page.set_viewport_size({"width": width, "height": 1500})
+    page.open_panel()
+    seen = []
+    for id in ("fg_attn_sd15", "joint_sd15", "fg_to_blended_sdxl", "bg_blended_to_fg_sdxl"):
+        page.choose_method(find_method(id).label)
+        wait_until_said(page, outcome(find_method(id).outputs, 1)[-1])
+        seen.append(heights(page))
+    assert seen[1:] == seen[:-1]
+
+
+@pytest.fixture
+def checkpoints(server: ForgeServer) -> Iterator[Client]:
+    """Lets a test choose checkpoints, and puts back the one that all tests begin with."""
+    client = Client(server.url)
+    yield client
+    client.use_checkpoint(SD15)
+
+
+def test_a_mismatch_is_said_with_a_way_out(page: WebuiPage, checkpoints: Client) -> None:
+    page.open_panel()
+    assert choices(page) == [m.label for m in family_first(Arch.SD15)]
+    page.choose_method(find_method("fg_conv_sdxl").label)
+    wait_until_said(page, NEEDS.format("SDXL", "SD1.5"))
+    button = page.component("switch")
+    assert button.inner_text().strip() == "Switch to the SD1.5 method"
+    button.click()
+    button.wait_for(state="hidden")
+    assert page.method() == FG.label
+    assert said(page) == "1 set × 1 layer = 1 picture: Foreground (RGBA)"
+    page.choose_method(find_method("bg_blended_to_fg_sdxl").label)
+    wait_until_said(page, "SD1.5 has no such method.")
+    assert not button.is_visible()
+
+
+def test_another_checkpoint_is_followed(page: WebuiPage, checkpoints: Client) -> None:
+    page.open_panel()
+    page.choose_method(find_method("joint_sd15").label)
+    box = page.page.locator(".model_selection input").first
+    box.click()
+    page.page.locator("ul[role=listbox] li", has_text=SDXL).first.click()
+    wait_until_said(page, NEEDS.format("SD1.5", "SDXL"))
+    assert choices(page) == [m.label for m in family_first(Arch.SDXL)]
+    assert page.method() == find_method("joint_sd15").label
+    page.load()  # What the page was built with is another one now.
+    page.open_panel()
+    wait_until_said(page, "Foreground (RGBA)")
+    assert "checkpoint" not in said(page)
+    assert choices(page) == [m.label for m in family_first(Arch.SDXL)]
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_it_says_what_comes_out(page: WebuiPage, tab: str) -> None:
+    if tab != "txt2img":
+        page.open_tab(tab)
+    page.open_panel()
+    page.choose_method(find_method("joint_sd15").label)
+    page.set_number("batch_size", 2)
+    wait_until_said(page, "2 sets × 3 layers = 6 pictures")
+    page.set_number("batch_count", 3)
+    wait_until_said(page, "6 sets × 3 layers = 18 pictures")
+    page.tick("show_matte")
+    page.tick("show_composite")
+    wait_until_said(page, "18 pictures + 12 extras: Foreground (RGBA), Background, Blended")
+    page.choose_method(find_method("fg_to_bg_sd15").label)
+    wait_until_said(page, "6 sets × 2 layers = 12 pictures + 6 extras: Background, Blended")
+
+
+def half_transparent_ball(path: Path) -> np.ndarray:
+    """Writes a picture with every kind of alpha, and colour under none of it."""
+    ball = glass_ball(SIZE)
+    ball[:8, :8] = (200, 10, 20, 0)
+    assert len(np.unique(ball[..., 3])) > 50
+    Image.fromarray(ball).save(path)
+    return ball
+
+
+def copy(page: WebuiPage, path: Path) -> None:
+    """Puts a PNG into the clipboard."""
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.page.evaluate(
+        """async bytes => {
+            const blob = new Blob([new Uint8Array(bytes)], {type: "image/png"});
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }""",
+        list(path.read_bytes()),
+    )
+
+
+def wait_for_picture(page: WebuiPage, name: str, before: str | None = None) -> np.ndarray:
+    """Returns what a slot shows, once it is another than `before`."""
+    page.page.wait_for_function(
+        """([id, before]) => {
+            const shown = document.querySelector(`#${id} img`)?.getAttribute("src");
+            return shown && shown.includes("/file=") && shown !== before;
+        }""",
+        arg=[f"script_{page.tab}_layerdiffuse_{name}", before],
+    )
+    page.settle()
+    shown = page.slot(name)
+    assert shown is not None
+    return shown
+
+
+def assert_looks_like(shown: np.ndarray, wanted: np.ndarray) -> None:
+    """A clipboard may premultiply colours, so that they come back rounded, but never alpha."""
+    np.testing.assert_array_equal(shown[..., 3], wanted[..., 3])
+    board = checkerboard(SIZE, SIZE)
+    np.testing.assert_allclose(
+        composite(from_u8(shown), board), composite(from_u8(wanted), board), atol=2 / 255
+    )
+
+
+def test_slots_keep_alpha(page: WebuiPage, tmp_path: Path) -> None:
+    ball = half_transparent_ball(tmp_path / "ball.png")
+    Image.fromarray(ball[::-1]).save(tmp_path / "other.png")
+    page.open_panel()
+    page.choose_method(find_method("bg_blended_to_fg_sdxl").label)
+    page.upload("bg_image", tmp_path / "ball.png")
+    np.testing.assert_array_equal(page.slot("bg_image"), ball)
+
+    copy(page, tmp_path / "other.png")
+    slot = page.component("bg_image")
+    uploaded = slot.locator("img").get_attribute("src")
+    slot.hover()
+    page.page.keyboard.press("Control+v")
+    assert_looks_like(wait_for_picture(page, "bg_image", uploaded), ball[::-1])
+    assert page.slot("blended_image") is None
+
+    slot = page.component("blended_image")
+    slot.get_by_label("Paste from clipboard").click()
+    assert_looks_like(wait_for_picture(page, "blended_image"), ball[::-1])
+
+    for scheme, colour in (("light", "rgb(207, 207, 207)"), ("dark", "rgb(58, 58, 64)")):
+        page.page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
+        background = slot.locator("img").evaluate("e => getComputedStyle(e).backgroundImage")
+        assert "conic-gradient" in background
+        assert colour in background
+
+
+def test_a_result_is_dragged_to_a_slot_and_the_job_gets_it(
+    page: WebuiPage, server: ForgeServer
+) -> None:
+    page.small_job(side=SIZE, steps=1)
+    page.open_panel()
+    page.choose_method(FG.label)
+    page.generate()
+    made = page.gallery()[-1]
+    assert made.shape == (SIZE, SIZE, 4), page.notes()
+    page.choose_method(TO_BG.label)
+    result = page.page.locator("#txt2img_gallery [data-testid=detailed-image]")
+    result.drag_to(page.component("fg_image"))
+    np.testing.assert_array_equal(wait_for_picture(page, "fg_image"), made)
+
+    kept = server.data_dir.rglob("layerdiffuse-pictures/*.png")
+    before = set(kept)
+    page.generate()
+    assert "layerdiffusion_fg_image" in page.infotext() or page.notes() == ""
+    new = set(server.data_dir.rglob("layerdiffuse-pictures/*.png")) - before
+    [picture] = new
+    np.testing.assert_array_equal(np.asarray(Image.open(picture)), made)
+
+
+def test_the_keyboard_is_enough(page: WebuiPage) -> None:
+    keys = page.page.keyboard
+    page.component("enabled").locator(".label-wrap").first.focus()
+    keys.press("Enter")
+    page.component("method").wait_for()
+    assert page.enabled()
+    page.settle()
+    page.choose_method(find_method("fg_attn_sdxl").label)
+    page.component("switch").wait_for()
+    page.component("method").locator("input").first.focus()
+    keys.press("Tab")
+    assert focused(page) == "switch"
+    keys.press("Space")
+    page.component("switch").wait_for(state="hidden")
+    assert page.method() == FG.label
+    page.component("method").locator("input").first.focus()
+    order = []
+    for _ in range(7):
+        keys.press("Tab")
+        order.append(focused(page))
+    can = ["show_preview", "show_matte", "show_raw"]
+    assert order == ["strength", "strength", "stop_at", "stop_at", *can]
+    keys.press("Space")
+    assert page.ticked("show_raw")
+
+
+def focused(page: WebuiPage) -> str:
+    id = page.page.evaluate(
+        "() => document.activeElement.closest('[id*=layerdiffuse_]:not([id$=enabled])')?.id"
+    )
+    return (id or "").rpartition("layerdiffuse_")[2]
+
+
+def test_everything_has_a_name_for_screen_readers(page: WebuiPage) -> None:
+    page.open_panel()
+    for id in ("bg_blended_to_fg_sdxl", "joint_sd15"):
+        page.choose_method(find_method(id).label)
+        nameless = page.component("enabled").evaluate(
+            """panel => [...panel.querySelectorAll("input, textarea, button, [role=group]")]
+                .filter(e => e.offsetParent !== null && !e.id.endsWith("-visible-checkbox"))
+                .filter(e => !(e.getAttribute("aria-label") || e.innerText?.trim()
+                    || [...e.labels ?? []].some(label => label.innerText.trim())))
+                .map(e => e.outerHTML)"""
+        )
+        assert nameless == []
+    page.choose_method(find_method("bg_blended_to_fg_sdxl").label)
+    for name, label in (("bg_image", "Background"), ("blended_image", "Blended")):
+        assert page.component(name).get_attribute("role") == "group"
+        assert page.component(name).get_attribute("aria-label") == label
+
+
+def test_it_can_be_translated(page: WebuiPage) -> None:
+    page.open_panel()
+    page.choose_method(find_method("fg_attn_sdxl").label)
+    page.component("switch").wait_for()
+    words = {
+        "set": "Satz",
+        "layer": "Ebene",
+        "picture": "Bild",
+        "Foreground": "Vordergrund",
+        NEEDS.format("SDXL", "SD1.5"): "Dieses Verfahren braucht SDXL.",
+        "Switch to the SD1.5 method": "Zum Verfahren für SD1.5",
+        "Also give": "Dazu",
+        "Matte": "Maske",
+    }
+    panel = page.component("enabled")
+    panel.evaluate("(panel, words) => { window.localization = words; processNode(panel); }", words)
+    assert said(page) == (
+        "1 Satz × 1 Ebene = 1 Bild: Vordergrund (RGBA) Dieses Verfahren braucht SDXL."
+    )
+    lines = {line.strip() for line in panel.inner_text().splitlines()}
+    assert {"Zum Verfahren für SD1.5", "Dazu", "Maske"} <= lines
