@@ -14,6 +14,7 @@ from pictures import glass_ball
 from PIL import Image
 from random_weights import SD15, SDXL
 
+from lib_layerdiffuse.chains import begins_chain
 from lib_layerdiffuse.images import checkerboard, composite, from_u8
 from lib_layerdiffuse.method_guide import family_first, outcome, sibling
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod, find_method
@@ -54,6 +55,8 @@ def expected_inputs(method: LayerMethod, loaded: Arch) -> set[str]:
         names |= {f"{layer.value}_prompt", f"{layer.value}_negative_prompt"}
     if method.arch is not loaded and sibling(method):
         names.add("switch")
+    if begins_chain(method):
+        names.add("chain")
     return names | {*STEADY, *SHOWS}
 
 
