@@ -57,7 +57,7 @@ class BelowGallery:
                     f"→ {layer.label}",
                     elem_id=name(f"to_{layer.value}"),
                     size="sm",
-                    min_width=80,
+                    min_width=110,
                     tooltip=f"Put the chosen picture into LayerDiffuse's {layer.label} slot",
                 )
                 for layer in Layer
@@ -66,7 +66,7 @@ class BelowGallery:
                 "Composite view",
                 elem_id=name("view"),
                 size="sm",
-                min_width=80,
+                min_width=110,
                 tooltip="Look at the foreground over its background, a colour or any picture",
             )
         self.told = gr.HTML("", elem_id=name("told"), elem_classes=["layerdiffuse-told"])
