@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
 
 from .errors import WeightsError
 from .methods import Arch
@@ -13,21 +12,36 @@ from .methods import Arch
 UNET = "model.diffusion_model."
 TEXT_WIDTHS = {768: Arch.SD15, 2048: Arch.SDXL}
 _CROSS = "attn2.to_k.weight"
+_LENGTH_BYTES = 8
+_LONGEST_HEADER = 100_000_000
+_BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 _SIZE_LABEL = f"{UNET}label_emb.0.0.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Returns the shape of each tensor of a `.safetensors` file; no tensor is read.
+    """Returns the shape of each tensor of a `.safetensors` file; only its header is read.
+
+    The library's own reader takes seconds for a checkpoint in the versions that WebUIs have.
 
     Raises:
         WeightsError: It is none, or damaged.
+
+    Source: "Format" in the README of github.com/huggingface/safetensors.
     """
     try:
-        with safe_open(path, "np") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if length > _LONGEST_HEADER:
+                raise ValueError("its header is too long")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+        if path.stat().st_size != _LENGTH_BYTES + length + end:
+            raise ValueError("it is longer or shorter than it should be")
+        return {key: tuple(map(int, tensor["shape"])) for key, tensor in header.items()}
+    except _BROKEN as error:
         raise WeightsError(
             f"Expected a safetensors file, got {path.name}, which cannot be read: {error}.",
             "Download it again.",

@@ -1,6 +1,8 @@
 """Families of checkpoint files, by their headers."""
 
+import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,18 +68,63 @@ def test_a_file_that_was_exchanged_is_read_again(tmp_path):
     assert reader.arch(path) is Arch.SDXL
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0{}      "])
-def test_a_broken_file_is_of_no_family(tmp_path, content):
+def test_what_is_read_is_what_the_library_reads(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {"one": np.zeros((2, 3), np.float32), "two": np.zeros((), np.int64)}
+    save_file({**tensors, "none": np.zeros((0, 4), np.float16)}, path, {"format": "pt"})
+    assert read_shapes(path) == {"one": (2, 3), "two": (), "none": (0, 4)}
+    save_file({}, path)
+    assert read_shapes(path) == {}
+
+
+def framed(header):
+    return len(header).to_bytes(8, "little") + header
+
+
+BROKEN = {
+    "empty": b"",
+    "a page": b"<html><body>Not found</body></html>",
+    "a huge length": b"\xff" * 64,
+    "no JSON": framed(b"{..}"),
+    "no text": framed(b"\xff\xfe"),
+    "a list": framed(b"[]"),
+    "a tensor that is none": framed(b'{"a": 1}'),
+    "no offsets": framed(b'{"a": {"shape": [1]}}'),
+    "short offsets": framed(b'{"a": {"shape": [1], "data_offsets": [0]}}'),
+    "no shape": framed(b'{"a": {"data_offsets": [0, 0]}}'),
+    "deep": framed(b"[" * 100_000),
+    "shapes of text": framed(b'{"a": {"shape": ["x"], "data_offsets": [0, 0]}}'),
+    "cut short": framed(b'{"a": {"shape": [2], "data_offsets": [0, 4]}}') + b"\0\0",
+    "something behind": framed(b'{"a": {"shape": [1], "data_offsets": [0, 1]}}') + b"\0\0",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named_and_of_no_family(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     assert CheckpointReader().arch(path) is None
-
-
-def test_a_broken_file_is_named(tmp_path):
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(b"<html>")
     with pytest.raises(WeightsError, match=r"got a\.safetensors, which cannot be read"):
         read_shapes(path)
+
+
+def test_tensors_are_never_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.safetensors", {**SDXL, "big": (1000, 1000)})
+    header = int.from_bytes(path.read_bytes()[:8], "little") + 8
+    read = []
+
+    class Counted(io.FileIO):
+        def read(self, size=-1):
+            found = super().read(size)
+            read.append(len(found))
+            return found
+
+    def opened(self, mode):
+        return Counted(self, mode)
+
+    monkeypatch.setattr(Path, "open", opened)
+    assert read_shapes(path)["big"] == (1000, 1000)
+    assert sum(read) == header
 
 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.gguf", "a"])
