@@ -21,9 +21,9 @@ from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]
-SMALL = {"width": 128, "height": 128, "steps": 1}
+SMALL = {"width": 64, "height": 64, "steps": 1}
 FG, JOINT = "fg_attn_sd15", "joint_sd15"
-PART = (slice(16, 64), slice(16, 80))  # What the probe edits.
+PART = (slice(8, 32), slice(8, 40))  # What the probe edits.
 
 pytestmark = pytest.mark.usefixtures("one_view")
 
@@ -55,12 +55,12 @@ class TestEdits:
         options = {"restore_faces": True, "override_settings": {"face_restoration_model": "E2E"}}
         made = self.run(client, method_id, tmp_path / "made", **options)
         before = before_of(plain, 0)
-        after = np.concatenate([255 - before[:64], before[64:]])
+        after = np.concatenate([255 - before[:32], before[32:]])
         np.testing.assert_array_equal(made.images[0], followed(plain, 0, after))
         np.testing.assert_array_equal(made.images[0][..., 3], plain.images[0][..., 3])
         assert (made.images[0] != plain.images[0]).any()
         for row in range(1, len(plain.images)):
-            wanted = np.concatenate([255 - plain.images[row][:64], plain.images[row][64:]])
+            wanted = np.concatenate([255 - plain.images[row][:32], plain.images[row][32:]])
             np.testing.assert_array_equal(made.images[row], wanted)
 
     def test_a_repainted_part(self, client: Client, tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ class TestEdits:
     def test_another_size(self, client: Client, tmp_path: Path) -> None:
         plain = self.run(client, JOINT, tmp_path / "plain")
         made = self.run(client, JOINT, tmp_path / "made", scripts={"e2e edits": ["grow"]})
-        assert [i.shape for i in made.images] == [(192, 192, c) for c in (4, 3, 3)]
-        grown = fit(from_u8(plain.images[0]), 192, 192, ResizeMode.STRETCH)
+        assert [i.shape for i in made.images] == [(96, 96, c) for c in (4, 3, 3)]
+        grown = fit(from_u8(plain.images[0]), 96, 96, ResizeMode.STRETCH)
         np.testing.assert_array_equal(made.images[0][..., 3], to_u8(grown[..., 3]))
 
     @pytest.mark.parametrize("method_id", [FG, JOINT])
@@ -102,10 +102,10 @@ class TestEdits:
     def test_colour_correction(self, client: Client, tmp_path: Path) -> None:
         scripts = {"layerdiffuse": [{"method": FG}]}
         options = {"scripts": scripts, "denoising_strength": 0.75, **SMALL}
-        plain = client.img2img([lake_scene(128)], record=tmp_path / "plain", **options)
+        plain = client.img2img([lake_scene(64)], record=tmp_path / "plain", **options)
         client.set_options(img2img_color_correction=True)
         try:
-            made = client.img2img([lake_scene(128)], record=tmp_path / "made", **options)
+            made = client.img2img([lake_scene(64)], record=tmp_path / "made", **options)
         finally:
             client.set_options(img2img_color_correction=False)
         assert_decoded(plain.images[0], plain, 0, Arch.SD15)
@@ -207,6 +207,6 @@ class TestExtras:
         assert told == {"modes": ["RGBA"]}
         [saved] = results.glob("*.png")
         with Image.open(saved) as image:
-            assert_apart(np.asarray(image), made.images[0], "E2E", 256)
+            assert_apart(np.asarray(image), made.images[0], "E2E", 128)
             assert "Keep transparency" in image.info["postprocessing"]
             assert image.info["parameters"] == made.infotexts[0]

@@ -22,7 +22,7 @@ from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]
 CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
-SMALL = {"width": 128, "height": 128, "steps": 1}
+SMALL = {"width": 64, "height": 64, "steps": 1}
 FG, JOINT, TO_FG = "fg_attn_sd15", "joint_sd15", "bg_to_fg_sd15"
 KINDS = [FG, JOINT, TO_FG, "fg_attn_sdxl", "fg_to_blended_sdxl"]  # Each way of acting on a UNet.
 
@@ -74,7 +74,7 @@ def test_some_steps_without_the_negative_prompt(client: Client, tmp_path: Path) 
     usual = generate(client, JOINT, tmp_path / "usual", **job)
     assert "NGMS" in mixed.infotexts[0]
     assert difference(mixed, usual) > 0.001
-    assert mixed.images[0].shape == (128, 128, 4)
+    assert mixed.images[0].shape == (64, 64, 4)
 
 
 @pytest.mark.parametrize("method_id", KINDS)
@@ -136,7 +136,7 @@ class TestRegions:
         assert [image.shape[2] for image in made.images] == [4, 3, 3]
 
 
-S_LEFT, S_RIGHT = slice(0, 8), slice(8, 16)
+S_LEFT, S_RIGHT = slice(0, 4), slice(4, 8)
 
 
 @pytest.mark.parametrize("method_id", [FG, "fg_attn_sdxl", "fg_to_blended_sdxl"])
@@ -188,7 +188,7 @@ class TestControlNet:
         return next(name for name in names if name.startswith(NAME))
 
     def unit(self, model: str, module: str = "None", weight: float = 1) -> dict[str, list[Any]]:
-        picture = encode_image(lake_scene(128))
+        picture = encode_image(lake_scene(64))
         unit = {"module": module, "model": model, "weight": weight, "image": picture}
         return {"controlnet": [{"enabled": True, "save_detected_map": False, **unit}]}
 

@@ -19,7 +19,7 @@ from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]
 CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
-SMALL = {"width": 128, "height": 128, "steps": 1}
+SMALL = {"width": 64, "height": 64, "steps": 1}
 HIRES = {
     **SMALL,
     "enable_hr": True,
@@ -34,7 +34,7 @@ HIRES = {
 pytestmark = pytest.mark.usefixtures("one_view")
 
 
-def check(made: Result, method_id: str, width: int = 256, height: int = 256) -> None:
+def check(made: Result, method_id: str, width: int = 128, height: int = 128) -> None:
     """Checks a set of the second size whose foreground comes from its own latent."""
     method = find_method(method_id)
     check_layers(made, method, width=width, height=height)
@@ -45,7 +45,7 @@ def check(made: Result, method_id: str, width: int = 256, height: int = 256) -> 
 def check_passes(made: Result, plain: Result, method_id: str) -> None:
     """Checks that the UNet ran patched in both passes, at each pass's size."""
     method = find_method(method_id)
-    assert [p["size"] for p in made.run["passes"]] == [[128, 128], [256, 256]]
+    assert [p["size"] for p in made.run["passes"]] == [[64, 64], [128, 128]]
     for one, without in zip(made.run["passes"], plain.run["passes"], strict=True):
         if method.arch is Arch.SD15:
             assert one["overridden"] == 32
@@ -101,7 +101,7 @@ def test_two_sets_and_two_batches(client: Client, tmp_path: Path) -> None:
     client.use_checkpoint(SD15)
     method = find_method("bg_to_fg_sd15")
     both = generate(client, method.id, tmp_path / "both", batch_size=2, n_iter=2, **HIRES)
-    check_layers(both, method, sets=4)
+    check_layers(both, method, sets=4, width=128, height=128)
     for row in range(0, 8, 2):
         assert_decoded(both.images[row], both, row, Arch.SD15)
     seed = both.info["all_seeds"][6]
@@ -113,12 +113,12 @@ def test_two_sets_and_two_batches(client: Client, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "upscaler", "width", "height"),
     [
-        ({"width": 320, "height": 192, "hr_scale": 1.5}, "Latent", 480, 288),
-        ({"width": 136, "height": 200, "hr_scale": 1.3}, "Latent", 176, 256),
-        ({"width": 136, "height": 200, "hr_scale": 1.3}, "Lanczos", 176, 256),
-        ({"width": 128, "height": 192, "hr_resize_x": 256, "hr_resize_y": 256}, "Latent", 256, 256),
-        ({"width": 64, "height": 64, "hr_scale": 4}, "Lanczos", 256, 256),
-        ({"width": 128, "height": 128, "hr_scale": 1}, "Latent", 128, 128),
+        ({"width": 128, "height": 64, "hr_scale": 1.5}, "Latent", 192, 96),
+        ({"width": 72, "height": 104, "hr_scale": 1.3}, "Latent", 88, 128),
+        ({"width": 72, "height": 104, "hr_scale": 1.3}, "Lanczos", 88, 128),
+        ({"width": 64, "height": 96, "hr_resize_x": 128, "hr_resize_y": 128}, "Latent", 128, 128),
+        ({"hr_scale": 4}, "Lanczos", 256, 256),
+        ({"hr_scale": 1}, "Latent", 64, 64),
     ],
 )
 def test_sizes(
@@ -183,7 +183,7 @@ def test_another_checkpoint_of_the_family(
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("step", "size"), [(0, 128), (1, 256)])
+@pytest.mark.parametrize(("step", "size"), [(0, 64), (1, 128)])
 def test_an_interrupt_in_either_pass_gives_what_there_is(
     client: Client, plain: Plain, tmp_path: Path, step: int, size: int
 ) -> None:
@@ -213,7 +213,7 @@ class TestUpscaleButton:
     @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
     def test_a_transparent_picture(self, client: Client, tmp_path: Path, upscaler: str) -> None:
         client.use_checkpoint(SD15)
-        ball = glass_ball(128)
+        ball = glass_ball(64)
         options = HIRES | {"hr_upscaler": upscaler}
         made = generate(client, "fg_attn_sd15", tmp_path / "rgba", upscale=ball, **options)
         check(made, "fg_attn_sd15")
@@ -221,13 +221,13 @@ class TestUpscaleButton:
 
     def test_a_method_without_transparency(self, client: Client, tmp_path: Path) -> None:
         client.use_checkpoint(SDXL)
-        grey = to_u8(flatten(from_u8(glass_ball(128))))
+        grey = to_u8(flatten(from_u8(glass_ball(64))))
         made = generate(client, "fg_to_blended_sdxl", tmp_path / "run", upscale=grey, **HIRES)
         check(made, "fg_to_blended_sdxl")
 
     def test_one_layer_of_a_set_is_refused(self, client: Client) -> None:
         client.use_checkpoint(SD15)
-        ball = glass_ball(128)
+        ball = glass_ball(64)
         detail = refused(client, "joint_sd15", upscale=ball, **HIRES)
         assert detail["error"] == "MissingCapabilityError"
         assert "sets of 3" in detail["message"]

@@ -15,7 +15,8 @@ from random_weights import SD15
 from lib_layerdiffuse.images import checkerboard, composite, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
-SMALL = {"width": 128, "height": 128, "steps": 1}
+SIDE = 64
+SMALL = {"width": SIDE, "height": SIDE, "steps": 1}
 FG, JOINT, TO_FG = "fg_attn_sd15", "joint_sd15", "bg_to_fg_sd15"
 
 pytestmark = pytest.mark.usefixtures("one_view")
@@ -88,7 +89,7 @@ def test_a_plot_of_methods_and_sets(client: Client, tmp_path: Path) -> None:
     [alone] = generate(client, FG, tmp_path / "fg", **SMALL).images
     np.testing.assert_array_equal(fg, alone)
     layers = generate(client, JOINT, tmp_path / "joint", **SMALL).images
-    tiles = [joint[y : y + 128, x : x + 128] for y in (0, 128) for x in (0, 128)]
+    tiles = [joint[y : y + SIDE, x : x + SIDE] for y in (0, SIDE) for x in (0, SIDE)]
     np.testing.assert_array_equal(tiles[0], layers[0])
     for tile, layer in zip(tiles[1:], layers[1:], strict=False):
         np.testing.assert_array_equal(tile[..., :3], layer)
@@ -106,16 +107,16 @@ def test_prompt_matrix(client: Client, tmp_path: Path, method_id: str) -> None:
     if method.frames > 1:
         for k, row in enumerate(made.images[1:3]):
             fg, blended = wanted[2 * k : 2 * k + 2]
-            np.testing.assert_array_equal(row[:, :128], fg)
-            np.testing.assert_array_equal(row[:, 128:, :3], blended)
+            np.testing.assert_array_equal(row[:, :SIDE], fg)
+            np.testing.assert_array_equal(row[:, SIDE:, :3], blended)
 
 
 @pytest.mark.parametrize("method_id", [FG, TO_FG])
 def test_loopback(client: Client, tmp_path: Path, method_id: str) -> None:
     script = client.script_args("loopback", img2img=True, loops=2, final_denoising_strength=0.6)
     job = {**SMALL, "denoising_strength": 0.6, "steps": 2}
-    made = client.img2img([glass_ball(128)], scripts=request(method_id), **script, **job)
-    wanted, start = [], glass_ball(128)
+    made = client.img2img([glass_ball(SIDE)], scripts=request(method_id), **script, **job)
+    wanted, start = [], glass_ball(SIDE)
     for k in range(2):
         alone = client.img2img([start], scripts=request(method_id), seed=1234 + k, **job)
         start = alone.images[0]
@@ -137,7 +138,7 @@ def test_prompts_from_file(client: Client, tmp_path: Path) -> None:
 def test_sd_upscale_is_refused(client: Client) -> None:
     script = client.script_args("sd upscale", img2img=True)
     with pytest.raises(ApiError) as caught:
-        client.img2img([glass_ball(128)], scripts=request(FG), **script, **SMALL)
+        client.img2img([glass_ball(SIDE)], scripts=request(FG), **script, **SMALL)
     assert caught.value.status == 422, caught.value
     assert "SD upscale" in caught.value.body["detail"]["message"]
 

@@ -22,7 +22,7 @@ from modules.face_restoration import FaceRestoration
 from modules.upscaler import Upscaler, UpscalerData
 from PIL import Image
 
-PART = (16, 16, 80, 64)
+PART = (8, 8, 40, 32)
 
 
 class Restorer(FaceRestoration):
