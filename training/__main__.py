@@ -20,7 +20,9 @@ STEPS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (7, ("codec",)),
     (2, ("codec", "--decoder")),
     *((10, ("base", arch.name)) for arch in Arch),
-    *((1.8, ("method", method.id)) for method in METHODS),
+    (2, ("control",)),
+    # Those of one frame first, then the joint method: the others start from what they learnt.
+    *((1.6, ("method", m.id)) for m in sorted(METHODS, key=lambda m: (m.frames > 1, -m.frames))),
 )
 
 

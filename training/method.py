@@ -1,8 +1,9 @@
-"""Step 5: one layer method's weight file, on top of the frozen base model.
+"""Step 6: one layer method's weight file, on top of the frozen base model.
 
 SD1.5's files hold attention sharing, SDXL's LoRAs or differences of weights: the released files'
-own formats. A method with a foreground among other frames starts from the foreground method's
-LoRAs, if that was trained before.
+own formats. A method of several frames starts from what was trained before: the LoRAs that the
+foreground method has for a foreground, all that the joint method has for the frames that both
+draw, and the control encoder of `training.control`.
 """
 
 from __future__ import annotations
@@ -18,27 +19,31 @@ from torch import Tensor, nn
 from lib_layerdiffuse.hosts.diffusers.names import PREFIX, diffusers_name, module_names
 from lib_layerdiffuse.methods import METHODS, Layer, LayerMethod, PatchKind, find_method
 
+from . import control
 from .base import Noise
 from .batches import Batch, Batches, caption
 from .captions import Texts, load_model
 from .data import Scenes
 from .export import save
 from .loop import Plan, Trainer, arguments, set_up
-from .sharing_net import LoRA, Sharing
+from .sharing_net import CONTROL_WIDTHS, LoRA, Sharing
 
 RANK = 6
-CONTROL_WIDTHS = (16, 16, 24, 24, 32, 32, 20, 20)
 ROWS = 32
 """Pictures in a batch, about."""
 Call = Callable[[Batch, Tensor, Tensor], Tensor]
 
 
-def sharing(unet: Any, method: LayerMethod, folder: Path) -> tuple[nn.Module, Call, Any]:
+def sharing(unet: Any, method: LayerMethod, data: Path) -> tuple[nn.Module, Call, Any]:
     """Returns what is trained for SD1.5, the UNet call with it and how to get its tensors."""
     net = Sharing(unet, method.frames, RANK, CONTROL_WIDTHS if method.uses_control else ())
-    first = folder / "layer_sd15_transparent_attn.safetensors"
-    if method.frames > 1 and Layer.FG in method.outputs and first.exists():
-        _start_from(net, load_file(first), method.outputs.index(Layer.FG))
+    for name in ("fg_attn_sd15", "joint_sd15"):
+        first = find_method(name)
+        file = data / "layer_model" / first.weights.filename
+        if first.frames != method.frames and file.exists() and method.frames > 1:
+            start_from(net, method, load_file(file), first)
+    if net.kwargs_encoder is not None and (data / control.FILE).exists():
+        net.kwargs_encoder.load_state_dict(torch.load(data / control.FILE, weights_only=True))
 
     def call(batch: Batch, noised: Tensor, t: Tensor) -> Tensor:
         net.look_at(batch.control)
@@ -47,11 +52,27 @@ def sharing(unet: Any, method: LayerMethod, folder: Path) -> tuple[nn.Module, Ca
     return net, call, net.tensors
 
 
-def _start_from(net: Sharing, tensors: dict[str, Tensor], frame: int) -> None:
+def start_from(
+    net: Sharing, method: LayerMethod, tensors: dict[str, Tensor], first: LayerMethod
+) -> None:
+    """Gives a method's frames the LoRAs that another method's file has for the same layers.
+
+    Args:
+        net: What is to be trained.
+        method: Its method.
+        tensors: The other method's file.
+        first: The other method. What its frames share is taken over too, if it has several.
+    """
     state = net.state_dict()
     for key, tensor in tensors.items():
-        if "_lora.0." in key:
-            name = key.removeprefix("hookers.").replace("_lora.0.", f"_lora.{frame}.")
+        name = key.removeprefix("hookers.")
+        module, lora, rest = name.partition("_lora.")
+        if lora:
+            frame, _, part = rest.partition(".")
+            layer = first.outputs[int(frame)]
+            if layer in method.outputs:
+                state[f"{module}_lora.{method.outputs.index(layer)}.{part}"] = tensor.float()
+        elif first.frames > 1 and name in state:
             state[name] = tensor.float()
     net.load_state_dict(state)
 
@@ -158,7 +179,7 @@ def train(method: LayerMethod, data: Path, plan: Plan, seed: int = 0) -> Path:
     layers = (*method.outputs, Layer.BLENDED)
     texts = Texts(model, [caption(layer, *pair) for pair in pairs for layer in layers])
     net, call, tensors = (
-        sharing(model.unet, method, data / "layer_model")
+        sharing(model.unet, method, data)
         if method.patch is PatchKind.ATTENTION_SHARING
         else weight_patches(model.unet, method)
     )

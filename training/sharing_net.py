@@ -17,6 +17,8 @@ from lib_layerdiffuse.nets.attention_sharing import NORM_EPS, SLOTS
 from lib_layerdiffuse.patches import ATTENTION_SLOTS
 
 STRIDES = (1, 1, 2, 1, 2, 1, 2, 1)
+CONTROL_WIDTHS = (16, 16, 24, 24, 32, 32, 20, 20)
+"""Of the control encoder's first block."""
 
 
 class LoRA(nn.Module):

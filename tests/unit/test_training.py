@@ -16,10 +16,10 @@ from lib_layerdiffuse.methods import Arch, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
 from lib_layerdiffuse.patches import read_patches
 from lib_layerdiffuse.tiny import shapes
-from training import codec, latents, method, vae
+from training import codec, control, latents, method, vae
 from training.data import Scenes, draw, over
 from training.loop import Plan, Trainer
-from training.sharing_net import Sharing
+from training.sharing_net import CONTROL_WIDTHS, ControlNet, Sharing
 
 SIDE = shapes.SIDE // 8
 
@@ -159,6 +159,43 @@ def test_each_step_trains_and_its_files_run(data: Path) -> None:
     latents.encode(data, (*latents.OPAQUE, *latents.TRANSPARENT))
     offset = latents.load(data, "fg").float() - latents.load(data, "grey").float()
     assert float(offset.abs().mean()) > 0
+
+
+def test_a_control_encoder_learns_to_tell_the_latents(data: Path) -> None:
+    latents.encode(data, ("bg", "grey"))
+    file = control.train(data, Plan(0.05))
+    encoder = ControlNet(CONTROL_WIDTHS)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    encoder.load_state_dict(torch.load(file, weights_only=True))
+    assert all(bool((before[name] != p).any()) for name, p in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "shared"),
+    [
+        ("fg_attn_sd15", "joint_sd15", {0: 0}),
+        ("joint_sd15", "bg_to_fg_sd15", {0: 0, 2: 1}),
+        ("joint_sd15", "fg_to_bg_sd15", {1: 0, 2: 1}),
+    ],
+)
+def test_a_method_starts_from_the_same_layers_of_another(
+    first: str, then: str, shared: dict[int, int]
+) -> None:
+    old, new = find_method(first), find_method(then)
+    tensors = Sharing(shapes.unet(Arch.SD15), old.frames, method.RANK).tensors()
+    tensors = {key: torch.randn_like(tensor) for key, tensor in tensors.items()}
+    net = Sharing(shapes.unet(Arch.SD15), new.frames, method.RANK)
+    before = {key: tensor.clone() for key, tensor in net.tensors().items()}
+    method.start_from(net, new, tensors, old)
+    for key, tensor in net.tensors().items():
+        module, lora, rest = key.partition("_lora.")
+        source = {to: frame for frame, to in shared.items()}.get(int(rest[0])) if lora else None
+        if source is not None:
+            assert torch.equal(tensor, tensors[f"{module}_lora.{source}{rest[1:]}"]), key
+        elif not lora and old.frames > 1:
+            assert torch.equal(tensor, tensors[key]), key
+        else:
+            assert torch.equal(tensor, before[key]), key
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
