@@ -70,8 +70,16 @@ class Host(Protocol):
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
         ...
 
+    def posterior(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale."""
+        ...
+
     def vae_latent(self, latent: Tensor) -> Tensor:
         """Returns the sampler's latent on the VAE's own scale."""
+        ...
+
+    def sampler_latent(self, latent: Tensor) -> Tensor:
+        """Returns the VAE's latent on the sampler's scale."""
         ...
 
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:

@@ -1,7 +1,7 @@
 """From settings to an injection, and from latents to pictures; knows no host.
 
 A front end makes one `Session`, which keeps what is costly to load, and for each job calls
-`prepare` (before sampling), `inject` (when the size is known) and `decode`.
+`inject` (when the size is known), `encode` (in img2img) and `decode`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .codec import OnView, TransparentDecoder, TransparentEncoder, rgba_u8
+from .codec import (
+    OFFSET_STRENGTH,
+    OnView,
+    TransparentDecoder,
+    TransparentEncoder,
+    adjusted_latent,
+    rgba_u8,
+)
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
-from .images import Picture, as_rgba, fit, flatten
+from .images import Picture, as_rgba, composite, fit, flatten, pad_colours
 from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
 from .nets.attention_sharing import AttentionSharing
 from .patches import read_patches
@@ -173,6 +180,39 @@ def inject(
     if settings.method.uses_control:
         return replace(injection, control=pictures[0] * 2 - 1)
     return replace(injection, concat=torch.cat([host.encode(p) for p in pictures], dim=1))
+
+
+def first_picture(settings: LayerSettings, layer: Layer, init: Picture) -> Picture:
+    """Returns what a layer begins with in img2img, straight RGBA of the init picture's size.
+
+    That is the init picture, laid over the given background where the layer blends with it.
+
+    Args:
+        settings: The method and its pictures.
+        layer: One that the method makes.
+        init: `H W 4`, straight RGBA.
+    """
+    if layer is not Layer.BLENDED or Layer.BG not in settings.method.inputs:
+        return init
+    height, width = init.shape[:2]
+    return as_rgba(composite(init, conditioning_picture(settings, Layer.BG, width, height)))
+
+
+def encode(
+    encoder: TransparentEncoder, host: Host, rgba: Picture, strength: float = OFFSET_STRENGTH
+) -> Tensor:
+    """Returns the sampler's latent `1 4 h w` of a transparent picture.
+
+    Args:
+        encoder: The family's encoder.
+        host: Where it runs.
+        rgba: `H W 4`, straight; H and W multiples of 8.
+        strength: Factor of the encoder's offset.
+    """
+    mean, std = host.posterior(picture_tensor(flatten(rgba)))
+    host.place(encoder.net, rgba.shape[0] * rgba.shape[1])
+    offset = encoder.offset(picture_tensor(pad_colours(rgba))).to(mean)
+    return host.sampler_latent(adjusted_latent(mean, std, offset, strength))
 
 
 def decode(

@@ -13,11 +13,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..codec import LATENT_CELL, adjusted_latent
+from ..codec import LATENT_CELL
 from ..errors import BatchSizeError, ImageSizeError, SettingsError
-from ..images import as_rgba, fit, flatten, pad_colours, to_u8
+from ..images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
-from ..pipeline import Session, check_arch, decode, inject, layer_prompts, picture_tensor
+from ..pipeline import (
+    Session,
+    check_arch,
+    decode,
+    encode,
+    first_picture,
+    inject,
+    layer_prompts,
+    picture_tensor,
+)
 from ..settings import LayerSettings, Picture
 
 if TYPE_CHECKING:
@@ -213,21 +222,21 @@ def _sampling(
 def _init_latents(job: Job, session: Session, host: DiffusersHost) -> Tensor | None:
     """Returns what every set begins with, `f 4 h w`, sampler's scale, or None for noise.
 
-    The foreground's frame begins with the transparent picture's latent, the others with the
-    picture flattened on grey.
+    The foreground's frame begins with the transparent picture's latent, the others with what
+    `first_picture` says, flattened on grey.
     """
     if job.init is None:
         return None
     method = job.settings.method
     rgba = fit(as_rgba(job.init), job.width, job.height, job.settings.resize_mode)
-    mean, std = host.posterior(picture_tensor(flatten(rgba)))
-    frames = [mean] * method.frames
-    if method.fg_frame is not None:
-        encoder = session.encoder(method.arch)
-        host.place(encoder.net, job.width * job.height)
-        offset = encoder.offset(picture_tensor(pad_colours(rgba))).to(mean)
-        frames[method.fg_frame] = adjusted_latent(mean, std, offset)
-    return host.sampler_latent(torch.cat(frames))
+
+    def latent(layer: Layer) -> Tensor:
+        if layer is Layer.FG:
+            return encode(session.encoder(method.arch), host, rgba)
+        flat = flatten(first_picture(job.settings, layer, rgba))
+        return host.encode(picture_tensor(flat))
+
+    return torch.cat([latent(layer) for layer in method.outputs])
 
 
 def _infotext(job: Job, host: DiffusersHost, seed: int) -> str:

@@ -167,6 +167,62 @@ class TestCheckpoint:
         assert kept[0] is kept[1]
 
 
+class TestPosterior:
+    @pytest.fixture
+    def vae(self, run):
+        run.open(JOINT)
+        return run.checkpoint.forge_objects.vae
+
+    @staticmethod
+    def wanted(vae, picture):
+        mean = vae.encode(picture.movedim(1, -1))
+        return mean, 0.01 * (1 + mean.abs())
+
+    def test_it_is_on_the_vaes_scale_and_the_vae_is_loaded_first(self, run, vae):
+        picture = torch.rand(1, 3, 16, 24)
+        mean, std = run.host.posterior(picture)
+        for got, wanted in zip((mean, std), self.wanted(vae, picture), strict=True):
+            torch.testing.assert_close(got, wanted)
+        memory = import_module("backend.memory_management")
+        assert memory.loaded == [vae.first_stage_model]
+        torch.testing.assert_close(run.host.sampler_latent(mean), 0.18215 * mean)
+
+    @pytest.mark.parametrize("told", [True, False])
+    def test_tiles_where_told_or_where_memory_is_full(self, run, vae, monkeypatch, told):
+        memory, shapes = import_module("backend.memory_management"), []
+        encode = vae.first_stage_model.encode
+
+        def small_memory(signed, regulation=None):
+            if max(signed.shape[2:]) > 1024:
+                raise memory.OOM_EXCEPTION
+            shapes.append(tuple(signed.shape[2:]))
+            return encode(signed, regulation)
+
+        monkeypatch.setattr(vae.first_stage_model, "encode", small_memory)
+        monkeypatch.setattr(memory, "VAE_ALWAYS_TILED", told)
+        width = 600 if told else 1200
+        picture = torch.rand(1, 3, 600, width)
+        mean, std = run.host.posterior(picture)
+        assert {(512, 512), (256, min(width, 1024))} <= set(shapes)
+        monkeypatch.undo()
+        for got, wanted in zip((mean, std), self.wanted(vae, picture), strict=True):
+            torch.testing.assert_close(got, wanted)
+
+    def test_no_room_even_for_tiles(self, run, vae, monkeypatch):
+        memory = import_module("backend.memory_management")
+
+        def full(*_):
+            raise memory.OOM_EXCEPTION
+
+        monkeypatch.setattr(vae.first_stage_model, "encode", full)
+        with pytest.raises(HostError, match="memory is full"):
+            run.host.posterior(torch.rand(1, 3, 16, 16))
+
+    def test_numbers_that_overflow(self, run):
+        with pytest.raises(HostError, match="finite"):
+            run.open(JOINT).host.posterior(torch.full((1, 3, 16, 16), torch.inf))
+
+
 class TestOtherExtensions:
     @pytest.mark.parametrize("name", ["attn1", "attn2"])
     def test_replaced_attention_is_refused(self, run, name):

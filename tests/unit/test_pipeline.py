@@ -10,10 +10,10 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from tiny_codec import tiny_decoder_weights, tiny_inputs
+from tiny_codec import tiny_decoder_weights, tiny_encoder_weights, tiny_inputs
 from tiny_weights import CountingStore, decoder_file, patch_file, put, put_method
 
-from lib_layerdiffuse.codec import TransparentDecoder
+from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     BatchSizeError,
@@ -22,13 +22,15 @@ from lib_layerdiffuse.errors import (
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.images import ResizeMode
+from lib_layerdiffuse.images import ResizeMode, pad_colours
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, PatchKind, find_method
 from lib_layerdiffuse.pipeline import (
     Session,
     check_arch,
     conditioning_picture,
     decode,
+    encode,
+    first_picture,
     inject,
     layer_prompts,
     whole_sets,
@@ -53,8 +55,15 @@ class NotingHost:
         b, _, height, width = picture.shape
         return picture.mean() * torch.ones(b, 4, height // 8, width // 8)
 
+    def posterior(self, picture):
+        mean = self.encode(picture)
+        return mean, torch.full_like(mean, 0.25)
+
     def vae_latent(self, latent):
         return latent / self.scale
+
+    def sampler_latent(self, latent):
+        return latent * self.scale
 
     def place(self, net, pixels, dtype=None):
         self.placed.append((net, pixels))
@@ -370,3 +379,60 @@ class TestDecode:
             on_view=on_view,
         )
         assert calls == [(1, 4), (2, 4)]
+
+
+class TestEncode:
+    @pytest.fixture
+    def encoder(self):
+        return TransparentEncoder.from_state_dict(tiny_encoder_weights())
+
+    @staticmethod
+    def gradient():
+        rgba = np.random.default_rng(1).random((64, 64, 4), dtype=np.float32)
+        rgba[:, :20, 3] = 0
+        return rgba
+
+    @pytest.mark.parametrize("strength", [1.0, 300.0])
+    def test_is_the_mean_and_the_scaled_offset_on_the_samplers_scale(self, encoder, strength):
+        host, rgba = NotingHost(), self.gradient()
+        latent = encode(encoder, host, rgba, strength)
+        (flat,) = host.encoded
+        alpha = rgba[..., 3:]
+        wanted = (rgba[..., :3] * alpha + 0.5 * (1 - alpha)).transpose(2, 0, 1)[None]
+        np.testing.assert_allclose(flat, wanted, atol=1e-6)
+        padded = torch.from_numpy(pad_colours(rgba)).permute(2, 0, 1).unsqueeze(0)
+        offset = encoder.offset(padded)
+        torch.testing.assert_close(
+            latent, 0.5 * (flat.mean() + 0.25 * strength * offset), rtol=1e-5, atol=1e-6
+        )
+        assert host.placed == [(encoder.net, 64 * 64)]
+
+    def test_opaque_pictures_have_an_offset_too(self, encoder):
+        host, opaque = NotingHost(), grey(0.3)
+        assert not torch.equal(
+            encode(encoder, host, opaque), encode(encoder, host, opaque, strength=0)
+        )
+
+
+class TestFirstPicture:
+    def test_blended_layers_begin_with_the_picture_over_the_given_background(self):
+        settings = settings_for(find_method("bg_to_blended_sdxl"))
+        init = grey(0.9, height=32, width=48, alpha=0.25)
+        first = first_picture(settings, Layer.BLENDED, init)
+        assert first.shape == (32, 48, 4)
+        np.testing.assert_allclose(first[..., :3], 0.9 * 0.25 + 0.5 * 0.75, atol=1e-6)
+        assert (first[..., 3] == 1).all()
+
+    @pytest.mark.parametrize(
+        ("method_id", "layer"),
+        [
+            ("fg_attn_sdxl", Layer.FG),
+            ("bg_to_fg_sd15", Layer.FG),
+            ("fg_to_blended_sdxl", Layer.BLENDED),
+            ("joint_sd15", Layer.BLENDED),
+            ("joint_sd15", Layer.BG),
+        ],
+    )
+    def test_others_begin_with_the_picture_itself(self, method_id, layer):
+        settings, init = settings_for(find_method(method_id)), grey(0.9, alpha=0.25)
+        assert first_picture(settings, layer, init) is init

@@ -23,7 +23,7 @@ from lib_layerdiffuse.errors import (
     WeightsNotFoundError,
 )
 from lib_layerdiffuse.hosts.diffusers import Sampling, SamplingStopped
-from lib_layerdiffuse.images import flatten, pad_colours
+from lib_layerdiffuse.images import ResizeMode, fit, flatten, pad_colours
 from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 from lib_layerdiffuse.pipeline import Session
 from lib_layerdiffuse.settings import LayerSettings
@@ -128,20 +128,29 @@ class TestRows:
             assert a.seed == b.seed
             np.testing.assert_allclose(a.picture, b.picture, atol=1)
 
-    def test_a_transparent_picture_begins_the_foreground_and_a_flat_one_the_rest(
-        self, monkeypatch, session
+    @pytest.mark.parametrize("method", [TO_FG, JOINT], ids=lambda method: method.id)
+    def test_a_transparent_picture_begins_the_foreground_and_flat_ones_the_rest(
+        self, monkeypatch, session, method
     ):
         rgba = np.resize(picture(4), (72, 64, 4))
-        job = job_of(TO_FG, init=rgba, denoise=0.5)
+        job = job_of(method, init=rgba, denoise=0.5, settings={"resize_mode": ResizeMode.STRETCH})
         (sampling,) = sampled(monkeypatch, job, session)
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0)
 
+        bg = fit(picture(2, 3), 64, 72, ResizeMode.STRETCH)
+        alpha = rgba[..., 3:]
+        over_bg = rgba[..., :3] * alpha + bg * (1 - alpha)
+        flat = {
+            Layer.BG: flatten(rgba),
+            Layer.BLENDED: over_bg if method is TO_FG else flatten(rgba),
+        }
         mean, std = host(Arch.SD15).posterior(tensor(flatten(rgba)))
         offset = session.encoder(Arch.SD15).offset(tensor(pad_colours(rgba)))
-        wanted = torch.cat([adjusted_latent(mean, std, offset), mean]) * 0.18215
-        torch.testing.assert_close(sampling.init, wanted)
+        rows = [adjusted_latent(mean, std, offset)]
+        rows += [host(Arch.SD15).posterior(tensor(flat[x]))[0] for x in method.outputs[1:]]
+        torch.testing.assert_close(sampling.init, torch.cat(rows) * 0.18215)
         assert sampling.denoise == 0.5
 
     def test_rgb_is_opaque(self, monkeypatch, session):

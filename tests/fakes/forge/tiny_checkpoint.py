@@ -6,6 +6,8 @@ The UNet has the 32 attention modules of SD1.5 at their places; it is no diffusi
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -167,6 +169,13 @@ class FirstStage(nn.Module):
         super().__init__()
         self.scaling_factor = scaling_factor
 
+    def encode(self, signed: Tensor, regulation: Any = None) -> Tensor:
+        """Returns the posterior's mean, or what a function makes of the posterior, VAE's scale."""
+        rgb = F.avg_pool2d(signed, 8)
+        mean = torch.cat([rgb, rgb.mean(1, keepdim=True)], dim=1)
+        posterior = SimpleNamespace(mean=mean, std=0.01 * (1 + mean.abs()))
+        return mean if regulation is None else regulation(posterior)
+
     def process_in(self, latent: Tensor) -> Tensor:
         return latent * self.scaling_factor
 
@@ -175,15 +184,20 @@ class FirstStage(nn.Module):
 
 
 class VAE:
-    latent_channels = 4
+    latent_channels, downscale_ratio = 4, 8
+    vae_dtype = torch.float32
 
     def __init__(self, scaling_factor: float) -> None:
         self.first_stage_model = FirstStage(scaling_factor)
+        self.device = self.output_device = memory_management.get_torch_device()
+        self.patcher = ModelPatcher(self.first_stage_model, self.device, self.device)
+
+    def memory_used_encode(self, shape: Sequence[int], dtype: torch.dtype) -> int:
+        return shape[2] * shape[3] * 4
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Returns `b 4 h w`, VAE's scale, of `b H W 3` in [0, 1]."""
-        rgb = F.avg_pool2d(pixels.movedim(-1, 1) * 2 - 1, 8)
-        return torch.cat([rgb, rgb.mean(1, keepdim=True)], dim=1)
+        return self.first_stage_model.encode(pixels.movedim(-1, 1) * 2 - 1)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Returns `b 3 H W` in [-1, 1] of `b 4 h w` on the VAE's scale."""

@@ -6,6 +6,13 @@ from typing import Any
 
 import torch
 
+VAE_ALWAYS_TILED = False
+
+
+class OOM_EXCEPTION(RuntimeError):
+    """Memory was full."""
+
+
 loaded: list[Any] = []
 """Every network that was loaded, in order."""
 
@@ -28,6 +35,10 @@ def load_models_gpu(models: list[Any], memory_required: int = 0) -> None:
         patcher.model.to(patcher.load_device)
         patcher.refresh_loras()
         loaded.append(patcher.model)
+
+
+def soft_empty_cache() -> None:
+    pass
 
 
 def load_model_gpu(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""The adapter for Forge (its `backend` package).
+"""`ForgeHost`: the checkpoint that Forge has loaded.
 
 The caller's UNet is never edited: everything rides on a clone's options. Weight patches go through
 the host's own LoRA loader. Attention sharing replaces the 32 attention modules' `forward` for the
@@ -20,11 +20,12 @@ from backend.patcher.base import ModelPatcher
 from backend.utils import get_attr
 from torch import Tensor, nn
 
-from ..errors import ChecksumError, MissingCapabilityError
-from ..host import Injection
-from ..methods import Arch, LayerMethod
-from ..nets.attention_sharing import BaseAttention, Projection, SharingRun
-from ..patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
+from ...errors import ChecksumError, MissingCapabilityError
+from ...host import Injection
+from ...methods import Arch, LayerMethod
+from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ...patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
+from .vae import posterior
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
@@ -74,9 +75,21 @@ class ForgeHost:
         vae = self.sd_model.forge_objects.vae
         return vae.first_stage_model.process_in(vae.encode(picture.movedim(1, -1)))
 
+    def posterior(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale.
+
+        Raises:
+            HostError: Memory does not suffice even for tiles, or the result is not finite.
+        """
+        return posterior(self.sd_model.forge_objects.vae, picture)
+
     def vae_latent(self, latent: Tensor) -> Tensor:
         """Returns the sampler's latent on the VAE's own scale."""
         return self.sd_model.forge_objects.vae.first_stage_model.process_out(latent)
+
+    def sampler_latent(self, latent: Tensor) -> Tensor:
+        """Returns the VAE's latent on the sampler's scale."""
+        return self.sd_model.forge_objects.vae.first_stage_model.process_in(latent)
 
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Moves a network to the host's device through its memory manager.

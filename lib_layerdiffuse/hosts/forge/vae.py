@@ -1,0 +1,78 @@
+"""What Forge's VAE makes of a picture before it draws a sample: its posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from backend import memory_management
+from backend.patcher.vae import tiled_scale
+from torch import Tensor
+
+from ...errors import HostError
+
+_TILES, _TILE_OVERLAP = ((512, 512), (1024, 256), (256, 1024)), 64  # As the host encodes in tiles.
+
+
+def posterior(vae: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation `b 4 h w`, VAE's scale, float32.
+
+    They come from the checkpoint's VAE whatever the settings say of TAESD, and in tiles where the
+    host is told to use such or memory does not suffice.
+
+    Args:
+        vae: The host's, of the loaded checkpoint.
+        picture: `b 3 H W` in [0, 1].
+
+    Raises:
+        HostError: Memory does not suffice even for tiles, or the result is not finite.
+    """
+    try:
+        moments = _moments(vae, picture)
+    except memory_management.OOM_EXCEPTION as error:
+        raise HostError(
+            "Expected room for the VAE, but the memory is full.",
+            "Choose a smaller size, or raise the inference memory at the top of the page.",
+        ) from error
+    if not moments.isfinite().all():
+        raise HostError(
+            "Expected finite numbers from the VAE, got NaN or infinity.",
+            "Start the WebUI with --vae-in-fp32, or choose another VAE.",
+        )
+    mean, std = moments.chunk(2, dim=1)
+    return mean, std
+
+
+@torch.no_grad()
+def _moments(vae: Any, picture: Tensor) -> Tensor:
+    """Returns mean and standard deviation beside each other, `b 8 h w`."""
+
+    def moments(pixels: Tensor) -> Tensor:
+        signed = (2 * pixels - 1).to(device=vae.device, dtype=vae.vae_dtype)
+        found: Tensor = vae.first_stage_model.encode(signed, _mean_and_std)
+        return found.float().to(vae.output_device)
+
+    needed = vae.memory_used_encode(picture.shape, vae.vae_dtype)
+    memory_management.load_models_gpu([vae.patcher], memory_required=needed)
+    if not memory_management.VAE_ALWAYS_TILED:
+        try:
+            return moments(picture)
+        except memory_management.OOM_EXCEPTION:
+            memory_management.soft_empty_cache()
+    tiled = [
+        tiled_scale(
+            picture,
+            moments,
+            *tile,
+            _TILE_OVERLAP,
+            upscale_amount=1 / vae.downscale_ratio,
+            out_channels=2 * vae.latent_channels,
+            output_device=vae.output_device,
+        )
+        for tile in _TILES
+    ]
+    return torch.stack(tiled).mean(0)
+
+
+def _mean_and_std(distribution: Any) -> Tensor:
+    return torch.cat([distribution.mean, distribution.std], dim=1)
