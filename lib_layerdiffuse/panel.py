@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import gradio as gr
 
 from .images import ResizeMode
 from .infotext import from_infotext
+from .masks import MaskSource
 from .methods import METHODS, Layer, LayerMethod, find_method
 from .settings import LayerSettings
 
@@ -44,6 +46,8 @@ def build(
     elem_id: Callable[[str], str],
     picture_options: Mapping[str, Any],
     outputs: Sequence[str] = ("show_preview", "show_matte"),
+    *,
+    init_pictures: bool = False,
 ) -> Panel:
     """Returns a new panel with every field at its default.
 
@@ -52,6 +56,7 @@ def build(
         elem_id: Makes a component's id from its field's name.
         picture_options: How this gradio's picture slots are told to take uploads.
         outputs: The `show_…` fields that the page gives; the others stay hidden.
+        init_pictures: Whether the page has init pictures.
     """
     default = LayerSettings()
     made: dict[str, Any] = {}
@@ -88,6 +93,8 @@ def build(
             for name in (name for name in _FIELDS if name.startswith("show_")):
                 add(name, gr.Checkbox, value=False, visible=name in outputs)
         add("output_origin", gr.Checkbox, value=False, visible=False)
+        sources, source = [s.value for s in MaskSource], default.mask_source.value
+        add("mask_source", gr.Radio, choices=sources, value=source, visible=init_pictures)
 
     by_method = [name for name in _FIELDS if _shown_by_method(name)]
     made["method"].change(
@@ -130,4 +137,4 @@ def _pasted(name: str, params: dict[str, str]) -> Any:
     value = from_infotext(params).get(name)
     if isinstance(value, LayerMethod):
         return value.label
-    return value.value if isinstance(value, ResizeMode) else value
+    return value.value if isinstance(value, Enum) else value

@@ -5,23 +5,28 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
 
 from ..host import Attachment, Host
+from ..masks import Mask
 from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
 from .options import Choices, choices
+from .state import State, find, put, take
 
-_ATTRIBUTE = "layerdiffuse_job"
+if TYPE_CHECKING:
+    from .init_pictures import InitPictures
+
+ATTRIBUTE = "layerdiffuse_job"
 _LISTS = ("prompt", "negative_prompt", "seed", "subseed")
 
 
 @dataclass(eq=False)
-class Job:
+class Job(State):
     """What one job keeps between hooks.
 
     Attributes:
@@ -36,6 +41,9 @@ class Job:
         options: The host's options to put back afterwards.
         choices: What the settings page says, once the host has applied the job's own overrides.
         layers: The current set's layers so far.
+        init: The init pictures, in img2img.
+        kept: How much of the init picture the host would lay over the current row's picture,
+            `h w` in [0, 1]; None for nothing.
     """
 
     settings: LayerSettings
@@ -49,6 +57,8 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     choices: Choices = field(default_factory=choices)
     layers: dict[Layer, Image.Image] = field(default_factory=dict)
+    init: InitPictures | None = None
+    kept: Mask | None = None
 
     def note(self, p: Any, text: str) -> None:
         """Tells the user something once, below the pictures and in the API's `info`."""
@@ -68,8 +78,8 @@ class Job:
 
 def job_of(p: Any) -> Job | None:
     """Returns the job that runs on a processing object, or None; a copy of the object has none."""
-    owner, job = getattr(p, _ATTRIBUTE, (None, None))
-    return job if owner == id(p) else None
+    job: Job | None = find(p, ATTRIBUTE)
+    return job
 
 
 def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
@@ -89,7 +99,7 @@ def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
     else:
         p.batch_size = whole_sets(method, pictures) * method.frames
     job = Job(settings, asked)
-    setattr(p, _ATTRIBUTE, (id(p), job))
+    put(p, ATTRIBUTE, job)
     return job
 
 
@@ -104,11 +114,7 @@ def _each_frame(name: str, value: Any, frames: int) -> Any:
 
 def end(p: Any) -> None:
     """Takes the job off and gives back what was asked for; loops run the same object again."""
-    job = job_of(p)
-    if job is not None:
-        for name, value in job.asked.items():
-            setattr(p, name, value)
-    setattr(p, _ATTRIBUTE, (None, None))
+    take(p, ATTRIBUTE)
 
 
 def is_nested() -> bool:

@@ -19,8 +19,8 @@ def notice(title: str, text: str) -> None:
         gr.Markdown(text)
 
 
-def build(title: str, elem_id: Callable[[str], str]) -> Panel:
+def build(title: str, elem_id: Callable[[str], str], *, is_img2img: bool) -> Panel:
     """Returns a new panel with every field at its default."""
     accordion = InputAccordion(False, label=title, elem_id=elem_id("enabled"))
     outputs = [f.name for f in fields(LayerSettings) if f.name.startswith("show_")]
-    return build_panel(accordion, elem_id, {"source": "upload"}, outputs)
+    return build_panel(accordion, elem_id, {"source": "upload"}, outputs, init_pictures=is_img2img)

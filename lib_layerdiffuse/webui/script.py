@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
@@ -15,11 +13,12 @@ from ..infotext import for_webui, to_infotext
 from ..methods import Layer
 from ..pipeline import Session, check_arch, inject, layer_prompts
 from ..settings import LayerSettings, by_name
-from . import kept_pictures, panel, results
+from . import init_pictures, inpaint, kept_pictures, panel, results
 from .abort import abort
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
+from .hooks import hook_of
 from .job import Job, begin, end, is_nested, job_of
 from .layer_files import add_layer_files
 from .options import Choices, choices
@@ -32,24 +31,9 @@ except ImportError:  # Another WebUI; the panel says so.
     ForgeHost = None  # type: ignore[assignment, misc]
 
 TITLE = "LayerDiffuse"
+_GREY = "#808080"
 _log = logging.getLogger(__name__)
-
-
-def _hook(method: Callable[..., None]) -> Callable[..., None]:
-    """Runs a hook for jobs of ours only, and ends the job if it fails."""
-
-    @wraps(method)
-    def run(self: LayerDiffuseScript, p: Any, *args: Any, **kwargs: Any) -> None:
-        job = job_of(p)
-        if job is None:
-            return
-        try:
-            method(self, p, job, *args, **kwargs)
-        except Exception as error:
-            end(p)
-            abort(p, error)
-
-    return run
+_hook = hook_of(job_of, end)
 
 
 class LayerDiffuseScript(scripts.Script):
@@ -69,7 +53,7 @@ class LayerDiffuseScript(scripts.Script):
             _log.warning("LayerDiffuse: %s", problem)
             panel.notice(TITLE, problem)
             return []
-        built = panel.build(TITLE, self.elem_id)
+        built = panel.build(TITLE, self.elem_id, is_img2img=is_img2img)
         self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
         return built.components
 
@@ -99,6 +83,7 @@ class LayerDiffuseScript(scripts.Script):
             if settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
+            end(p)
             abort(p, error)
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
@@ -106,6 +91,7 @@ class LayerDiffuseScript(scripts.Script):
         asked = p.batch_size
         counts_pictures = getattr(p, "is_api", False) and not by_name(args)
         job = begin(p, settings, asked if counts_pictures else None)
+        init_pictures.lay_out(p, job, by_row=counts_pictures)
         if counts_pictures and p.batch_size != asked:
             job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
         if is_opaque(settings.fg_image):
@@ -127,6 +113,8 @@ class LayerDiffuseScript(scripts.Script):
                 session.weights(job.settings)
             if method.decodes:
                 session.decoder(method.arch, job.choices.dtype)
+            if method.decodes and job.init is not None:
+                session.encoder(method.arch)
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.
         params = p.extra_generation_params.items()
         others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
@@ -143,6 +131,13 @@ class LayerDiffuseScript(scripts.Script):
         return session
 
     @_hook
+    def before_process_init_images(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
+        """Notes what the host cuts out and masks; it flattens the pictures next."""
+        if job.init is not None:
+            job.init.region = pp["crop_region"]
+            job.init.mask = p.latent_mask if p.latent_mask is not None else pp["image_mask"]
+
+    @_hook
     def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
         """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
         job.attachment = job.latents = job.pixels = None
@@ -154,9 +149,10 @@ class LayerDiffuseScript(scripts.Script):
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
         assert job.host is not None
+        session = self._session(job.choices)
+        init_pictures.encode_foregrounds(p, job, session)
         if job.settings.acts:
             height, width = (8 * side for side in x.shape[2:])
-            session = self._session(job.choices)
             injection = inject(job.settings, session, job.host, width, height)
             job.attachment = job.host.attach(injection)
 
@@ -176,6 +172,10 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
         job.pixels = kwargs["images"]
 
+    @_hook
+    def postprocess_maskoverlay(self, p: Any, job: Job, ppmo: Any, *args: Any) -> None:
+        inpaint.hold_overlay(job, ppmo)
+
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         job = job_of(p)
         if job is None:
@@ -186,7 +186,9 @@ class LayerDiffuseScript(scripts.Script):
                 decoder = self._session(job.choices).decoder(
                     job.settings.method.arch, job.choices.dtype
                 )
-                raw, pp.image = pp.image, results.transparent(p, job, decoder, pp.image)
+                raw, sampled = pp.image, inpaint.before_overlay(p, job, pp.image)
+                rgba = results.transparent(p, job, decoder, sampled)
+                pp.image = inpaint.put_overlay(p, job, rgba)
                 results.add_extras(p, job, pp.image, raw)
             job.results.append((pp.image, layer.value))
             job.layers[layer] = pp.image
@@ -221,14 +223,13 @@ def _is_answer(p: Any) -> bool:
 
 
 def _keep_alpha(p: Any, job: Job) -> None:
-    """Turns off, for this job, the infotext that the host hides in alpha and so erases it."""
-    option = "stealth_pnginfo_option"
-    if option in shared.opts.data_labels:
-        # The host restores only what has a value; a default alone is none.
-        value = shared.opts.data.setdefault(option, shared.opts.get_default(option))
-        job.options[option] = value
-        job.asked["override_settings"] = p.override_settings
-        p.override_settings = p.override_settings | {option: "None"}
+    """Keeps the host, for this job, from erasing alpha by hidden infotext or laying it on white."""
+    for name, value in (("stealth_pnginfo_option", "None"), ("img2img_background_color", _GREY)):
+        if name in shared.opts.data_labels:
+            # The host restores only what has a value; a default alone is none.
+            before = shared.opts.data.setdefault(name, shared.opts.get_default(name))
+            job.options[name] = before
+            job.change(p, "override_settings", p.override_settings | {name: value})
 
 
 def _title_of(script_class: type) -> str | None:

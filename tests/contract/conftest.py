@@ -9,11 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tiny_weights import put_method
+from tiny_codec import tiny_encoder_weights
+from tiny_weights import put, put_method
 
 import lib_layerdiffuse
 import lib_layerdiffuse.hosts
-from lib_layerdiffuse.methods import METHODS
+from lib_layerdiffuse.methods import ENCODERS, METHODS
 
 FAKES = Path(__file__).parents[1] / "fakes" / "forge"
 STAND_INS = {path.stem for path in FAKES.iterdir()}
@@ -57,6 +58,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "layer_model").mkdir()
     for method in METHODS:
         put_method(folder / "layer_model", method)
+    for seed, file in enumerate(ENCODERS.values()):
+        put(folder / "layer_model", file, tiny_encoder_weights(seed))
     return folder
 
 

@@ -66,8 +66,16 @@ class Result:
     @property
     def latents(self) -> np.ndarray:
         """The probe's latents of all batches, stacked in the order of the pictures."""
+        return self._recorded("latents")
+
+    @property
+    def init_latents(self) -> np.ndarray:
+        """What all batches began with in img2img, stacked in the order of the pictures."""
+        return self._recorded("init")
+
+    def _recorded(self, name: str) -> np.ndarray:
         assert self.record is not None, "no record was asked for"
-        files = sorted(self.record.glob("latents_*.npy"), key=lambda f: int(f.stem.split("_")[1]))
+        files = sorted(self.record.glob(f"{name}_*.npy"), key=lambda f: int(f.stem.split("_")[1]))
         return np.concatenate([np.load(file) for file in files])
 
     @property
@@ -199,6 +207,11 @@ class Client:
         """Returns the infotext of a PNG file and what the host parses from it."""
         encoded = "data:image/png;base64," + base64.b64encode(pixels_with_info).decode()
         return self.call("POST", "/sdapi/v1/png-info", {"image": encoded})
+
+    def moments(self, pixels: np.ndarray) -> dict[str, Any]:
+        """Returns mean and std of the loaded VAE's posterior of a picture, and its factor."""
+        found = self.call("POST", "/e2e/moments", {"image": encode_image(pixels)})
+        return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
     def model(self) -> dict[str, Any]:
         """Returns the probe's description of the loaded model."""

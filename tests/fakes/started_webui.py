@@ -49,7 +49,7 @@ class WebUI:
         self.scripts = import_module("modules.scripts")
         self.tiny = import_module("tiny_checkpoint")
 
-    def job(self, method, *args, before=(), after=(), checkpoint=None, **fields):
+    def job(self, method, *args, before=(), after=(), checkpoint=None, kind=None, **fields):
         """Returns a processing object, and its checkpoint and runner as attributes of self.
 
         Args:
@@ -57,6 +57,7 @@ class WebUI:
             args: The script's arguments; the rest are the panel's defaults.
             before: Scripts that run before ours; likewise `after`.
             checkpoint: Another loaded checkpoint.
+            kind: The class of the processing object, where it is not the plain one.
             fields: Attributes of the processing object.
         """
         ours = self.entry.LayerDiffuseScript()
@@ -66,7 +67,8 @@ class WebUI:
         self.checkpoint = checkpoint or self.tiny.Checkpoint(method.arch.value)
         self.plain = self.checkpoint.forge_objects_original.unet
         fields = {"outpath_samples": str(self.outputs)} | fields
-        return self.processing.Processing(self.checkpoint, self.runner, tuple(values), **fields)
+        kind = kind or self.processing.Processing
+        return kind(self.checkpoint, self.runner, tuple(values), **fields)
 
     def run(self, p):
         """Returns a job's result; no hook may have raised into the host, which swallows it."""

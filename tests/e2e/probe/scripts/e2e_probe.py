@@ -7,9 +7,14 @@ Arguments of the always-on script "E2E Probe" (all optional):
 
 A step is a distinct timestep that the UNet is called with, counted from 0 over the whole job.
 The record is ``latents_<n>.npy`` for each batch, ``pixels_<n>.npy`` where the host decoded by
-itself (high-res fix), and ``run.json``.
+itself (high-res fix), ``init_<n>.npy`` for what img2img began with, and ``run.json``.
+
+The selectable script "E2E Folder" runs img2img's Batch tab; its arguments are the folders that
+pictures come from and go to.
 
 ``GET /e2e/model`` describes the model that is loaded now, see `describe_model`.
+``POST /e2e/moments`` takes a picture as ``image`` in base64 and answers with the ``mean`` and
+``std`` of the loaded VAE's posterior and its scaling ``factor``.
 """
 
 from __future__ import annotations
@@ -23,8 +28,11 @@ import gradio as gr
 import numpy as np
 import psutil
 import torch
+from backend.memory_management import load_models_gpu
 from modules import script_callbacks, scripts, shared
+from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
+from modules.img2img import process_batch
 
 
 def current_kmodel() -> torch.nn.Module | None:
@@ -149,6 +157,9 @@ class E2EProbe(scripts.Script):
         latents = p.sampler.last_latent.float().cpu().numpy() if decoded else samples
         Path(folder).mkdir(parents=True, exist_ok=True)
         np.save(Path(folder) / f"latents_{p.iteration}.npy", latents)
+        if getattr(p, "init_latent", None) is not None:
+            init = p.init_latent.float().cpu().numpy()
+            np.save(Path(folder) / f"init_{p.iteration}.npy", init)
         if decoded:
             np.save(Path(folder) / f"pixels_{p.iteration}.npy", samples)
 
@@ -162,6 +173,42 @@ class E2EProbe(scripts.Script):
         (Path(folder) / "run.json").write_text(json.dumps(summary))
 
 
+class E2EFolder(scripts.Script):
+    """Runs a folder as img2img's Batch tab does, which the API has no way to."""
+
+    def title(self) -> str:
+        """Names the script for the API."""
+        return "E2E Folder"
+
+    def show(self, is_img2img: bool) -> bool:
+        """Shows it in img2img."""
+        return is_img2img
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Declares the arguments."""
+        return [gr.Textbox(label="From", value=""), gr.Textbox(label="To", value="")]
+
+    def run(self, p: Any, source: str, target: str) -> Any:
+        """Returns the results of all pictures in the folder."""
+        plain = [0, *p.script_args[1:]]
+        p.script_args = plain
+        return process_batch(p, source, target, "", plain)
+
+
+def moments(image: str) -> dict[str, Any]:
+    """Returns the posterior of a base64 picture by the parts of the loaded VAE."""
+    rgb = np.asarray(decode_base64_to_image(image).convert("RGB")).astype(np.float32) / 255
+    vae = shared.sd_model.forge_objects.vae
+    load_models_gpu([vae.patcher])
+    network = vae.first_stage_model
+    signed = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).to(vae.vae_dtype) * 2 - 1
+    with torch.no_grad():
+        found = network.quant_conv(network.encoder(signed.to(vae.device))).float().cpu()
+    mean, log_variance = found.chunk(2, 1)
+    std = (log_variance.clamp(-30, 20) / 2).exp()
+    return {"mean": mean.tolist(), "std": std.tolist(), "factor": network.scaling_factor}
+
+
 def add_routes(demo: Any, app: Any) -> None:
     """Adds the probe's address to the host's API."""
 
@@ -169,6 +216,11 @@ def add_routes(demo: Any, app: Any) -> None:
     def model() -> dict[str, Any]:
         with queue_lock:
             return describe_model()
+
+    @app.post("/e2e/moments")
+    def posterior(body: dict[str, Any]) -> dict[str, Any]:
+        with queue_lock:
+            return moments(body["image"])
 
 
 script_callbacks.on_app_started(add_routes)
