@@ -3,6 +3,7 @@
 from modules import script_callbacks
 
 from lib_layerdiffuse.webui import api, axes, options
+from lib_layerdiffuse.webui.differential import DifferentialScript
 from lib_layerdiffuse.webui.results import name_layer
 from lib_layerdiffuse.webui.script import LayerDiffuseScript
 
@@ -18,4 +19,4 @@ script_callbacks.on_app_started(api.add_routes)
 script_callbacks.on_ui_settings(options.add_page)
 script_callbacks.on_before_image_saved(name_layer)
 
-__all__ = ["LayerDiffuseScript"]
+__all__ = ["DifferentialScript", "LayerDiffuseScript"]
