@@ -32,6 +32,7 @@ except ImportError:  # Another WebUI; the panel says so.
 
 TITLE = "LayerDiffuse"
 _GREY = "#808080"
+_INPAINT_UPLOAD = "img_inpaint_base"  # The other tabs hand over alpha.
 _log = logging.getLogger(__name__)
 _hook = hook_of(job_of, end)
 
@@ -45,6 +46,8 @@ class LayerDiffuseScript(scripts.Script):
         return TITLE
 
     def show(self, is_img2img: bool) -> object:
+        if is_img2img:
+            self.on_after_component(_keep_alpha_of_uploads, elem_id=_INPAINT_UPLOAD)
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
@@ -230,6 +233,11 @@ def _keep_alpha(p: Any, job: Job) -> None:
             before = shared.opts.data.setdefault(name, shared.opts.get_default(name))
             job.options[name] = before
             job.change(p, "override_settings", p.override_settings | {name: value})
+
+
+def _keep_alpha_of_uploads(created: Any) -> None:
+    """Lets a slot of the host's hand over alpha, which it drops otherwise."""
+    created.component.image_mode = "RGBA"
 
 
 def _title_of(script_class: type) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -223,3 +224,13 @@ class TestAround:
         assert [image.mode for image in result.images] == ["RGB"]
         white = flatten(rgba_of(images[0]), 1.0)
         near(p.began_with[0], ui.flat(FG.arch, white), atol=0.002)
+
+
+@pytest.mark.parametrize(("is_img2img", "mode"), [(True, "RGBA"), (False, "RGB")])
+def test_the_tab_for_uploads_hands_over_alpha(ui, is_img2img, mode):
+    script, slot = ui.entry.LayerDiffuseScript(), SimpleNamespace(image_mode="RGB")
+    assert script.show(is_img2img) is ui.scripts.AlwaysVisible
+    for elem_id, callback in script.after_components:
+        assert elem_id == "img_inpaint_base"
+        callback(SimpleNamespace(component=slot))
+    assert slot.image_mode == mode

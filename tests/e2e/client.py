@@ -73,6 +73,13 @@ class Result:
         """What all batches began with in img2img, stacked in the order of the pictures."""
         return self._recorded("init")
 
+    @property
+    def steps(self) -> dict[str, np.ndarray]:
+        """The probe's record of the first batch's steps, where a mask was blended in."""
+        assert self.record is not None, "no record was asked for"
+        with np.load(self.record / "steps_0.npz") as steps:
+            return dict(steps)
+
     def _recorded(self, name: str) -> np.ndarray:
         assert self.record is not None, "no record was asked for"
         files = sorted(self.record.glob(f"{name}_*.npy"), key=lambda f: int(f.stem.split("_")[1]))

@@ -7,7 +7,10 @@ Arguments of the always-on script "E2E Probe" (all optional):
 
 A step is a distinct timestep that the UNet is called with, counted from 0 over the whole job.
 The record is ``latents_<n>.npy`` for each batch, ``pixels_<n>.npy`` where the host decoded by
-itself (high-res fix), ``init_<n>.npy`` for what img2img began with, and ``run.json``.
+itself (high-res fix), ``init_<n>.npy`` for what img2img began with, ``steps_<n>.npz`` where an
+inpaint mask was blended in, and ``run.json``. Steps hold, for each call of the network, its
+``sigma``, noisy latent ``x``, ``denoised`` latent and the ``blended`` one that it became, and the
+``map``, which is the mask that the host had made.
 
 The selectable script "E2E Folder" runs img2img's Batch tab; its arguments are the folders that
 pictures come from and go to.
@@ -76,6 +79,22 @@ def describe_model() -> dict[str, Any]:
     }
 
 
+class Steps:
+    """Notes what the sampler sees and gets at each call of the network."""
+
+    def __init__(self) -> None:
+        self.noted: dict[str, list[np.ndarray]] = {}
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """Adds a value of the current call."""
+        self.noted.setdefault(name, []).append(value.detach().float().cpu().numpy().copy())
+
+    def take(self) -> dict[str, np.ndarray]:
+        """Returns what was noted since, each name stacked."""
+        noted, self.noted = self.noted, {}
+        return {name: np.stack(values) for name, values in noted.items()}
+
+
 class Saboteur:
     """Counts the UNet's steps and, at a given one, raises or asks for an interrupt."""
 
@@ -117,6 +136,7 @@ class E2EProbe(scripts.Script):
     """The always-on script."""
 
     saboteur = Saboteur()
+    steps = Steps()
 
     def title(self) -> str:
         """Names the script for the API."""
@@ -143,6 +163,9 @@ class E2EProbe(scripts.Script):
         self, p: Any, folder: str = "", fail_at: int = -1, interrupt_at: int = -1, **kwargs: Any
     ) -> None:
         """Watches the UNet that is about to run."""
+        self.steps.noted = {}
+        if getattr(p, "nmask", None) is not None:
+            self.steps.note("map", p.nmask)
         self.saboteur.arm(current_kmodel().diffusion_model, int(fail_at), int(interrupt_at))
 
     def post_sample(self, p: Any, ps: Any, folder: str = "", *args: Any) -> None:
@@ -160,8 +183,17 @@ class E2EProbe(scripts.Script):
         if getattr(p, "init_latent", None) is not None:
             init = p.init_latent.float().cpu().numpy()
             np.save(Path(folder) / f"init_{p.iteration}.npy", init)
+        steps = self.steps.take()
+        if "denoised" in steps:
+            np.savez(Path(folder) / f"steps_{p.iteration}.npz", **steps)
         if decoded:
             np.save(Path(folder) / f"pixels_{p.iteration}.npy", samples)
+
+    def on_mask_blend(self, p: Any, mba: Any, folder: str = "", *args: Any) -> None:
+        """Notes the denoised latent before another script or the host blends it."""
+        if folder and not mba.is_final_blend:
+            self.steps.note("denoised", mba.current_latent)
+            self.steps.note("sigma", mba.sigma)
 
     def postprocess(self, p: Any, processed: Any, folder: str = "", *args: Any) -> None:
         """Writes the job's summary."""
@@ -223,4 +255,14 @@ def add_routes(demo: Any, app: Any) -> None:
             return moments(body["image"])
 
 
+def _note_noisy(params: Any) -> None:
+    E2EProbe.steps.note("x", params.x)
+
+
+def _note_blended(params: Any) -> None:
+    E2EProbe.steps.note("blended", params.x)
+
+
 script_callbacks.on_app_started(add_routes)
+script_callbacks.on_cfg_denoiser(_note_noisy)
+script_callbacks.on_cfg_after_cfg(_note_blended)

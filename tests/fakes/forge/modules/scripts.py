@@ -64,6 +64,12 @@ class Script:
     paste_field_names: Any = None
     sorting_priority = 0
 
+    def __init__(self) -> None:
+        self.after_components: list[tuple[str, Any]] = []
+
+    def on_after_component(self, callback: Any, *, elem_id: str) -> None:
+        self.after_components.append((elem_id, callback))
+
     def ui(self, is_img2img: bool) -> list[Any] | None:
         return None
 
