@@ -28,7 +28,7 @@ from .abort import Tripwire, abort
 from .hooks import hook_of
 from .job import is_nested, job_of
 from .pictures import read_picture
-from .state import State, find, put, take
+from .state import State, find, forget_mask_afterwards, put, take
 
 try:
     from ..hosts.forge import ForgeHost
@@ -66,6 +66,8 @@ _hook = hook_of(lambda p: find(p, ATTRIBUTE), _end)
 
 class DifferentialScript(scripts.Script):
     """The always-on script."""
+
+    sorting_priority = 1  # Below LayerDiffuse, though its hooks come first.
 
     def title(self) -> str:
         return TITLE
@@ -191,6 +193,7 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
         changes |= {"mask_blur_x": 0, "mask_blur_y": 0, "inpainting_mask_invert": 0}
     for name, value in changes.items():
         state.change(p, name, value)
+    forget_mask_afterwards(p, state)
     _write_infotext(p, chosen)
 
 

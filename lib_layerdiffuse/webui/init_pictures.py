@@ -19,7 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..codec import LATENT_CELL
-from ..errors import BatchSizeError, HostError, MissingLayerError, SettingsError
+from ..errors import (
+    BatchSizeError,
+    HostError,
+    ImageSizeError,
+    MissingLayerError,
+    SettingsError,
+)
 from ..images import Picture, ResizeMode, fit, from_u8, matte, pad_colours, to_u8
 from ..masks import MaskSource, alpha_mask
 from ..methods import Layer
@@ -29,7 +35,7 @@ from . import differential
 from .job import Job
 from .pictures import read_picture
 from .progress import telling
-from .state import find
+from .state import find, forget_mask_afterwards
 
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
 _LATENT_UPSCALE = 3
@@ -68,7 +74,9 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
     Raises:
         MissingLayerError: There is no init picture.
         SettingsError: One cannot be read, or has not the part that is to be redrawn.
-        BatchSizeError: Pictures that count rows are not whole sets.
+        ImageSizeError: The mask that a part is cut out by has another size.
+        BatchSizeError: There are more pictures than sets, or ones that count rows are not whole
+            sets.
     """
     given: Sequence[Any] | None = getattr(p, "init_images", None)
     if given is None:
@@ -80,7 +88,9 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
     if settings.mask_source is not MaskSource.TAB and not mapped:
         job.change(p, "image_mask", _own_mask(settings, pictures))
         job.change(p, "inpainting_mask_invert", 0)
+        forget_mask_afterwards(p, job)
     rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=by_row)
+    _check_sizes(p, pictures)
     shown = [_shown(p, settings, layer, given[i], pictures[i]) for i, layer in rows]
     job.change(p, "init_images", shown)
     job.init = InitPictures([pictures[i] if layer is Layer.FG else None for i, layer in rows])
@@ -105,8 +115,27 @@ def _rows(
                 "Give one for each layer, or a single one.",
             )
         return [(row, outputs[row % frames]) for row in range(given)]
+    if given * frames > batch_size:
+        raise BatchSizeError(
+            f"Expected at most {batch_size // frames} init pictures, got {given}.",
+            "Raise the batch size: each begins a set.",
+        )
     sets = range(given) if given > 1 else [0] * (batch_size // frames)
     return [(index, layer) for index in sets for layer in outputs]
+
+
+def _check_sizes(p: Any, pictures: Sequence[Picture]) -> None:
+    """Checks what the host cuts out of the init pictures by its mask's measures."""
+    if p.image_mask is None or not p.inpaint_full_res:
+        return
+    for picture in pictures:
+        size = (picture.shape[1], picture.shape[0])
+        if p.image_mask.size != size:
+            wide, high = p.image_mask.size
+            raise ImageSizeError(
+                f"Expected a mask of {size[0]}×{size[1]}, as the init picture, got {wide}×{high}.",
+                'Bring them to one size, or inpaint the "Whole picture".',
+            )
 
 
 def _shown(

@@ -45,17 +45,21 @@ def before_overlay(p: Any, job: Job, image: Image.Image) -> Image.Image:
         return image
     left, top, width, height = p.paste_to
     part = image.crop((left, top, left + width, top + height))
-    if job.pixels is not None:
-        row_u8 = (255.0 * job.pixels[p.batch_index].movedim(0, 2).float().cpu().numpy()).astype(
-            np.uint8
-        )
-        decoded = Image.fromarray(row_u8)
-        if np.array_equal(
-            np.asarray(images.resize_image(_CROP, decoded, width, height)), np.asarray(part)
-        ):
+    decoded = _as_decoded(job, p.batch_index)
+    if decoded is not None:
+        placed = images.resize_image(_CROP, decoded, width, height)
+        if np.array_equal(np.asarray(placed), np.asarray(part)):
             return decoded
     larger = fit(from_u8(np.asarray(part)), p.width, p.height, ResizeMode.FILL)
     return Image.fromarray(to_u8(larger))
+
+
+def _as_decoded(job: Job, row: int) -> Image.Image | None:
+    """Returns a row's picture as the VAE made it, if it is known; the host truncates to 8 bits."""
+    if job.pixels is None:
+        return None
+    pixels = job.pixels[row].float().cpu().movedim(0, 2).numpy()
+    return Image.fromarray((255.0 * pixels).astype(np.uint8))
 
 
 def put_overlay(p: Any, job: Job, rgba: Image.Image) -> Image.Image:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_OF_A_MASK = ("mask", "nmask", "mask_for_overlay", "overlay_images", "paste_to")
+
 
 class State:
     """Changes to a processing object for one job.
@@ -38,3 +40,9 @@ def take(p: Any, attribute: str) -> None:
         for name, value in state.asked.items():
             setattr(p, name, value)
     setattr(p, attribute, (None, None))
+
+
+def forget_mask_afterwards(p: Any, state: State) -> None:
+    """Takes off at the job's end what the host makes of a mask that is not the user's own."""
+    for name in _OF_A_MASK:
+        state.change(p, name, getattr(p, name))

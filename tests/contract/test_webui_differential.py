@@ -148,6 +148,12 @@ def test_the_drawn_mask_is_soft_and_keeps_its_blur(ui):
     assert (p.image_mask, p.inpainting_fill, p.mask_round) == (drawn, 3, True)
 
 
+def test_nothing_of_the_map_is_left(ui):
+    _, p = ui.run_map({"source": "Visible part"}, inpaint_full_res=True)
+    left = (p.image_mask, p.mask, p.nmask, p.mask_for_overlay, p.overlay_images, p.paste_to)
+    assert left == (None,) * 6
+
+
 def test_a_mask_by_alpha_is_read_as_the_host_reads_it(ui):
     by_alpha = Image.new("RGBA", SIZE, "white")
     by_alpha.putalpha(ramp())
@@ -200,7 +206,7 @@ def test_the_infotext_says_it(ui):
         ),
         (
             {"source": "Visible part"},
-            {"init_images": [ball(SIZE), ball(SIZE).rotate(180)]},
+            {"init_images": [ball(SIZE), ball(SIZE).rotate(180)], "batch_size": 2},
             SettingsError,
         ),
         ({"source": "Picture", "picture": Image.new("L", (8, 8))}, {}, SettingsError),

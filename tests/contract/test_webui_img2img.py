@@ -144,6 +144,10 @@ class TestSeveralPictures:
             ui.run(p)
         assert caught.value.detail["error"] == BatchSizeError.__name__
 
+    def test_more_than_sets_are_refused(self, ui):
+        with pytest.raises(BatchSizeError, match="at most 1 init pictures, got 2"):
+            ui.run_img2img(JOINT, images=[ball((64, 64)), ball((64, 64))])
+
     def test_a_folder_runs_on_one_object(self, ui):
         kind = import_module("img2img_job").Img2ImgJob
         p = ui.job(JOINT, request(JOINT), kind=kind, batch_size=2)

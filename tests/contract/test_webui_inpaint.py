@@ -10,7 +10,7 @@ import torch
 from img2img_webui import Img2Img, ball, near, rgba_of
 from PIL import Image
 
-from lib_layerdiffuse.errors import SettingsError
+from lib_layerdiffuse.errors import ImageSizeError, SettingsError
 from lib_layerdiffuse.images import ResizeMode, fit, from_u8, matte, pad_colours, premultiply, to_u8
 from lib_layerdiffuse.methods import find_method
 
@@ -145,6 +145,10 @@ class TestOnlyMasked:
         wanted = colour.expand(3, 64, 64) if edited else floats[0][0]
         torch.testing.assert_close(seen[0], wanted, rtol=0, atol=1e-6 if edited else 0)
 
+    def test_a_mask_of_another_size_is_refused(self, ui):
+        with pytest.raises(ImageSizeError, match="a mask of 128×96, .* got 64×64"):
+            self.run(ui, image_mask=mask())
+
     def test_other_layers_are_the_hosts(self, ui):
         result, _ = ui.run_img2img(
             TO_FG,
@@ -214,6 +218,7 @@ class TestOwnAlpha:
         free = alpha == (255 if source == "Visible part" else 0)
         assert np.array_equal(image[free], np.asarray(decoded[0])[free])
         assert (p.image_mask is None) is not drawn
+        assert p.mask is p.nmask is p.mask_for_overlay is p.overlay_images is None
         assert p.inpainting_mask_invert == 1
         assert f"layerdiffusion_mask_source: {source}" in result.infotexts[0]
 

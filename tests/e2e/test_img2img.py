@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from client import Client, Result
+from client import Client, Result, encode_image
 from conftest import Models
 from forge_server import ForgeServer
 from layers import assert_same, conditioning, difference, notes, request
@@ -20,18 +20,19 @@ from torch import nn
 
 from lib_layerdiffuse.codec import TransparentEncoder
 from lib_layerdiffuse.images import ResizeMode, as_rgba, fit, from_u8, pad_colours, to_u8
-from lib_layerdiffuse.methods import ENCODERS, Arch, find_method
+from lib_layerdiffuse.methods import ENCODERS, METHODS, Arch, Layer, LayerMethod, find_method
 
 Plain = Callable[..., Result]
 SMALL = {"width": 64, "height": 64}
 CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
+BY_FAMILY = sorted(METHODS, key=lambda method: method.arch.value)
 MODES = [ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL]
 
 
 def run(client: Client, method_id: str, record: Path, images: list | None = None, **options):
     """Runs one method on init pictures, by default the ball at the job's size."""
     images = [glass_ball(64)] if images is None else images
-    scripts = request(method_id, **options.pop("settings", {}))
+    scripts = request(method_id, **options.pop("settings", {})) | options.pop("others", {})
     more = {**SMALL, "denoising_strength": 0.4, "resize_mode": 0, **options}
     return client.img2img(images, scripts=scripts, record=record, **more)
 
@@ -99,6 +100,32 @@ def test_sdxl(client: Client, models: Models, tmp_path: Path) -> None:
     made = run(client, "fg_attn_sdxl", tmp_path / "run")
     check(made.init_latents, Reference(client, models, Arch.SDXL).latent(glass_ball(64)))
     assert made.images[0].shape == (64, 64, 4)
+
+
+@pytest.mark.parametrize("method", BY_FAMILY, ids=lambda method: method.id)
+def test_every_method_with_and_without_a_mask_and_a_map(
+    client: Client, models: Models, tmp_path: Path, method: LayerMethod
+) -> None:
+    client.use_checkpoint(CHECKPOINTS[method.arch])
+    picture, mask = glass_ball(64), np.zeros((64, 64, 3), np.uint8)
+    mask[24:48, 24:48] = 255
+    masked = {"mask": encode_image(mask), "mask_blur": 0, "inpaint_full_res": False}
+    jobs = {
+        "img2img": {},
+        "inpaint": {**masked, "inpainting_fill": 1},
+        "map": {**masked, "others": {"differential diffusion": [{"source": "Inpaint mask"}]}},
+    }
+    for name, options in jobs.items():
+        made = run(client, method.id, tmp_path / name, [picture], **options)
+        assert len(made.images) == method.frames
+        for layer, image in zip(method.outputs, made.images, strict=True):
+            assert image.shape == (64, 64, 4 if layer is Layer.FG else 3), (name, layer)
+        if method.fg_frame is None:
+            continue
+        begun = made.init_latents[method.fg_frame : method.fg_frame + 1]
+        check(begun, Reference(client, models, method.arch).latent(picture))
+        kept = made.images[method.fg_frame][mask[..., 0] == 0]
+        assert np.array_equal(kept, picture[mask[..., 0] == 0]) == (name != "img2img")
 
 
 def test_an_rgb_picture_is_opaque(client: Client, sd15: Reference, tmp_path: Path) -> None:
