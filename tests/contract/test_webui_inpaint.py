@@ -146,7 +146,7 @@ class TestOnlyMasked:
         torch.testing.assert_close(seen[0], wanted, rtol=0, atol=1e-6 if edited else 0)
 
     def test_a_mask_of_another_size_is_refused(self, ui):
-        with pytest.raises(ImageSizeError, match="a mask of 128×96, .* got 64×64"):
+        with pytest.raises(ImageSizeError, match=r"a mask of 128×96, .* got 64×64"):
             self.run(ui, image_mask=mask())
 
     def test_other_layers_are_the_hosts(self, ui):

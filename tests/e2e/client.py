@@ -216,8 +216,15 @@ class Client:
         return self.call("POST", "/sdapi/v1/png-info", {"image": encoded})
 
     def moments(self, pixels: np.ndarray) -> dict[str, Any]:
-        """Returns mean and std of the loaded VAE's posterior of a picture, and its factor."""
-        found = self.call("POST", "/e2e/moments", {"image": encode_image(pixels)})
+        """Returns mean and std of the loaded VAE's posterior of a picture, and its factor.
+
+        Args:
+            pixels: H W 3, floats in [0, 1].
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, pixels.astype(np.float32))
+        body = {"pixels": base64.b64encode(buffer.getvalue()).decode()}
+        found = self.call("POST", "/e2e/moments", body)
         return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
     def model(self) -> dict[str, Any]:

@@ -16,12 +16,15 @@ The selectable script "E2E Folder" runs img2img's Batch tab; its arguments are t
 pictures come from and go to.
 
 ``GET /e2e/model`` describes the model that is loaded now, see `describe_model`.
-``POST /e2e/moments`` takes a picture as ``image`` in base64 and answers with the ``mean`` and
-``std`` of the loaded VAE's posterior and its scaling ``factor``.
+``POST /e2e/moments`` takes a picture as ``pixels``, the base64 of an ``.npy`` file with H W 3 floats
+in [0, 1], and answers with the ``mean`` and ``std`` of the loaded VAE's posterior and its
+scaling ``factor``.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import zlib
 from pathlib import Path
@@ -33,7 +36,6 @@ import psutil
 import torch
 from backend.memory_management import load_models_gpu
 from modules import script_callbacks, scripts, shared
-from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
 from modules.img2img import process_batch
 
@@ -227,9 +229,9 @@ class E2EFolder(scripts.Script):
         return process_batch(p, source, target, "", plain)
 
 
-def moments(image: str) -> dict[str, Any]:
-    """Returns the posterior of a base64 picture by the parts of the loaded VAE."""
-    rgb = np.asarray(decode_base64_to_image(image).convert("RGB")).astype(np.float32) / 255
+def moments(pixels: str) -> dict[str, Any]:
+    """Returns the posterior of a picture by the parts of the loaded VAE."""
+    rgb = np.load(io.BytesIO(base64.b64decode(pixels))).astype(np.float32)
     vae = shared.sd_model.forge_objects.vae
     load_models_gpu([vae.patcher])
     network = vae.first_stage_model
@@ -252,7 +254,7 @@ def add_routes(demo: Any, app: Any) -> None:
     @app.post("/e2e/moments")
     def posterior(body: dict[str, Any]) -> dict[str, Any]:
         with queue_lock:
-            return moments(body["image"])
+            return moments(body["pixels"])
 
 
 def _note_noisy(params: Any) -> None:
