@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from .errors import SettingsError
-from .images import ResizeMode
 from .methods import Layer, LayerMethod
 from .settings import LayerSettings
 
@@ -24,7 +24,8 @@ def to_infotext(
     """Returns the values to write by key; empty texts are left out, as the WebUI requires.
 
     A picture is written as whether it was given, beside its hash if it was kept. Outputs and
-    chains that were not asked for are left out.
+    A picture is written as whether it was given, beside its hash if it was kept. Outputs, chains
+    and masks that were not asked for are left out.
 
     Args:
         settings: The user's choices.
@@ -39,15 +40,15 @@ def to_infotext(
 
 
 def _is_left_out(name: str, settings: LayerSettings) -> bool:
-    wanted = name.startswith("show_") or name == "chain"
-    return wanted and not getattr(settings, name)
+    optional = name.startswith("show_") or name in ("chain", "mask_source")
+    return optional and getattr(settings, name) == _FIELDS[name].default
 
 
 def _text(value: Any) -> str:
     if isinstance(value, LayerMethod):
         return value.label
-    if isinstance(value, ResizeMode):
-        return value.value
+    if isinstance(value, Enum):
+        return str(value.value)
     if value is None or isinstance(value, np.ndarray):
         return str(value is not None)
     return _number(value) if isinstance(value, float) else str(value)

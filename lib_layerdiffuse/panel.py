@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from enum import Enum
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -19,6 +20,7 @@ import gradio as gr
 from .chains import begins_chain, prompted_layers, steps
 from .images import ResizeMode
 from .infotext import from_infotext
+from .masks import MaskSource
 from .method_guide import family_first, mismatch, outcome, sibling
 from .methods import METHODS, Arch, Layer, LayerMethod, find_method
 from .settings import LayerSettings
@@ -95,6 +97,8 @@ def build(
     enabled: AbstractContextManager[Any],
     elem_id: Callable[[str], str],
     picture_options: Mapping[str, Any],
+    *,
+    init_pictures: bool = False,
 ) -> Panel:
     """Returns a new panel with every field at its default.
 
@@ -102,6 +106,7 @@ def build(
         enabled: What surrounds the panel; entering it gives the component of `enabled`.
         elem_id: Makes a component's id from its field's name.
         picture_options: How this gradio's picture slots are told to take uploads.
+        init_pictures: Whether the page has init pictures.
     """
     made: dict[str, Any] = {}
 
@@ -117,6 +122,8 @@ def build(
             hidden = {"visible": False, "elem_id": elem_id("switch")}
             switch = gr.Button("Switch", size="sm", scale=0, **hidden)
         _add_steady(add)
+        sources = {"choices": [s.value for s in MaskSource], "value": _DEFAULT.mask_source.value}
+        add("mask_source", gr.Radio, visible=init_pictures, **sources)
         _add_changing(add, picture_options)
     method = made["method"]
     outputs_of_method = [made[name] for name in _CHANGED]
@@ -254,4 +261,4 @@ def _pasted(name: str, params: dict[str, str]) -> Any:
     value = from_infotext(params).get(name)
     if isinstance(value, LayerMethod):
         return value.label
-    return value.value if isinstance(value, ResizeMode) else value
+    return value.value if isinstance(value, Enum) else value

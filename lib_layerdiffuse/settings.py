@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from enum import Enum
 from typing import Any
 
 import numpy.typing as npt
 
 from .errors import MissingLayerError, SettingsError
 from .images import ResizeMode
+from .masks import MaskSource
 from .methods import METHODS, Layer, LayerMethod, find_method
 
 Picture = npt.NDArray[Any]
@@ -33,14 +35,19 @@ def _read_method(_name: str, value: Any) -> LayerMethod:
     return value if isinstance(value, LayerMethod) else find_method(str(value))
 
 
-def _read_resize_mode(name: str, value: Any) -> ResizeMode:
-    try:
-        return ResizeMode(value)
-    except ValueError:
-        modes = ", ".join(repr(m.value) for m in ResizeMode)
-        raise SettingsError(
-            f"Expected a {name} of the WebUI, got {value!r}.", f"Use one of: {modes}."
-        ) from None
+def _reads(kind: type[Enum]) -> Read:
+    """Returns what reads one of an enumeration's values."""
+
+    def read(name: str, value: Any) -> Enum:
+        try:
+            return kind(value)
+        except ValueError:
+            values = ", ".join(repr(one.value) for one in kind)
+            raise SettingsError(
+                f"Expected a known {name}, got {value!r}.", f"Use one of: {values}."
+            ) from None
+
+    return read
 
 
 def _read_number(name: str, value: Any) -> float:
@@ -106,6 +113,7 @@ class LayerSettings:
         show_composite: Also lay the set's foreground over its background, where it has both.
         show_raw: Also give the foreground as it was before its transparency was decoded.
         chain: Then also make the layer that is missing, by the method that goes on from here.
+        mask_source: Which part of an init picture is redrawn.
     """
 
     enabled: bool = _setting(
@@ -134,7 +142,7 @@ class LayerSettings:
         "resize_mode",
         "Resize mode",
         "How pictures to start from are fitted to the job's size.",
-        _read_resize_mode,
+        _reads(ResizeMode),
         type="string",
         choices=tuple(mode.value for mode in ResizeMode),
     )
@@ -168,6 +176,15 @@ class LayerSettings:
         "Then make the missing layer, too",
         "For the methods that put a layer into a blended picture: then also make the layer that "
         "is missing, with the sampler and stop-at that suit that step.",
+    )
+    mask_source: MaskSource = _setting(
+        MaskSource.TAB,
+        "mask_source",
+        "Redraw",
+        "Which part of an init picture is redrawn: the tab's mask, or a part by its own alpha.",
+        _reads(MaskSource),
+        type="string",
+        choices=tuple(source.value for source in MaskSource),
     )
 
     def picture(self, layer: Layer) -> Picture | None:

@@ -3,6 +3,7 @@
 from modules import script_callbacks
 
 from lib_layerdiffuse.webui import api, axes, options
+from lib_layerdiffuse.webui.differential import DifferentialScript
 from lib_layerdiffuse.webui.extras import KeepTransparency, keep_alpha
 from lib_layerdiffuse.webui.grids import show_transparency
 from lib_layerdiffuse.webui.results import name_layer
@@ -24,4 +25,4 @@ script_callbacks.on_before_image_saved(name_layer)
 script_callbacks.on_before_image_saved(keep_alpha)
 script_callbacks.on_image_grid(show_transparency)
 
-__all__ = ["KeepTransparency", "LayerDiffuseScript"]
+__all__ = ["DifferentialScript", "KeepTransparency", "LayerDiffuseScript"]

@@ -44,11 +44,6 @@ def _check_options(p: Any) -> None:
             "Expected a job without a refiner, since it would drop the method halfway.",
             "Turn off the refiner, or LayerDiffuse.",
         )
-    if getattr(p, "image_mask", None) is not None:
-        raise MissingCapabilityError(
-            "Expected a job without an inpaint mask, since it does not keep transparency yet.",
-            "Use the img2img tab without a mask, or turn off LayerDiffuse.",
-        )
 
 
 def _check_chain(p: Any, settings: LayerSettings) -> None:

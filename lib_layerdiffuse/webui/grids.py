@@ -9,7 +9,7 @@ from modules import images
 from PIL import Image
 
 from ..images import checkerboard, composite, from_u8, to_u8
-from .job import Job, is_nested
+from .job import LISTS, Job, is_nested
 
 _CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other
 
@@ -39,7 +39,7 @@ def give_one_picture_a_set(job: Job, processed: Any) -> None:
         processed: The host's result.
     """
     frames = job.settings.method.frames
-    asked_for_a_list = any(isinstance(value, list) for value in job.asked.values())
+    asked_for_a_list = any(isinstance(job.asked.get(name), list) for name in LISTS)
     if frames == 1 or not asked_for_a_list:
         return
     start = processed.index_of_first_image

@@ -84,9 +84,8 @@ def take_picture(p: Any, job: Job) -> None:
     image = getattr(p, "firstpass_image", None)
     if image is None or image.mode == "RGB":
         return
-    job.asked["firstpass_image"] = image
     rgba = from_u8(np.asarray(image.convert("RGBA")))
-    p.firstpass_image = Image.fromarray(to_u8(flatten(rgba)))
+    job.change(p, "firstpass_image", Image.fromarray(to_u8(flatten(rgba))))
     if job.settings.method.decodes:
         job.first_picture = rgba
 
@@ -109,7 +108,7 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     if mode is None:
         rgba = _upscaled(rgba, *size, p.hr_upscaler)
     height, width = (side // LATENT_CELL * LATENT_CELL for side in rgba.shape[:2])
-    latent = encode(encoder, host, rgba[:height, :width])
+    latent = encode(encoder, host, rgba[:height, :width], job.choices.offset_strength)
     if mode is not None:
         cells = [side // LATENT_CELL for side in reversed(size)]
         latent = F.interpolate(latent, size=cells, mode=mode["mode"], antialias=mode["antialias"])

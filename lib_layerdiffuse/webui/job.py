@@ -15,20 +15,23 @@ from torch import Tensor
 
 from ..host import Attachment, Injection
 from ..images import Picture
+from ..masks import Mask
 from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
 from .options import Choices, choices
+from .state import State, find, put, take
 
 if TYPE_CHECKING:
     from .chain import FirstStep
+    from .init_pictures import InitPictures
 
-_ATTRIBUTE = "layerdiffuse_job"
-_LISTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "seed", "subseed")
+ATTRIBUTE = "layerdiffuse_job"
+LISTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "seed", "subseed")
 
 
 @dataclass(eq=False)
-class Job:
+class Job(State):
     """What one job keeps between hooks.
 
     Attributes:
@@ -49,6 +52,9 @@ class Job:
         layers: The current set's layers so far.
         stopped: Whether the user stopped the current batch before its last step.
         first_steps: What a chain's first step made, set by set.
+        init: The init pictures, in img2img.
+        kept: How much of the init picture the host would lay over the current row's picture,
+            `h w` in [0, 1]; None for nothing.
     """
 
     settings: LayerSettings
@@ -67,6 +73,8 @@ class Job:
     layers: dict[Layer, Image.Image] = field(default_factory=dict)
     stopped: bool = False
     first_steps: list[FirstStep] = field(default_factory=list)
+    init: InitPictures | None = None
+    kept: Mask | None = None
 
     def forget_batch(self) -> None:
         """Drops what belongs to one batch."""
@@ -111,8 +119,8 @@ class Job:
 
 def job_of(p: Any) -> Job | None:
     """Returns the job that runs on a processing object, or None; a copy of the object has none."""
-    owner, job = getattr(p, _ATTRIBUTE, (None, None))
-    return job if owner == id(p) else None
+    job: Job | None = find(p, ATTRIBUTE)
+    return job
 
 
 def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
@@ -124,16 +132,16 @@ def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
         pictures: The smallest number of pictures, where that and not sets is asked for.
     """
     method = settings.method
-    names = ["batch_size", *_LISTS]
+    names = ["batch_size", *LISTS]
     asked = {name: getattr(p, name) for name in names if hasattr(p, name)}
     if pictures is None:
         p.batch_size *= method.frames
-        for name in set(_LISTS) & asked.keys():
+        for name in set(LISTS) & asked.keys():
             setattr(p, name, _each_frame(name, asked[name], method.frames))
     else:
         p.batch_size = whole_sets(method, pictures) * method.frames
     job = Job(settings, asked)
-    setattr(p, _ATTRIBUTE, (id(p), job))
+    put(p, ATTRIBUTE, job)
     return job
 
 
@@ -150,10 +158,8 @@ def end(p: Any) -> None:
     """Takes the job off and gives back what was asked for; loops run the same object again."""
     job = job_of(p)
     if job is not None:
-        for name, value in job.asked.items():
-            setattr(p, name, value)
         shared.opts.data.update(job.options)  # The host may be told not to restore them.
-    setattr(p, _ATTRIBUTE, (None, None))
+    take(p, ATTRIBUTE)
 
 
 def is_nested() -> bool:

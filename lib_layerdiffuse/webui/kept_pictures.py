@@ -13,6 +13,7 @@ from modules import paths_internal, shared
 from PIL import Image
 
 from ..errors import PictureStoreError
+from ..images import Picture
 from ..infotext import pictures_of
 from ..methods import Layer
 from ..picture_store import PictureStore, is_picture_hash
@@ -39,17 +40,24 @@ def keep(p: Any, job: Job) -> dict[Layer, str]:
     Returns:
         The name of each kept picture.
     """
+    given = {layer: job.settings.picture(layer) for layer in job.settings.method.inputs}
+    named = {
+        layer: keep_picture(picture, partial(job.note, p))
+        for layer, picture in given.items()
+        if picture is not None
+    }
+    return {layer: name for layer, name in named.items() if name is not None}
+
+
+def keep_picture(picture: Picture, note: Callable[[str], None]) -> str | None:
+    """Returns the name under which a picture is kept; None if it is not, which may be noted."""
     if not getattr(shared.opts, OPTION, True):
-        return {}
-    kept = {}
-    for layer in job.settings.method.inputs:
-        picture = job.settings.picture(layer)
-        try:
-            if picture is not None:
-                kept[layer] = store().keep(picture)
-        except PictureStoreError as error:
-            job.note(p, f"pasting will not bring the pictures back. {error}")
-    return kept
+        return None
+    try:
+        return store().keep(picture)
+    except PictureStoreError as error:
+        note(f"pasting will not bring the pictures back. {error}")
+        return None
 
 
 def paste_fields(panel: Panel) -> list[tuple[Any, Callable[[Mapping[str, str]], Any]]]:
@@ -70,6 +78,11 @@ def _pasted(layer: Layer, params: Mapping[str, str]) -> Any:
     if name is None:
         _tell("Info", f"This infotext came without its pictures. Put the one for {slot} in it.")
         return None
+    return load(name, slot)
+
+
+def load(name: str, slot: str) -> Any:
+    """Returns the change that puts a kept picture into a slot, or empties it, with a notice."""
     picture = store().load(name)
     if picture is None:
         called = f" ({name[:12]}…)" if is_picture_hash(name) else ""

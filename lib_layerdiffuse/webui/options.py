@@ -14,6 +14,7 @@ import torch
 from modules import shared
 from modules.paths import models_path
 
+from ..codec import OFFSET_STRENGTH
 from ..errors import SettingsError
 from ..settings import LayerSettings
 from ..weights import WeightStore
@@ -35,6 +36,7 @@ _DEFAULTS: dict[str, Any] = {
     "layerdiffuse_offline": False,
     "layerdiffuse_decoder_precision": "auto",
     "layerdiffuse_decoder_views": _VIEWS[0],
+    "layerdiffuse_offset_strength": OFFSET_STRENGTH,
     "layerdiffuse_outputs": [],
     "layerdiffuse_layer_files": [],
     "layerdiffuse_keep_pictures": True,
@@ -50,6 +52,7 @@ class Choices:
         offline: Never download.
         dtype: The type that the transparent decoder computes in; None for the host's choice.
         views: How many views the decoder takes.
+        offset_strength: Factor of the transparent encoder's offset.
         outputs: Names of the `show_…` settings that every job has on.
     """
 
@@ -57,6 +60,7 @@ class Choices:
     offline: bool
     dtype: torch.dtype | None
     views: int
+    offset_strength: float
     outputs: frozenset[str]
 
     def store(self) -> WeightStore:
@@ -89,6 +93,7 @@ def choices() -> Choices:
         offline=bool(_flag("layerdiffuse_offline") or option("layerdiffuse_offline")),
         dtype=_PRECISIONS[_one_of("layerdiffuse_decoder_precision", _PRECISIONS)],
         views=int(_one_of("layerdiffuse_decoder_views", _VIEWS)),
+        offset_strength=float(option("layerdiffuse_offset_strength")),
         outputs=outputs_always_given(),
     )
 
@@ -146,6 +151,15 @@ def add_page() -> None:
     _add(
         "decoder_views", "Views of the transparent decoder", gr.Radio, {"choices": list(_VIEWS)}
     ).info("8 gives the best edges; 1 is eight times as fast")
+    _add(
+        "offset_strength",
+        "Strength of transparency in img2img",
+        gr.Slider,
+        {"minimum": 0, "maximum": 1000, "step": 1},
+    ).info(
+        "scales the transparent encoder's offset of the init picture; 300 is the author's, 1 gives "
+        "what the original extension did, 0 none"
+    )
     _add(
         "outputs",
         "Beside the transparent picture, always give",

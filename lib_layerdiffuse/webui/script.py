@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
@@ -15,13 +13,14 @@ from ..infotext import for_webui, to_infotext
 from ..methods import Layer
 from ..pipeline import Session
 from ..settings import LayerSettings, by_name
-from . import chain, hires, kept_pictures, panel, passes, results
-from .abort import Tripwire, abort
+from . import chain, hires, init_pictures, inpaint, kept_pictures, panel, passes, results
+from .abort import abort
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
 from .gallery import BelowGallery
 from .grids import give_one_picture_a_set
+from .hooks import hook_of
 from .job import Job, begin, end, is_nested, job_of
 from .layer_files import add_layer_files
 from .options import Choices, choices
@@ -30,26 +29,10 @@ from .progress import stopped, telling
 from .prompts import row_prompts
 
 TITLE = "LayerDiffuse"
+_GREY = "#808080"
+_INPAINT_UPLOAD = "img_inpaint_base"  # The other tabs hand over alpha.
 _log = logging.getLogger(__name__)
-
-
-def _hook(method: Callable[..., None]) -> Callable[..., None]:
-    """Runs a hook for jobs of ours only, and ends the job if it fails."""
-
-    @wraps(method)
-    def run(self: LayerDiffuseScript, p: Any, *args: Any, **kwargs: Any) -> None:
-        job = job_of(p)
-        if job is None:
-            return
-        try:
-            method(self, p, job, *args, **kwargs)
-        except Exception as error:
-            end(p)
-            seen = abort(p, error)
-            if method.__name__ == "postprocess":  # The host touches nothing else any more.
-                args[0].images = Tripwire(seen)
-
-    return run
+_hook = hook_of(job_of, end)
 
 
 class LayerDiffuseScript(scripts.Script):
@@ -63,6 +46,8 @@ class LayerDiffuseScript(scripts.Script):
         return TITLE
 
     def show(self, is_img2img: bool) -> object:
+        if is_img2img:
+            self.on_after_component(_keep_alpha_of_uploads, elem_id=_INPAINT_UPLOAD)
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
@@ -71,8 +56,9 @@ class LayerDiffuseScript(scripts.Script):
             _log.warning("LayerDiffuse: %s", problem)
             panel.notice(TITLE, problem)
             return []
-        built = panel.build(TITLE, self.elem_id)
-        self.wiring.add("img2img" if is_img2img else "txt2img", built)
+        tab = "img2img" if is_img2img else "txt2img"
+        built = panel.build(TITLE, self.elem_id, is_img2img=is_img2img)
+        self.wiring.add(tab, built)
         self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
         BelowGallery("img2img" if is_img2img else "txt2img", built).watch(self.on_after_component)
         return built.components
@@ -103,6 +89,7 @@ class LayerDiffuseScript(scripts.Script):
             if settings is not None and settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
+            end(p)
             abort(p, error)
 
     @staticmethod
@@ -123,6 +110,7 @@ class LayerDiffuseScript(scripts.Script):
         asked = p.batch_size
         counts_pictures = getattr(p, "is_api", False) and not by_name(args)
         job = begin(p, settings, asked if counts_pictures else None)
+        init_pictures.lay_out(p, job, by_row=counts_pictures)
         if counts_pictures and p.batch_size != asked:
             job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
         if is_opaque(settings.fg_image):
@@ -143,7 +131,7 @@ class LayerDiffuseScript(scripts.Script):
                 session.weights(job.settings)
             if method.decodes:
                 session.decoder(method.arch, job.choices.dtype)
-            if job.first_picture is not None:
+            if method.decodes and (job.first_picture is not None or job.init is not None):
                 session.encoder(method.arch)
         if job.settings.chain:
             chain.prepare(p, job, passes.loaded(p), session)
@@ -163,6 +151,13 @@ class LayerDiffuseScript(scripts.Script):
         return session
 
     @_hook
+    def before_process_init_images(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
+        """Notes what the host cuts out and masks; it flattens the pictures next."""
+        if job.init is not None:
+            job.init.region = pp["crop_region"]
+            job.init.mask = p.latent_mask if p.latent_mask is not None else pp["image_mask"]
+
+    @_hook
     def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
         """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
         job.forget_batch()
@@ -177,7 +172,9 @@ class LayerDiffuseScript(scripts.Script):
     def process_before_every_sampling(
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
-        passes.prepare(p, job, self._session(job.choices), x)
+        session = self._session(job.choices)
+        init_pictures.encode_foregrounds(p, job, passes.loaded(p), session)
+        passes.prepare(p, job, session, x)
         LayerDiffuseScript.unfinished = job.attachment
 
     @_hook
@@ -203,6 +200,10 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess_batch_list(self, p: Any, job: Job, pp: Any, *args: Any, **kwargs: Any) -> None:
         job.pair(pp.images)
 
+    @_hook
+    def postprocess_maskoverlay(self, p: Any, job: Job, ppmo: Any, *args: Any) -> None:
+        inpaint.hold_overlay(job, ppmo)
+
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         job = job_of(p)
         if job is None:
@@ -216,8 +217,9 @@ class LayerDiffuseScript(scripts.Script):
             if layer is Layer.FG:
                 arch, dtype = job.settings.method.arch, job.choices.dtype
                 decoder = self._session(job.choices).decoder(arch, dtype)
-                raw, host = pp.image, passes.loaded(p)
-                pp.image = results.transparent(p, job, host, decoder, row, raw)
+                raw, sampled = pp.image, inpaint.before_overlay(p, job, row, pp.image)
+                rgba = results.transparent(p, job, passes.loaded(p), decoder, row, sampled)
+                pp.image = inpaint.put_overlay(p, job, row, rgba)
                 results.add_extras(p, job, pp.image, raw)
             job.results.append((pp.image, layer.value))
             job.layers[layer] = pp.image
@@ -258,14 +260,18 @@ def _is_answer(p: Any) -> bool:
 
 
 def _keep_alpha(p: Any, job: Job) -> None:
-    """Turns off, for this job, the infotext that the host hides in alpha and so erases it."""
-    option = "stealth_pnginfo_option"
-    if option in shared.opts.data_labels:
-        # The host restores only what has a value; a default alone is none.
-        value = shared.opts.data.setdefault(option, shared.opts.get_default(option))
-        job.options[option] = value
-        job.asked["override_settings"] = p.override_settings
-        p.override_settings = p.override_settings | {option: "None"}
+    """Keeps the host, for this job, from erasing alpha by hidden infotext or laying it on white."""
+    for name, value in (("stealth_pnginfo_option", "None"), ("img2img_background_color", _GREY)):
+        if name in shared.opts.data_labels:
+            # The host restores only what has a value; a default alone is none.
+            before = shared.opts.data.setdefault(name, shared.opts.get_default(name))
+            job.options[name] = before
+            job.change(p, "override_settings", p.override_settings | {name: value})
+
+
+def _keep_alpha_of_uploads(created: Any) -> None:
+    """Lets a slot of the host's hand over alpha, which it drops otherwise."""
+    created.component.image_mode = "RGBA"
 
 
 def _title_of(script_class: type) -> str | None:

@@ -32,7 +32,8 @@ def test_every_request_is_answered_as_told(ui, example: Example):
         "/webui/outputs/txt2img-images", ui.outputs.resolve().as_posix()
     )
     body = json.loads(text) and json.loads(text) | SMALL
-    example.check(*ui.serve(method).request(example.verb, example.path, body))
+    change_map = ui.entry.DifferentialScript()
+    example.check(*ui.serve(method, change_map).request(example.verb, example.path, body))
 
 
 def test_all_of_the_pages_blocks_are_run():

@@ -88,7 +88,7 @@ class TestASet:
 
     def test_in_img2img_ends_in_a_plain_second_step(self, ui):
         start = picture(value=20)
-        result, _ = chained(ui, init_images=[start])
+        result, _ = chained(ui, init_images=[start], kind=import_module("img2img_job").Img2ImgJob)
         blended, fg = result.images
         assert not np.array_equal(np.asarray(blended), np.asarray(chained(ui)[0].images[0]))
         by_hand = request(second_method(FROM_BG), blend_image=as_base64(blended))

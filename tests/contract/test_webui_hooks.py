@@ -82,7 +82,8 @@ class TestEveryMethod:
     @pytest.mark.parametrize("id", ["bg_to_fg_sd15", "bg_to_blended_sdxl"])
     def test_img2img_works_at_the_size_of_its_latent(self, ui, id):
         method = find_method(id)
-        job = ui.job(method, request(method), width=128, init_images=[picture()])
+        kind = import_module("img2img_job").Img2ImgJob
+        job = ui.job(method, request(method), kind=kind, width=128, init_images=[picture()])
         result = ui.run(job)
         assert [image.size for image in result.images] == [(128, 64)] * method.frames
         assert job.sampled_with[0] is not ui.plain
@@ -132,7 +133,7 @@ REFUSED = [
     ({"method": "joint_sd15", "strength": 3}, {}, SettingsError, "strength"),
     ({"method": "no such"}, {}, SettingsError, "method"),
     ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
-    ({"method": "joint_sd15"}, {"image_mask": picture()}, MissingCapabilityError, None),
+    ({"method": "joint_sd15", "mask_source": "x"}, {}, SettingsError, "mask_source"),
     ({"method": "joint_sd15"}, {"token_merging_ratio": 0.2}, MissingCapabilityError, None),
     ({"method": "joint_sd15", "bg_prompt": "x <lora:a:1>"}, {}, SettingsError, "bg_prompt"),
 ]
@@ -769,6 +770,7 @@ class TestPanel:
             "Weight": 0.5,
             "Resize mode": "Resize and Fill",
             "Background prompt": "a, b",
+            "Redraw": "As the tab says",
         }
 
     def test_another_jobs_infotext_switches_it_off(self, ui):

@@ -22,6 +22,7 @@ KEYS = [
     "layerdiffuse_offline",
     "layerdiffuse_decoder_precision",
     "layerdiffuse_decoder_views",
+    "layerdiffuse_offset_strength",
     "layerdiffuse_outputs",
     "layerdiffuse_layer_files",
     "layerdiffuse_keep_pictures",

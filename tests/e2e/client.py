@@ -78,6 +78,18 @@ class Result:
         """What the first passes of all batches returned."""
         return self._batches("first")
 
+    @property
+    def init_latents(self) -> np.ndarray:
+        """What all batches began with in img2img, stacked in the order of the pictures."""
+        return self._batches("init")
+
+    @property
+    def steps(self) -> dict[str, np.ndarray]:
+        """The probe's record of the first batch's steps, where a mask was blended in."""
+        assert self.record is not None, "no record was asked for"
+        with np.load(self.record / "steps_0.npz") as steps:
+            return dict(steps)
+
     def _batches(self, name: str) -> np.ndarray:
         assert self.record is not None, "no record was asked for"
         files = sorted(self.record.glob(f"{name}_*.npy"), key=lambda f: int(f.stem.split("_")[1]))
@@ -233,6 +245,18 @@ class Client:
         """Returns the infotext of a PNG file and what the host parses from it."""
         encoded = "data:image/png;base64," + base64.b64encode(pixels_with_info).decode()
         return self.call("POST", "/sdapi/v1/png-info", {"image": encoded})
+
+    def moments(self, pixels: np.ndarray) -> dict[str, Any]:
+        """Returns mean and std of the loaded VAE's posterior of a picture, and its factor.
+
+        Args:
+            pixels: H W 3, floats in [0, 1].
+        """
+        buffer = io.BytesIO()
+        np.save(buffer, pixels.astype(np.float32))
+        body = {"pixels": base64.b64encode(buffer.getvalue()).decode()}
+        found = self.call("POST", "/e2e/moments", body)
+        return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
     def model(self) -> dict[str, Any]:
         """Returns the probe's description of the loaded model."""

@@ -86,11 +86,11 @@ class WebUI:
         return self.run(p), p
 
     def serve(self, method, *others):
-        """Returns the server of the host's API and ours; `others` are scripts beside ours.
+        """Returns the server of the host's API and ours; `others` are scripts before ours.
 
         The method says which family's checkpoint is loaded.
         """
-        self.job(method, after=others)
+        self.job(method, before=others)
         app = import_module("fastapi").FastAPI()
         api = import_module("modules.api.api")
         api.Api(app, self.runner, self.checkpoint, outpath_samples=str(self.outputs))

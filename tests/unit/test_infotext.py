@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lib_layerdiffuse.images import ResizeMode
 from lib_layerdiffuse.infotext import from_infotext, to_infotext
+from lib_layerdiffuse.masks import MaskSource
 from lib_layerdiffuse.methods import METHODS, find_method
 from lib_layerdiffuse.settings import LayerSettings
 
@@ -63,7 +64,7 @@ UNSAID = {
     for layer in ("fg", "bg", "blended")
     for kind in ("prompt", "negative_prompt")
 } | {name: False for name in LayerSettings.__dataclass_fields__ if name.startswith("show_")}
-UNSAID["chain"] = False
+UNSAID |= {"chain": False, "mask_source": MaskSource.TAB}
 
 
 def pasted(settings: LayerSettings) -> dict:

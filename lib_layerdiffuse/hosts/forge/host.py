@@ -105,6 +105,10 @@ class ForgeHost:
         """Returns the VAE's latent on the sampler's scale."""
         return self.sd_model.forge_objects.vae.first_stage_model.process_in(latent)
 
+    def sigmas(self) -> Tensor:
+        """Returns the model's own sigmas, one for each of its timesteps, rising."""
+        return self.sd_model.forge_objects.unet.model.predictor.sigmas
+
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Moves a network to the host's device through its memory manager.
 

@@ -6,6 +6,7 @@ The UNet has the 32 attention modules of SD1.5 at their places; it is no diffusi
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -127,6 +128,8 @@ class UNet(nn.Module):
 
 class Predictor:
     """Sigmas that fall from 14.6 to 0.03."""
+
+    sigmas = torch.linspace(math.log(0.03), math.log(14.6), 1000).exp()
 
     def percent_to_sigma(self, percent: float) -> float:
         if percent <= 0:

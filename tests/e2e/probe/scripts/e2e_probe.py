@@ -10,15 +10,26 @@ Arguments of the always-on script "E2E Probe" (all optional):
 A step is a distinct timestep that the UNet is called with, counted from 0 over the whole job.
 The record is ``latents_<n>.npy`` and ``pixels_<n>.npy`` for each batch: what the VAE was given at
 last and what it made of that, whoever decoded; ``first_<n>.npy`` with what the first of two passes
-returned; and ``run.json``.
+returned; ``init_<n>.npy`` for what img2img began with; ``steps_<n>.npz`` where an inpaint mask was
+blended in; and ``run.json``. Steps hold, for each call of the network, its ``sigma``, noisy latent
+``x``, ``denoised`` latent and the ``blended`` one that it became, and the ``map``, the mask as the
+host had it.
+
+The selectable script "E2E Folder" runs img2img's Batch tab; its arguments are the folders that
+pictures come from and go to.
 
 ``GET /e2e/model`` describes the model that is loaded now, see `describe_model`; ``GET /e2e/memory``
 gives the process's memory in bytes.
+``POST /e2e/moments`` takes a picture as ``pixels``, the base64 of an ``.npy`` file of H W 3 floats
+in [0, 1], and answers with the ``mean`` and ``std`` of the loaded VAE's posterior and its
+scaling ``factor``.
 """
 
 from __future__ import annotations
 
+import base64
 import gc
+import io
 import json
 import zlib
 from pathlib import Path
@@ -28,9 +39,11 @@ import gradio as gr
 import numpy as np
 import psutil
 import torch
+from backend.memory_management import load_models_gpu
 from modules import processing, script_callbacks, scripts, shared
 from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
+from modules.img2img import process_batch
 
 
 def current_kmodel() -> torch.nn.Module | None:
@@ -97,6 +110,22 @@ class DecodeWatch:
         return self._decode(model, batch, *args, **kwargs)
 
 
+class Steps:
+    """Notes what the sampler sees and gets at each call of the network."""
+
+    def __init__(self) -> None:
+        self.noted: dict[str, list[np.ndarray]] = {}
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """Adds a value of the current call."""
+        self.noted.setdefault(name, []).append(value.detach().float().cpu().numpy().copy())
+
+    def take(self) -> dict[str, np.ndarray]:
+        """Returns what was noted since, each name stacked."""
+        noted, self.noted = self.noted, {}
+        return {name: np.stack(values) for name, values in noted.items()}
+
+
 class Saboteur:
     """Counts the UNet's steps and, at a given one, raises or asks for an interrupt."""
 
@@ -143,6 +172,7 @@ class E2EProbe(scripts.Script):
     """The always-on script."""
 
     saboteur = Saboteur()
+    steps = Steps()
 
     def title(self) -> str:
         """Names the script for the API."""
@@ -191,6 +221,9 @@ class E2EProbe(scripts.Script):
         **kwargs: Any,
     ) -> None:
         """Watches the UNet that is about to run, and what its sampler returns."""
+        self.steps.noted = {}
+        if getattr(p, "nmask", None) is not None:
+            self.steps.note("map", p.nmask)
         if folder and not getattr(p, "is_hr_pass", False):
             keep_first_pass(p, Path(folder))
         model = current_kmodel().diffusion_model
@@ -204,11 +237,23 @@ class E2EProbe(scripts.Script):
         latents = decode_watch.batches[-1] if decoded else ps.samples.float().cpu().numpy()
         Path(folder).mkdir(parents=True, exist_ok=True)
         np.save(Path(folder) / f"latents_{p.iteration}.npy", latents)
+        if getattr(p, "init_latent", None) is not None:
+            init = p.init_latent.float().cpu().numpy()
+            np.save(Path(folder) / f"init_{p.iteration}.npy", init)
+        steps = self.steps.take()
+        if "denoised" in steps:
+            np.savez(Path(folder) / f"steps_{p.iteration}.npz", **steps)
 
     def postprocess_batch(self, p: Any, folder: str = "", *args: Any, **kwargs: Any) -> None:
         """Writes the batch's pictures as the VAE made them, in [0, 1]."""
         if folder:
             np.save(Path(folder) / f"pixels_{p.iteration}.npy", kwargs["images"].cpu().numpy())
+
+    def on_mask_blend(self, p: Any, mba: Any, folder: str = "", *args: Any) -> None:
+        """Notes the denoised latent before another script or the host blends it."""
+        if folder and not mba.is_final_blend:
+            self.steps.note("denoised", mba.current_latent)
+            self.steps.note("sigma", mba.sigma)
 
     def postprocess(self, p: Any, processed: Any, folder: str = "", *args: Any) -> None:
         """Writes the job's summary."""
@@ -254,6 +299,42 @@ def keep_first_pass(p: Any, folder: Path) -> None:
     p.sampler.sample = sample
 
 
+class E2EFolder(scripts.Script):
+    """Runs a folder as img2img's Batch tab does, which the API has no way to."""
+
+    def title(self) -> str:
+        """Names the script for the API."""
+        return "E2E Folder"
+
+    def show(self, is_img2img: bool) -> bool:
+        """Shows it in img2img."""
+        return is_img2img
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Declares the arguments."""
+        return [gr.Textbox(label="From", value=""), gr.Textbox(label="To", value="")]
+
+    def run(self, p: Any, source: str, target: str) -> Any:
+        """Returns the results of all pictures in the folder."""
+        plain = [0, *p.script_args[1:]]
+        p.script_args = plain
+        return process_batch(p, source, target, "", plain)
+
+
+def moments(pixels: str) -> dict[str, Any]:
+    """Returns the posterior of a picture by the parts of the loaded VAE."""
+    rgb = np.load(io.BytesIO(base64.b64decode(pixels))).astype(np.float32)
+    vae = shared.sd_model.forge_objects.vae
+    load_models_gpu([vae.patcher])
+    network = vae.first_stage_model
+    signed = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).to(vae.vae_dtype) * 2 - 1
+    with torch.no_grad():
+        found = network.quant_conv(network.encoder(signed.to(vae.device))).float().cpu()
+    mean, log_variance = found.chunk(2, 1)
+    std = (log_variance.clamp(-30, 20) / 2).exp()
+    return {"mean": mean.tolist(), "std": std.tolist(), "factor": network.scaling_factor}
+
+
 def add_routes(demo: Any, app: Any) -> None:
     """Adds the probe's addresses to the host's API."""
 
@@ -267,6 +348,21 @@ def add_routes(demo: Any, app: Any) -> None:
         with queue_lock:
             return describe_model()
 
+    @app.post("/e2e/moments")
+    def posterior(body: dict[str, Any]) -> dict[str, Any]:
+        with queue_lock:
+            return moments(body["pixels"])
+
+
+def _note_noisy(params: Any) -> None:
+    E2EProbe.steps.note("x", params.x)
+
+
+def _note_blended(params: Any) -> None:
+    E2EProbe.steps.note("blended", params.x)
+
 
 decode_watch = DecodeWatch()
 script_callbacks.on_app_started(add_routes)
+script_callbacks.on_cfg_denoiser(_note_noisy)
+script_callbacks.on_cfg_after_cfg(_note_blended)

@@ -25,13 +25,6 @@ def image_grid(
     return grid
 
 
-def resize_image(
-    resize_mode: int, im: Image.Image, width: int, height: int, upscaler_name: str | None = None
-) -> Image.Image:
-    assert (resize_mode, im.mode, upscaler_name) == (0, "RGB", "Lanczos")
-    return im.resize((width, height), Image.LANCZOS)
-
-
 def save_image(
     image: Image.Image,
     path: str,
@@ -58,3 +51,34 @@ def save_image(
     (params.image.convert("RGB") if lossy else params.image).save(name)
     params.image.already_saved_as = str(name)
     return str(name)
+
+
+def flatten(image: Image.Image, colour: str) -> Image.Image:
+    """Returns RGB, transparent pictures over a colour."""
+    if image.mode == "RGBA":
+        below = Image.new("RGBA", image.size, colour)
+        below.alpha_composite(image)
+        image = below
+    return image.convert("RGB")
+
+
+def resize_image(
+    mode: int, image: Image.Image, width: int, height: int, upscaler: str | None = None
+) -> Image.Image:
+    """Returns a picture at a size: 0 stretched, 1 covering it, 2 within it; alpha is dropped."""
+    assert upscaler in (None, "Lanczos")
+    if image.mode == "RGBA":
+        image = image.convert("RGB")
+    scales = (width / image.width, height / image.height)
+    scale = {1: max(scales), 2: min(scales)}.get(mode)
+    inner = (width, height) if scale is None else tuple(round(s * scale) for s in image.size)
+    resized = image.resize(inner, Image.Resampling.LANCZOS)
+    if inner == (width, height):
+        return resized
+    place = ((width - inner[0]) // 2, (height - inner[1]) // 2)
+    if mode == 1:
+        left, top = -place[0], -place[1]
+        return resized.crop((left, top, left + width, top + height))
+    whole = image.resize((width, height))
+    whole.paste(resized, place)
+    return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -21,16 +22,23 @@ class Sampler:
     """Two steps, in which no picture of the batch knows of the others."""
 
     def sample(self, p: Processing, x: Tensor, c: Tensor, uc: Tensor) -> Tensor:
-        unet = p.sd_model.forge_objects.unet
-        load_for_sampling(unet)
-        p.sampled_with.append(unet)
+        self.load(p)
         for sigma in SIGMAS:
             if shared.state.interrupted:
                 break
-            uncond, cond = call_unet(unet, x, sigma, [uc, c]).chunk(2)
-            x = uncond + 2 * (cond - uncond)
-            x = x / x.abs().amax((1, 2, 3), keepdim=True)
+            x = self.denoise(p, x, sigma, c, uc)
         return x
+
+    def load(self, p: Processing) -> None:
+        unet = p.sd_model.forge_objects.unet
+        load_for_sampling(unet)
+        p.sampled_with.append(unet)
+
+    def denoise(self, p: Processing, x: Tensor, sigma: float, c: Tensor, uc: Tensor) -> Tensor:
+        unet = p.sd_model.forge_objects.unet
+        uncond, cond = call_unet(unet, x, sigma, [uc, c]).chunk(2)
+        x = uncond + 2 * (cond - uncond)
+        return x / x.abs().amax((1, 2, 3), keepdim=True)
 
 
 @dataclass
@@ -84,7 +92,6 @@ class Processing:
     enable_hr: bool = False
     refiner_checkpoint: str | None = None
     image_mask: Any = None
-    init_images: list[Image.Image] | None = None
     override_settings_restore_afterwards: bool = True
     token_merging_ratio: float = 0.0
     override_settings: dict[str, Any] = field(default_factory=dict)
@@ -139,13 +146,6 @@ class Processing:
         self.all_subseeds = [1000 + seed for seed in self.all_seeds]
 
     def init(self) -> None:
-        if self.init_images is None:
-            return
-        picture = self.init_images[0].convert("RGB").resize((self.width, self.height))
-        pixels = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)
-        vae = self.sd_model.forge_objects.vae
-        latent = vae.first_stage_model.process_in(vae.encode(pixels.unsqueeze(0)))
-        self.init_latent = torch.cat([latent] * self.batch_size)
         self.sampler = Sampler()
 
     def set_rows(self, n: int) -> None:
@@ -162,25 +162,31 @@ class Processing:
         self.c, self.uc = conditioning(self.prompts), conditioning(self.negative_prompts)
 
     def sample(self) -> Tensor:
-        if self.init_latent is None:
-            self.sampler = Sampler()
-        size = (4, self.height // 8, self.width // 8)
-        noise = torch.stack(
-            [torch.randn(size, generator=torch.Generator().manual_seed(s)) for s in self.seeds]
-        )
-        x = noise if self.init_latent is None else self.init_latent
+        self.sampler = Sampler()
+        noise = create_random_tensors((4, self.height // 8, self.width // 8), self.seeds)
         checkpoint = self.sd_model
         checkpoint.forge_objects = checkpoint.forge_objects_after_applying_lora.shallow_copy()
         if self.scripts is not None:
-            self.scripts.process_before_every_sampling(self, x=x, noise=noise, c=self.c, uc=self.uc)
-        start = noise if self.init_latent is None else self.init_latent + noise / 2
-        return self.sampler.sample(self, start, self.c, self.uc)
+            self.scripts.process_before_every_sampling(
+                self, x=noise, noise=noise, c=self.c, uc=self.uc
+            )
+        return self.sampler.sample(self, noise, self.c, self.uc)
+
+    def overlaid(self, row: int, image: Image.Image) -> Image.Image:
+        """Returns a picture with what is laid over it before the last hook."""
+        return image
 
     def infotext(self, row: int) -> str:
         negatives = self.negative_prompts
         return create_infotext(
             self, self.prompts, self.seeds, None, index=row, all_negative_prompts=negatives
         )
+
+
+def create_random_tensors(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """Returns each seed's noise."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(tuple(shape), generator=g) for g in generators])
 
 
 def create_infotext(
@@ -316,6 +322,8 @@ def _finish(p: Processing, row: int, pixels: Tensor, pictures: list, infotexts: 
     picture_u8 = (255.0 * np.moveaxis(pixels.numpy(), 0, 2)).astype(np.uint8)
     image = Image.fromarray(picture_u8)
     for hook in ("postprocess_image", "postprocess_image_after_composite"):
+        if hook.endswith("composite"):
+            image = p.overlaid(row, image)
         if p.scripts is not None:
             args = scripts.PostprocessImageArgs(image, row + p.iteration * p.batch_size)
             getattr(p.scripts, hook)(p, args)

@@ -39,6 +39,29 @@ class PostprocessImageArgs:
     index: int
 
 
+class MaskBlendArgs:
+    def __init__(
+        self,
+        current_latent: Tensor,
+        nmask: Tensor,
+        init_latent: Tensor,
+        mask: Tensor,
+        blended_latent: Tensor,
+        denoiser: Any = None,
+        sigma: Tensor | None = None,
+    ) -> None:
+        self.current_latent, self.blended_latent = current_latent, blended_latent
+        self.init_latent, self.mask, self.nmask = init_latent, mask, nmask
+        self.denoiser, self.sigma, self.is_final_blend = denoiser, sigma, denoiser is None
+
+
+@dataclass
+class PostProcessMaskOverlayArgs:
+    index: int
+    mask_for_overlay: Image.Image | None
+    overlay_image: Image.Image | None
+
+
 class Script:
     filename = "script.py"
     args_from = args_to = 0
@@ -90,6 +113,9 @@ class ScriptRunner:
 
     before_process = partialmethod(_call, "before_process")
     process = partialmethod(_call, "process")
+    before_process_init_images = partialmethod(_call, "before_process_init_images")
+    on_mask_blend = partialmethod(_call, "on_mask_blend")
+    postprocess_maskoverlay = partialmethod(_call, "postprocess_maskoverlay")
     before_process_batch = partialmethod(_call, "before_process_batch")
     process_batch = partialmethod(_call, "process_batch")
     before_hr = partialmethod(_call, "before_hr")

@@ -112,13 +112,17 @@ class Api:
     def img2imgapi(self, request: dict[str, Any]) -> dict[str, Any]:
         given = dict(request)
         given["init_images"] = [decode_base64_to_image(text) for text in given["init_images"]]
-        return self._generate(given)
+        if given.get("mask"):
+            given["image_mask"] = decode_base64_to_image(given.pop("mask"))
+        from img2img_job import Img2ImgJob
 
-    def _generate(self, given: dict[str, Any]) -> dict[str, Any]:
+        return self._generate(given, Img2ImgJob)
+
+    def _generate(self, given: dict[str, Any], kind: type[Processing] = Processing) -> Any:
         args = self.init_script_args(given)
         given["do_not_save_samples"] = not given.pop("save_images", False)
-        known = {k: v for k, v in given.items() if k in Processing.__dataclass_fields__}
-        p = Processing(self.sd_model, self.runner, tuple(args), **self.more, **known)
+        known = {k: v for k, v in given.items() if k in kind.__dataclass_fields__}
+        p = kind(self.sd_model, self.runner, tuple(args), **self.more, **known)
         p.is_api = True
         processed = self.runner.run(p, *args) if args[0] else process_images(p)
         images = [encode_pil_to_base64(i) for i in processed.images + processed.extra_images]

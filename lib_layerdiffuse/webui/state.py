@@ -1,0 +1,48 @@
+"""What a job keeps on the host's processing object, and gives back at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_OF_A_MASK = ("mask", "nmask", "mask_for_overlay", "overlay_images", "paste_to")
+
+
+class State:
+    """Changes to a processing object for one job.
+
+    Attributes:
+        asked: What stood there before, by attribute.
+    """
+
+    asked: dict[str, Any]
+
+    def change(self, p: Any, name: str, value: Any) -> None:
+        """Sets an attribute of the processing object until the job ends."""
+        self.asked.setdefault(name, getattr(p, name))
+        setattr(p, name, value)
+
+
+def put(p: Any, attribute: str, state: State) -> None:
+    """Puts a state on a processing object; a copy of the object, such as a plot's, has none."""
+    setattr(p, attribute, (id(p), state))
+
+
+def find(p: Any, attribute: str) -> Any:
+    """Returns the state on this very processing object, or None."""
+    owner, state = getattr(p, attribute, (None, None))
+    return state if owner == id(p) else None
+
+
+def take(p: Any, attribute: str) -> None:
+    """Takes a state off and gives back what was there; loops run the same object again."""
+    state = find(p, attribute)
+    if state is not None:
+        for name, value in state.asked.items():
+            setattr(p, name, value)
+    setattr(p, attribute, (None, None))
+
+
+def forget_mask_afterwards(p: Any, state: State) -> None:
+    """Takes off at the job's end what the host makes of a mask that is not the user's own."""
+    for name in _OF_A_MASK:
+        state.change(p, name, getattr(p, name))

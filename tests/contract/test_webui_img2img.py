@@ -1,0 +1,239 @@
+"""img2img from transparent pictures, in stand-ins for the WebUI's loop."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from img2img_webui import Img2Img, ball, near, rgba_of
+from PIL import Image
+from started_webui import request
+
+from lib_layerdiffuse.errors import (
+    BatchSizeError,
+    HostError,
+    MissingLayerError,
+    SettingsError,
+    WeightsNotFoundError,
+)
+from lib_layerdiffuse.images import ResizeMode, fit, flatten
+from lib_layerdiffuse.methods import ENCODERS, Arch, find_method
+
+FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
+TO_BLENDED, FG_SDXL = find_method("bg_to_blended_sdxl"), find_method("fg_conv_sdxl")
+MODES = [ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL]
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    return Img2Img(models, tmp_path / "outputs")
+
+
+class TestForeground:
+    @pytest.mark.parametrize("method", [FG, FG_SDXL], ids=lambda m: m.id)
+    @pytest.mark.parametrize("mode", [0, 1, 2])
+    def test_begins_with_the_picture_and_its_alpha(self, ui, method, mode):
+        result, p = ui.run_img2img(method, resize_mode=mode)
+        fitted = fit(rgba_of(ball()), 64, 64, MODES[mode])
+        near(p.began_with[0], ui.latent(method.arch, fitted))
+        assert [image.mode for image in result.images] == ["RGBA"]
+
+    @pytest.mark.parametrize("strength", [1, 0])
+    def test_its_strength_is_an_option(self, ui, strength):
+        ui.job(FG)
+        ui.shared.opts.data["layerdiffuse_offset_strength"] = strength
+        _, p = ui.run_img2img(FG, images=[ball((64, 64))])
+        near(p.began_with[0], ui.latent(FG.arch, rgba_of(ball((64, 64))), strength))
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "PA"])
+    def test_pictures_of_any_kind(self, ui, mode):
+        image = ball((64, 64), mode=mode)
+        _, p = ui.run_img2img(FG, images=[image])
+        near(p.began_with[0], ui.latent(FG.arch, rgba_of(image)))
+
+    @pytest.mark.parametrize("size", [(48, 40), (100, 76)])
+    def test_latent_upscale(self, ui, size):
+        _, p = ui.run_img2img(FG, images=[ball(size)], resize_mode=3)
+        cut = rgba_of(ball(size))[: size[1] // 8 * 8, : size[0] // 8 * 8]
+        small = ui.latent(FG.arch, cut)
+        near(p.began_with[0], torch.nn.functional.interpolate(small, (8, 8), mode="bilinear"))
+
+    def test_the_hosts_upscaler_enlarges_the_colours(self, ui, monkeypatch):
+        images = import_module("modules.images")
+        red = Image.new("RGB", (64, 64), (255, 0, 0))
+        ui.shared.opts.data["upscaler_for_img2img"] = "any"
+        monkeypatch.setattr(images, "resize_image", lambda *_: red)
+        _, p = ui.run_img2img(FG, images=[ball((48, 48))])
+        wanted = np.dstack(
+            [np.asarray(red) / 255, fit(rgba_of(ball((48, 48))), 64, 64, MODES[0])[..., 3]]
+        )
+        near(p.began_with[0], ui.latent(FG.arch, wanted.astype(np.float32)))
+
+    def test_all_batches_begin_with_it(self, ui):
+        _, p = ui.run_img2img(FG, images=[ball((64, 64))], n_iter=2, batch_size=2)
+        wanted = ui.latent(FG.arch, rgba_of(ball((64, 64)))).expand(2, -1, -1, -1)
+        for begun in p.began_with:
+            near(begun, wanted)
+        assert len(p.began_with) == 2
+
+    def test_a_weight_of_0_keeps_the_transparency(self, ui):
+        _, p = ui.run_img2img(FG, {"weight": 0}, images=[ball((64, 64))])
+        near(p.began_with[0], ui.latent(FG.arch, rgba_of(ball((64, 64)))))
+
+
+class TestOtherLayers:
+    def test_begin_with_the_picture_on_grey(self, ui):
+        _, p = ui.run_img2img(JOINT, images=[ball((64, 64))])
+        rgba = rgba_of(ball((64, 64)))
+        near(p.began_with[0][:1], ui.latent(JOINT.arch, rgba))
+        flat = ui.flat(JOINT.arch, flatten(rgba))
+        for row in (1, 2):
+            near(p.began_with[0][row : row + 1], flat, atol=0.002)  # The host has 8 bits.
+
+    @pytest.mark.parametrize("method", [TO_FG, TO_BLENDED], ids=lambda m: m.id)
+    @pytest.mark.parametrize("mode", [0, 1, 3])
+    def test_blended_begins_with_the_picture_on_the_given_background(self, ui, method, mode):
+        _, p = ui.run_img2img(method, images=[ball((96, 72))], resize_mode=mode)
+        size = (96, 72) if mode == 3 else (64, 64)
+        fitted = fit(rgba_of(ball((96, 72))), *size, MODES[mode % 3])
+        bg = flatten(np.full((1, 1, 4), (200 / 255, 30 / 255, 90 / 255, 128 / 255), np.float32))
+        over = fitted[..., :3] * fitted[..., 3:] + bg * (1 - fitted[..., 3:])
+        wanted = ui.flat(method.arch, over)
+        if mode == 3:
+            wanted = torch.nn.functional.interpolate(wanted, (8, 8), mode="bilinear")
+        near(p.began_with[0][-1:], wanted, atol=0.002)
+
+    def test_a_method_without_foreground_needs_no_encoder(self, ui, monkeypatch):
+        monkeypatch.setattr(import_module("lib_layerdiffuse.pipeline").Session, "encoder", None)
+        result, _ = ui.run_img2img(TO_BLENDED)
+        assert len(result.images) == 1
+
+
+class TestSeveralPictures:
+    def test_each_begins_a_set(self, ui):
+        images = [ball((64, 64), seed) for seed in (1, 2)]
+        result, p = ui.run_img2img(JOINT, images=images, batch_size=4)
+        assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 2
+        for row, image in zip((0, 3), images, strict=True):
+            near(p.began_with[0][row : row + 1], ui.latent(JOINT.arch, rgba_of(image)))
+        assert p.batch_size == 4
+        assert p.init_images == images
+
+    def test_one_begins_every_set(self, ui):
+        result, p = ui.run_img2img(JOINT, images=[ball((64, 64))], batch_size=2)
+        assert len(result.images) == 6
+        near(p.began_with[0][3], p.began_with[0][0])
+
+    def test_in_an_api_list_they_count_rows(self, ui):
+        kind = import_module("img2img_job").Img2ImgJob
+        images = [ball((64, 64), seed) for seed in range(3)]
+        p = ui.job(JOINT, True, JOINT.label, kind=kind, init_images=images, batch_size=3)
+        p.is_api = True
+        assert len(ui.run(p).images) == 3
+        flats = [flatten(rgba_of(image)) for image in images]
+        near(p.began_with[0][:1], ui.latent(JOINT.arch, rgba_of(images[0])))
+        for row in (1, 2):
+            near(p.began_with[0][row : row + 1], ui.flat(JOINT.arch, flats[row]), atol=0.002)
+        p.init_images = images[:2]
+        with pytest.raises(import_module("fastapi").HTTPException) as caught:
+            ui.run(p)
+        assert caught.value.detail["error"] == BatchSizeError.__name__
+
+    def test_more_than_sets_are_refused(self, ui):
+        with pytest.raises(BatchSizeError, match="at most 1 init pictures, got 2"):
+            ui.run_img2img(JOINT, images=[ball((64, 64)), ball((64, 64))])
+
+    def test_a_folder_runs_on_one_object(self, ui):
+        kind = import_module("img2img_job").Img2ImgJob
+        p = ui.job(JOINT, request(JOINT), kind=kind, batch_size=2)
+        for seed in (5, 6):
+            image = ball((64, 64), seed)
+            p.init_images = [image] * p.batch_size
+            assert len(ui.run(p).images) == 6
+            near(p.began_with[-1][3:4], ui.latent(JOINT.arch, rgba_of(image)))
+            assert p.batch_size == 2
+
+    def test_a_loop_carries_transparency_on(self, ui):
+        result, p = ui.run_img2img(TO_FG, images=[ball((64, 64))])
+        made = result.images[0]
+        p.init_images = [made]
+        ui.run(p)
+        near(p.began_with[-1][:1], ui.latent(TO_FG.arch, rgba_of(made)))
+
+
+class TestAround:
+    def test_the_host_flattens_on_grey_for_this_job_only(self, ui):
+        seen = []
+        other = ui.new_script(
+            before_process_init_images=lambda *_: seen.append(
+                ui.shared.opts.img2img_background_color
+            )
+        )
+        _, p = ui.run_img2img(FG, after=[other])
+        assert seen == ["#808080"]
+        assert ui.shared.opts.img2img_background_color == "#ffffff"
+        assert p.override_settings == {}
+
+    @pytest.mark.parametrize("fault", ["encode", "inject"])
+    def test_a_failed_job_gives_everything_back(self, ui, monkeypatch, fault):
+        module = ui.script_module
+        where = module.init_pictures if fault == "encode" else module.passes
+        monkeypatch.setattr(where, fault, lambda *_: 1 / 0)
+        images = [ball()]
+        kind = import_module("img2img_job").Img2ImgJob
+        p = ui.job(JOINT, request(JOINT), kind=kind, init_images=images, batch_size=2)
+        with pytest.raises(ZeroDivisionError):
+            ui.run(p)
+        assert p.init_images is images
+        assert p.batch_size == 2
+        assert p.began_with == []
+        assert ui.shared.opts.img2img_background_color == "#ffffff"
+
+    @pytest.mark.parametrize(
+        ("images", "error"), [([None], MissingLayerError), ([np.zeros((2, 2, 7))], SettingsError)]
+    )
+    def test_no_picture_is_told(self, ui, images, error):
+        with pytest.raises(error):
+            ui.run_img2img(FG, images=images)
+        assert ui.saved() == []
+
+    def test_the_encoder_is_looked_for_before_sampling(self, webui, models, tmp_path):
+        import shutil
+
+        folder = shutil.copytree(models, tmp_path / "models") / "layer_model"
+        (folder / ENCODERS[Arch.SD15].filename).unlink()
+        ui = Img2Img(folder.parent, tmp_path / "outputs")
+        kind = import_module("img2img_job").Img2ImgJob
+        p = ui.job(FG, request(FG), kind=kind, init_images=[ball()])
+        with pytest.raises(WeightsNotFoundError):
+            ui.run(p)
+        assert p.conditioned_on == []
+
+    def test_a_full_memory_is_told(self, ui, monkeypatch):
+        def full(*_):
+            raise torch.cuda.OutOfMemoryError
+
+        monkeypatch.setattr(ui.script_module.init_pictures, "encode", full)
+        with pytest.raises(HostError, match="transparent encoder"):
+            ui.run_img2img(FG)
+
+    def test_without_a_method_nothing_changes(self, ui):
+        images = [ball((64, 64))]
+        result, p = ui.run_img2img(FG, {"enabled": False}, images=images)
+        assert p.given == images
+        assert [image.mode for image in result.images] == ["RGB"]
+        white = flatten(rgba_of(images[0]), 1.0)
+        near(p.began_with[0], ui.flat(FG.arch, white), atol=0.002)
+
+
+@pytest.mark.parametrize(("is_img2img", "mode"), [(True, "RGBA"), (False, "RGB")])
+def test_the_tab_for_uploads_hands_over_alpha(ui, is_img2img, mode):
+    script, slot = ui.entry.LayerDiffuseScript(), SimpleNamespace(image_mode="RGB")
+    assert script.show(is_img2img) is ui.scripts.AlwaysVisible
+    for elem_id, callback in vars(script).get("after_component", ()):
+        assert elem_id == "img_inpaint_base"
+        callback(SimpleNamespace(component=slot))
+    assert slot.image_mode == mode

@@ -1,0 +1,236 @@
+"""Inpainting of transparent pictures, in stand-ins for the WebUI's loop."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from img2img_webui import Img2Img, ball, near, rgba_of
+from PIL import Image
+
+from lib_layerdiffuse.errors import ImageSizeError, SettingsError
+from lib_layerdiffuse.images import ResizeMode, fit, from_u8, matte, pad_colours, premultiply, to_u8
+from lib_layerdiffuse.methods import find_method
+
+FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
+
+
+def mask(size=(64, 64), box=(24, 16, 48, 40), level=255):
+    image = Image.new("L", size)
+    image.paste(level, box)
+    return image
+
+
+def arrays(result):
+    return [np.asarray(image) for image in result.images]
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    return Img2Img(models, tmp_path / "outputs")
+
+
+@pytest.fixture
+def decoded(ui, monkeypatch):
+    """The foregrounds as they were decoded, before anything was put back."""
+    ui.job(FG)
+    seen, transparent = [], ui.script_module.results.transparent
+
+    def spy(*args):
+        seen.append(transparent(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(ui.script_module.results, "transparent", spy)
+    return seen
+
+
+class TestWholePicture:
+    def test_outside_the_original_comes_back_bit_for_bit(self, ui, decoded):
+        init = ball((64, 64))
+        result, _ = ui.run_img2img(FG, images=[init], image_mask=mask())
+        (image,), inside = arrays(result), np.asarray(mask()) == 255
+        assert np.array_equal(image[~inside], np.asarray(init)[~inside])
+        assert np.array_equal(image[inside], np.asarray(decoded[0])[inside])
+        assert not np.array_equal(image[inside], np.asarray(init)[inside])
+
+    def test_the_seam_is_mixed_premultiplied(self, ui, decoded):
+        init = ball((64, 64))
+        result, _ = ui.run_img2img(FG, images=[init], image_mask=mask(level=50))
+        seam = np.asarray(mask()) == 255
+        kept = 155 / 255  # The host doubles the mask for what it lays over.
+        made, original = (premultiply(rgba_of(i)) for i in (decoded[0], init))
+        wanted = made * (1 - kept) + original * kept
+        got = premultiply(rgba_of(result.images[0]))
+        assert np.abs(got - wanted)[seam].max() < 0.004
+
+    @pytest.mark.parametrize("mode", [0, 1, 2, 3])
+    def test_at_another_size_it_is_resized_once(self, ui, mode):
+        init = ball((96, 80))
+        result, _ = ui.run_img2img(
+            FG, images=[init], image_mask=mask((96, 80), (60, 40, 70, 50)), resize_mode=mode
+        )
+        modes = [ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL, ResizeMode.STRETCH]
+        wanted = to_u8(fit(rgba_of(init), 64, 64, modes[mode]))
+        assert result.images[0].size == (64, 64)
+        assert np.array_equal(arrays(result)[0][:20, :20], wanted[:20, :20])
+
+    def test_every_set_gets_its_own_original(self, ui):
+        images = [ball((64, 64), seed) for seed in (1, 2)]
+        result, _ = ui.run_img2img(TO_FG, images=images, image_mask=mask(), batch_size=2)
+        for row, init in zip((0, 2), images, strict=True):
+            assert np.array_equal(arrays(result)[row][:10], np.asarray(init)[:10])
+        assert [image.mode for image in result.images] == ["RGBA", "RGB"] * 2
+
+    def test_without_the_hosts_overlay_nothing_is_put_back(self, ui, decoded):
+        ui.shared.opts.data["overlay_inpaint"] = False
+        result, _ = ui.run_img2img(FG, images=[ball((64, 64))], image_mask=mask())
+        assert np.array_equal(arrays(result)[0], np.asarray(decoded[0]))
+
+    def test_another_scripts_soft_overlay_is_followed(self, ui):
+        init = ball((64, 64))
+
+        def soften(self, p, ppmo, *_):
+            overlay = ppmo.overlay_image.copy()
+            overlay.putalpha(Image.new("L", overlay.size, 255))
+            ppmo.overlay_image = overlay
+
+        other = ui.new_script(postprocess_maskoverlay=soften)
+        result, _ = ui.run_img2img(FG, images=[init], image_mask=mask(), before=[other])
+        assert np.array_equal(arrays(result)[0], np.asarray(init))
+
+
+class TestOnlyMasked:
+    BOX = (40, 20, 72, 52)
+
+    def run(self, ui, **fields):
+        images = [ball((128, 96))]
+        fields = {"image_mask": mask((128, 96), self.BOX), "inpaint_full_res": True, **fields}
+        return ui.run_img2img(FG, images=images, **fields)
+
+    def test_the_rest_comes_back_bit_for_bit_and_the_part_is_new(self, ui, decoded):
+        result, p = self.run(ui)
+        init, image = np.asarray(ball((128, 96))), arrays(result)[0]
+        left, top, right, bottom = self.BOX
+        inside = np.zeros((96, 128), bool)
+        inside[top:bottom, left:right] = True
+        assert np.array_equal(image[~inside], init[~inside])
+        wanted = to_u8(fit(rgba_of(decoded[0]), 32, 32, ResizeMode.CROP))
+        assert np.array_equal(image[top:bottom, left:right], wanted)
+        part = rgba_of(ball((128, 96)))[top:bottom, left:right]
+        near(p.began_with[0], ui.latent(FG.arch, fit(part, 64, 64, ResizeMode.FILL)))
+
+    @pytest.mark.parametrize("edited", [False, True])
+    def test_the_decoder_sees_what_was_sampled(self, ui, monkeypatch, edited):
+        ui.job(FG)
+        results, seen, floats = ui.script_module.results, [], []
+        decode = results.decode
+
+        def spy(decoder, host, pixels, *args, **more):
+            seen.append(pixels)
+            return decode(decoder, host, pixels, *args, **more)
+
+        def edit(self, p, pp, *_):
+            if edited:
+                pp.image = Image.new("RGB", pp.image.size, (10, 20, 30))
+
+        monkeypatch.setattr(results, "decode", spy)
+        other = ui.new_script(
+            postprocess_image=edit,
+            postprocess_batch=lambda self, p, *_, images, **__: floats.append(images.clone()),
+        )
+        self.run(ui, before=[other])
+        assert torch.equal(seen[0], floats[0][0])
+
+    def test_a_mask_of_another_size_is_refused(self, ui):
+        with pytest.raises(ImageSizeError, match=r"a mask of 128×96, .* got 64×64"):
+            self.run(ui, image_mask=mask())
+
+    def test_other_layers_are_the_hosts(self, ui):
+        result, _ = ui.run_img2img(
+            TO_FG,
+            images=[ball((128, 96))],
+            image_mask=mask((128, 96), self.BOX),
+            inpaint_full_res=True,
+        )
+        assert [i.size for i in result.images] == [(128, 96)] * 2
+        assert [i.mode for i in result.images] == ["RGBA", "RGB"]
+
+
+class TestMaskedContent:
+    @pytest.mark.parametrize("level", [255, 128])
+    @pytest.mark.parametrize("fill", [2, 3])
+    def test_noise_and_nothing(self, ui, fill, level):
+        init = ball((64, 64))
+        round_ = level == 255
+        _, p = ui.run_img2img(
+            FG,
+            images=[init],
+            image_mask=mask(level=level),
+            inpainting_fill=fill,
+            mask_round=round_,
+            n_iter=2,
+        )
+        noise = import_module("modules.processing").create_random_tensors((4, 8, 8), [100])
+        wanted = ui.latent(FG.arch, rgba_of(init)) * p.mask + (noise * p.nmask if fill == 2 else 0)
+        for begun in p.began_with:
+            near(begun, wanted)
+
+    def test_fill(self, ui):
+        init = ball((64, 64))
+        _, p = ui.run_img2img(FG, images=[init], image_mask=mask(), inpainting_fill=0)
+        fill = import_module("modules.masking").fill
+        rgba = rgba_of(init)
+        parts = (pad_colours(rgba)[..., :3], matte(rgba))
+        colour, alpha = (
+            from_u8(np.asarray(fill(Image.fromarray(to_u8(part)), mask()))) for part in parts
+        )
+        filled = np.concatenate([colour, alpha[..., :1]], axis=2)
+        near(p.began_with[0], ui.latent(FG.arch, filled))
+
+    def test_other_layers_keep_the_hosts(self, ui):
+        _, p = ui.run_img2img(JOINT, images=[ball((64, 64))], image_mask=mask(), inpainting_fill=3)
+        under = p.nmask.bool().expand(3, -1, -1, -1)
+        assert (p.began_with[0][under] == 0).all()
+        assert (p.began_with[0][1:][:, ~p.nmask.bool()] != 0).any()
+
+
+class TestOwnAlpha:
+    @pytest.mark.parametrize("source", ["Visible part", "Transparent part"])
+    @pytest.mark.parametrize("drawn", [False, True])
+    def test_redraws_a_part(self, ui, decoded, source, drawn):
+        init = ball((64, 64))
+        alpha = np.asarray(init)[..., 3]
+        held = alpha == (0 if source == "Visible part" else 255)
+        result, p = ui.run_img2img(
+            FG,
+            {"mask_source": source},
+            images=[init],
+            image_mask=mask() if drawn else None,
+            inpainting_mask_invert=1,
+        )
+        image = arrays(result)[0]
+        assert 50 < held.sum() < 4000
+        assert np.array_equal(image[held], np.asarray(init)[held])
+        free = alpha == (255 if source == "Visible part" else 0)
+        assert np.array_equal(image[free], np.asarray(decoded[0])[free])
+        assert (p.image_mask is None) is not drawn
+        assert p.mask is p.nmask is p.mask_for_overlay is p.overlay_images is None
+        assert p.inpainting_mask_invert == 1
+        assert f"layerdiffusion_mask_source: {source}" in result.infotexts[0]
+
+    def test_pictures_of_several_shapes_are_refused(self, ui):
+        images = [ball((64, 64)), ball((64, 64)).rotate(180)]
+        with pytest.raises(SettingsError, match="one shape") as caught:
+            ui.run_img2img(FG, {"mask_source": "Visible part"}, images=images, batch_size=2)
+        assert caught.value.field == "mask_source"
+
+    def test_an_opaque_picture_has_no_transparent_part(self, ui):
+        opaque = ball((64, 64)).convert("RGB")
+        with pytest.raises(SettingsError, match="transparent part"):
+            ui.run_img2img(FG, {"mask_source": "Transparent part"}, images=[opaque])
+
+    def test_in_txt2img_it_does_nothing(self, ui):
+        result, _ = ui.generate(FG, {"mask_source": "Visible part"})
+        assert result.images[0].mode == "RGBA"
