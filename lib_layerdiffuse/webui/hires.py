@@ -9,12 +9,12 @@ import numpy as np
 import torch.nn.functional as F
 from modules import images, sd_models
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..checkpoints import read_shapes
 from ..codec import LATENT_CELL, TransparentEncoder
 from ..colours import fill_hidden
-from ..errors import ArchMismatchError, MissingCapabilityError
+from ..errors import ArchMismatchError, MissingCapabilityError, WeightsError
 from ..host import Host
 from ..images import Picture, flatten, from_u8, matte, to_u8
 from ..methods import LayerMethod
@@ -71,11 +71,10 @@ def _family(path: Path) -> str | None:
     if path.suffix.lower() != ".safetensors":
         return None
     try:
-        with safe_open(path, "pt") as file:
-            names = [name for name in list(file.keys()) if name.endswith(_CROSS_ATTENTION)]
-            widths = {file.get_slice(name).get_shape()[-1] for name in names}
-    except (SafetensorError, OSError):
+        shapes = read_shapes(path)
+    except WeightsError:
         return None  # The host tells of a broken file when it loads it.
+    widths = {shape[-1] for name, shape in shapes.items() if name.endswith(_CROSS_ATTENTION)}
     return _FAMILIES.get(max(widths, default=0))
 
 
