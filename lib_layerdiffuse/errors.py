@@ -5,6 +5,14 @@ Each message reads "Expected …, got …." and each error carries a hint that s
 
 from __future__ import annotations
 
+_LONGEST = 60
+
+
+def shortened(value: object) -> str:
+    """Returns a value as a message names it: as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}…"
+
 
 class LayerDiffuseError(Exception):
     """Base of every error raised on purpose.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .errors import SettingsError
+from .errors import SettingsError, shortened
 
 HUB_REPO = "LayerDiffusion/layerdiffusion-v1"
 HUB_REVISION = "e337e9d7a0f2a6fee6c3580374327380f88d065b"
@@ -338,7 +338,7 @@ def find_method(name: str) -> LayerMethod:
     except (KeyError, AttributeError):
         ids = ", ".join(m.id for m in METHODS)
         raise SettingsError(
-            f"Expected the id or label of a layer method, got {name!r}.",
+            f"Expected the id or label of a layer method, got {shortened(name)}.",
             f"Use one of: {ids}.",
             field="method",
         ) from None

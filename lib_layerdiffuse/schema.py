@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from .errors import SettingsError
+from .errors import SettingsError, shortened
 from .methods import DECODERS, METHODS, Layer, LayerMethod, WeightFile
 from .settings import LayerSettings, api_name
 from .weights import WeightStore
@@ -77,7 +77,7 @@ def _check_value(name: str, value: Any, wanted: Mapping[str, Any]) -> None:
     fits = isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
     if not fits:
         raise SettingsError(
-            f"Expected a {kind} for {name}, got {_shortened(value)}.",
+            f"Expected a {kind} for {name}, got {shortened(value)}.",
             f"Send JSON's {kind}, or null for the default.",
             field=name,
         )
@@ -86,20 +86,15 @@ def _check_value(name: str, value: Any, wanted: Mapping[str, Any]) -> None:
         near = get_close_matches(value, choices, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(choices)}."
         raise SettingsError(
-            f"Expected a {name} that there is, got {_shortened(value)}.", hint, field=name
+            f"Expected a {name} that there is, got {shortened(value)}.", hint, field=name
         )
     low, high = wanted.get("minimum"), wanted.get("maximum")
     if low is not None and not low <= value <= high:
         raise SettingsError(
-            f"Expected {name} from {low:g} to {high:g}, got {value!r}.",
+            f"Expected {name} from {low:g} to {high:g}, got {shortened(value)}.",
             "Bring it into that range.",
             field=name,
         )
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def methods_table(store: WeightStore) -> list[dict[str, Any]]:

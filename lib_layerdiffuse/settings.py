@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .errors import MissingLayerError, SettingsError
+from .errors import MissingLayerError, SettingsError, shortened
 from .images import ResizeMode
 from .masks import MaskSource
 from .methods import METHODS, Layer, LayerMethod, find_method
@@ -24,11 +24,16 @@ def _read_flag(name: str, value: Any) -> bool:
         return value.lower() == "true"
     if isinstance(value, (bool, int)):
         return bool(value)
-    raise SettingsError(f"Expected true or false for {name}, got {value!r}.", "Use a boolean.")
+    got = shortened(value)
+    raise SettingsError(f"Expected true or false for {name}, got {got}.", "Use a boolean.")
 
 
-def _read_text(_name: str, value: Any) -> str:
-    return str(value).strip()
+def _read_text(name: str, value: Any) -> str:
+    text = str(value).strip()
+    halves = any("\ud800" <= character <= "\udfff" for character in text)
+    if halves or not isinstance(value, (str, int, float)):
+        raise SettingsError(f"Expected a text for {name}, got {shortened(value)}.", "Use a string.")
+    return text
 
 
 def _read_method(_name: str, value: Any) -> LayerMethod:
@@ -44,7 +49,7 @@ def _reads(kind: type[Enum]) -> Read:
         except ValueError:
             values = ", ".join(repr(one.value) for one in kind)
             raise SettingsError(
-                f"Expected a known {name}, got {value!r}.", f"Use one of: {values}."
+                f"Expected a known {name}, got {shortened(value)}.", f"Use one of: {values}."
             ) from None
 
     return read
@@ -54,11 +59,12 @@ def _read_number(name: str, value: Any) -> float:
     low, high = _FIELDS[_BY_API[name]].metadata["bounds"]
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not low <= number <= high:
         raise SettingsError(
-            f"Expected {name} from {low:g} to {high:g}, got {value!r}.", "Bring it into that range."
+            f"Expected {name} from {low:g} to {high:g}, got {shortened(value)}.",
+            "Bring it into that range.",
         )
     return number
 
@@ -258,7 +264,7 @@ class LayerSettings:
 def by_name(args: Sequence[Any]) -> bool:
     """Whether a dict of settings is among the values; one of `image` and `mask` is a picture."""
     dicts = (value for value in args if isinstance(value, Mapping))
-    return any(set(value) - {"image", "mask"} for value in dicts)
+    return any(not value or set(value) - {"image", "mask"} for value in dicts)
 
 
 def api_name(name: str) -> str:
@@ -279,7 +285,8 @@ def _field_name(name: str) -> str:
         return _BY_API.get(name, name)
     near = get_close_matches(str(name), [*_BY_API, *_FIELDS], n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(_BY_API)}."
-    raise SettingsError(f"Expected the name of a setting, got {name!r}.", hint, field=str(name))
+    message = f"Expected the name of a setting, got {shortened(name)}."
+    raise SettingsError(message, hint, field=str(name)[:99])
 
 
 def _read(name: str, value: Any, read_picture: Callable[[Any], Picture | None] | None) -> Any:

@@ -60,6 +60,10 @@ def test_a_dict_counts_at_any_place(place):
     assert s.method.id == "joint_sd15"
 
 
+def test_an_empty_dict_is_one_of_settings():
+    assert LayerSettings.from_args([{}]).enabled
+
+
 def test_every_refusal_has_a_hint():
     for args in ([{"resize_mode": "x"}], [None] * 40, [{"x": 1}], [{"weight": 9}], [True, "x"]):
         with pytest.raises(SettingsError) as caught:
@@ -100,6 +104,11 @@ def test_an_error_of_a_picture_names_its_field():
         ([{"resize_mode": "Cut"}], "resize_mode", "Crop and Resize"),
         ([{"enabled": "maybe"}], "enabled", "true or false"),
         ([True, "nonsense"], "method", "joint_sd15"),
+        ([True, None, 10**400], "strength", "weight from 0 to 2, got 1000"),
+        ([True, None, float("inf")], "strength", "weight from 0 to 2, got inf"),
+        ([True, *[None] * 8, ["a man"]], "fg_prompt", "a text for fg_additional_prompt"),
+        ([True, *[None] * 8, {"image": "a"}], "fg_prompt", "a text for fg_additional_prompt"),
+        ([{"bg_prompt": "half \ud83d"}], "bg_prompt", "a text for bg_additional_prompt"),
         ([True] + [None] * 40, None, "at most"),
     ],
 )
@@ -107,6 +116,15 @@ def test_bad_input_is_refused_by_name(args, field, words):
     with pytest.raises(SettingsError, match=words) as caught:
         LayerSettings.from_args(args)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 7, 8, 9, 10, 11])
+def test_a_long_value_is_not_repeated_whole(place):
+    values = [True, "bg_blended_to_fg_sdxl", *[None] * 10]
+    values[place] = ["x"] * 10_000
+    with pytest.raises(SettingsError) as caught:
+        LayerSettings.from_args(values)
+    assert len(str(caught.value)) < 400
 
 
 def test_a_missing_picture_is_named():
