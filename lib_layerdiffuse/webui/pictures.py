@@ -22,6 +22,7 @@ from ..images import Picture, as_rgba
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")  # No base64 has a dot.
 _LONGEST_PATH = 4096
+_WHITE = 65535  # In 16 bits, which PIL would clip to 255 and not scale.
 _OUTPUT_OPTIONS = (
     "outdir_samples",
     "outdir_txt2img_samples",
@@ -52,21 +53,30 @@ def read_picture(value: Any) -> Picture | None:
         return None
     if isinstance(value, str):
         value = _from_text(value.strip())
-    return as_rgba(_rgba(value) if isinstance(value, Image.Image) else value)
+    return as_rgba(_pixels(value) if isinstance(value, Image.Image) else value)
 
 
-def _rgba(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Returns all of a picture's pixels, which PIL reads only now."""
+def _pixels(image: Image.Image) -> npt.NDArray[Any]:
+    """Returns all of a picture's pixels, which PIL reads only now: RGBA, or grey of 16 bits."""
     try:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+        upright = ImageOps.exif_transpose(image)
+        deep = upright.mode.startswith(("I", "F"))
+        pixels = np.asarray(upright if deep else upright.convert("RGBA"))
     except Exception as error:
         raise _no_picture("a whole picture", error) from error
+    if not deep:
+        return pixels
+    if upright.mode == "F" or pixels.min() < 0 or pixels.max() > _WHITE:
+        raise _no_picture("a picture of 8 or 16 bits", f"PIL's mode {upright.mode}")
+    return pixels.astype(np.float32) / np.float32(_WHITE)
 
 
 def _from_text(text: str) -> Image.Image:
     if Path(text[-_LONGEST_PATH:]).suffix.lower() in _SUFFIXES and not _is_url(text):
         return _from_file(Path(text))
     wanted = "the address of a picture" if _is_url(text) else "a picture as base64 or a data URI"
+    if text.startswith("data:image/"):  # The host reads only those that say nothing more.
+        text = text.partition(",")[2]
     try:
         return decode_base64_to_image(text)  # The host knows which addresses are allowed.
     except HTTPException as error:
@@ -80,8 +90,8 @@ def _is_url(text: str) -> bool:
 
 
 def _from_file(path: Path) -> Image.Image:
-    place = path.resolve()
-    if not any(place.is_relative_to(folder) for folder in _open_folders()):
+    place = _resolved(path)
+    if place is None or not any(place.is_relative_to(folder) for folder in _open_folders()):
         raise SettingsError(
             "Expected the path of a picture in one of the WebUI's output folders, got another.",
             "Send the file as base64, put it into an output folder, or name its folder with "
@@ -91,6 +101,14 @@ def _from_file(path: Path) -> Image.Image:
         return Image.open(place)
     except Exception as error:
         raise _no_picture("a file with a picture", error) from error
+
+
+def _resolved(path: Path) -> Path | None:
+    """Returns where a path leads, or None where it can lead nowhere."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):  # Too long; no text for a path; a circle of links.
+        return None
 
 
 def _open_folders() -> list[Path]:

@@ -10,7 +10,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from PIL import Image
-from started_webui import WebUI, as_base64, picture, request
+from started_webui import SIZE, WebUI, as_base64, picture, request
 
 from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.methods import METHODS, find_method
@@ -76,10 +76,16 @@ class TestPicturesByPath:
             "/etc/passwd.png",
             "outputs/link.png",
             "~/a.png",
+            "outputs/a.png\0.png",
+            "outputs/\ud800.png",
+            "outputs/circle.png",
+            "a/" * 2000 + "a.png",
+            "a" * 5000 + ".png",
         ],
     )
     def test_anything_else_is_refused_unread(self, read, tmp_path, text):
         (tmp_path / "outputs" / "link.png").symlink_to(tmp_path / "private" / "a.png")
+        (tmp_path / "outputs" / "circle.png").symlink_to(tmp_path / "outputs" / "circle.png")
         with pytest.raises(SettingsError, match="one of the WebUI's output folders") as caught:
             read(text)
         assert str(tmp_path) not in str(caught.value)
@@ -163,6 +169,84 @@ class TestAddresses:
     )
     def test_other_texts_are_no_pictures(self, ui, text):
         assert refused(ui, TO_BG, {"method": TO_BG.id, "fg_image": text})["field"] == "fg_image"
+
+
+def encoded(image, kind="PNG", **options):
+    """Returns a picture's file as base64."""
+    with io.BytesIO() as stream:
+        image.save(stream, format=kind, **options)
+        return base64.b64encode(stream.getvalue()).decode()
+
+
+RAMP = np.linspace(0, 255, SIZE * SIZE).reshape(SIZE, SIZE)
+COLOURS = Image.fromarray(np.dstack([RAMP, RAMP.T, RAMP[::-1]]).astype(np.uint8))
+
+
+class TestKindsOfPictures:
+    """What a file's own way of writing pixels must not change."""
+
+    @pytest.fixture
+    def read(self, ui):
+        return import_module("lib_layerdiffuse.webui.pictures").read_picture
+
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+    def test_16_bits_of_grey(self, read, kind):
+        deep = Image.fromarray((RAMP * 257).astype(np.uint16))
+        assert np.abs(read(encoded(deep, kind))[..., 0] - RAMP / 255).max() <= 1 / 255
+
+    @pytest.mark.parametrize("pixels", [RAMP.astype(np.float32), RAMP.astype(np.int32) - 9])
+    def test_numbers_without_a_white_are_refused(self, read, pixels):
+        with pytest.raises(SettingsError, match="8 or 16 bits"):
+            read(encoded(Image.fromarray(pixels), "TIFF"))
+
+    def test_the_first_of_several_frames(self, read):
+        frames = [picture(value, 128) for value in (10, 200)]
+        text = encoded(frames[0], save_all=True, append_images=frames[1:])
+        assert np.array_equal(read(text), read(frames[0]))
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+    def test_a_turned_camera(self, read, kind):
+        turned = Image.Exif()
+        turned[0x112] = 6
+        wide = COLOURS.resize((SIZE, 32))
+        options = {"quality": 100} if kind != "PNG" else {}
+        got = read(encoded(wide, kind, exif=turned, **options))
+        wanted = read(wide.transpose(Image.Transpose.ROTATE_270))
+        assert got.shape == wanted.shape
+        assert np.abs(got - wanted).mean() < 0.03
+
+    @pytest.mark.parametrize("alphas", [0, bytes(range(0, 160, 10))])
+    def test_transparency_in_a_palette(self, read, alphas):
+        found = read(encoded(COLOURS.quantize(16), transparency=alphas))[..., 3]
+        assert found.min() == 0
+        assert len(np.unique(found)) == (2 if alphas == 0 else 16)
+
+    def test_one_colour_that_is_clear(self, read):
+        colour = COLOURS.getpixel((5, 7))
+        rgba = read(encoded(COLOURS, transparency=colour))
+        assert rgba[7, 5, 3] == 0
+        assert np.array_equal(rgba[..., 3] == 0, (np.asarray(COLOURS) == colour).all(axis=2))
+
+    def test_printing_colours(self, read):
+        got = read(encoded(COLOURS.convert("CMYK"), "TIFF"))
+        assert np.array_equal(got, read(COLOURS))
+
+    def test_a_thin_one(self, ui, read):
+        text = encoded(COLOURS.resize((1, 3000)))
+        assert read(text).shape == (3000, 1, 4)
+        status, answer = post(ui, TO_BG, {"method": TO_BG.id, "fg_image": text})
+        assert (status, len(answer["images"])) == (200, 2)
+
+    @pytest.mark.parametrize("head", ["image/png", "image/jpeg", "image/png;charset=utf-8"])
+    def test_a_data_uri_says_what_it_likes(self, read, head):
+        assert np.array_equal(
+            read(f"data:{head};base64,{encoded(COLOURS)}"), read(COLOURS.convert("RGBA"))
+        )
+
+    @pytest.mark.parametrize("size", [(0, 4), (4, 0)])
+    def test_none_without_pixels(self, read, size):
+        with pytest.raises(SettingsError, match="picture"):
+            read(Image.new("RGBA", size))
 
 
 class TestRefusals:
