@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..documents.kinds import DocumentKind, find_kinds
+from ..documents.kinds import DocumentKind
 from ..documents.layer_set import document_of, with_given
 from ..documents.writing import write_document
 from ..errors import LayerDiffuseError
 from ..methods import Layer
 from .job import Job
-from .options import option
 
 Set = dict[Layer, Image.Image]
 
@@ -34,10 +33,9 @@ def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
     """
     paths: list[Path] = []
     try:
-        kinds = find_kinds(option("layerdiffuse_layer_files") or ())
-        if not kinds:
+        if not job.choices.files:
             return []
-        paths += write_sets(job, kinds)
+        paths += write_sets(job, job.choices.files)
         if paths:
             tell(processed, f"layers saved as {', '.join(path.name for path in paths)}")
         elif not getattr(p, "is_api", False):

@@ -15,7 +15,8 @@ from modules import shared
 from modules.paths import models_path
 
 from ..codec import OFFSET_STRENGTH
-from ..errors import SettingsError
+from ..documents.kinds import DocumentKind, find_kinds
+from ..errors import SettingsError, shortened
 from ..settings import LayerSettings
 from ..weights import WeightStore
 from . import kept_pictures
@@ -24,7 +25,8 @@ from .progress import show_download
 _PAGE = ("layerdiffuse", "LayerDiffuse")
 _PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16}
 _VIEWS = (8, 4, 2, 1)
-_FILES = ("psd", "ora", "zip")
+_STRONGEST = 1000
+_FILES = tuple(kind.value for kind in DocumentKind)
 _OUTPUTS = {
     field.metadata["label"]: field.name
     for field in fields(LayerSettings)
@@ -54,6 +56,7 @@ class Choices:
         views: How many views the decoder takes.
         offset_strength: Factor of the transparent encoder's offset.
         outputs: Names of the `show_…` settings that every job has on.
+        files: The kinds of file that each set's layers are saved in, too.
     """
 
     folders: tuple[Path, ...]
@@ -62,6 +65,7 @@ class Choices:
     views: int
     offset_strength: float
     outputs: frozenset[str]
+    files: tuple[DocumentKind, ...]
 
     def store(self) -> WeightStore:
         """Returns a store of these folders; nothing is read or written yet."""
@@ -88,13 +92,18 @@ def choices() -> Choices:
     Raises:
         SettingsError: A value is none of those to choose from; `field` is the option.
     """
+    for name, allowed in (("layerdiffuse_outputs", _OUTPUTS), ("layerdiffuse_layer_files", _FILES)):
+        _check_list(name, allowed)
     return Choices(
         folders=_folders(),
-        offline=bool(_flag("layerdiffuse_offline") or option("layerdiffuse_offline")),
+        offline=bool(
+            _one_of("layerdiffuse_offline", (False, True)) or _flag("layerdiffuse_offline")
+        ),
         dtype=_PRECISIONS[_one_of("layerdiffuse_decoder_precision", _PRECISIONS)],
         views=int(_one_of("layerdiffuse_decoder_views", _VIEWS)),
-        offset_strength=float(option("layerdiffuse_offset_strength")),
+        offset_strength=_strength("layerdiffuse_offset_strength"),
         outputs=outputs_always_given(),
+        files=find_kinds(option("layerdiffuse_layer_files") or ()),
     )
 
 
@@ -114,21 +123,48 @@ def _flag(name: str) -> Any:
 
 
 def _folders() -> tuple[Path, ...]:
-    named = [_flag("layerdiffuse_models_dir"), *option("layerdiffuse_models_folders").splitlines()]
+    name = "layerdiffuse_models_folders"
+    value = option(name) or ""
+    if not isinstance(value, str):
+        raise _refused(name, "a text with one folder a line", value)
+    named = [_flag("layerdiffuse_models_dir"), *value.splitlines()]
     texts = [text.strip() for text in named if text]
-    return tuple(Path(text).expanduser() for text in dict.fromkeys(texts) if text)
+    try:
+        return tuple(Path(text).expanduser() for text in dict.fromkeys(texts) if text)
+    except RuntimeError as error:
+        raise _refused(name, "folders of users that there are", value) from error
 
 
 def _one_of(name: str, allowed: Any) -> Any:
     value = option(name)
-    if value not in allowed:
-        texts = ", ".join(str(one) for one in allowed)
-        raise SettingsError(
-            f"Expected one of {texts} for the option {name}, got {value!r}.",
-            "Choose one under Settings, LayerDiffuse.",
-            field=name,
-        )
+    if value not in tuple(allowed):
+        raise _refused(name, f"one of {_listed(allowed)}", value)
     return value
+
+
+def _strength(name: str) -> float:
+    value = option(name)
+    if not isinstance(value, (int, float)) or not 0 <= value <= _STRONGEST:
+        raise _refused(name, f"a number from 0 to {_STRONGEST}", value)
+    return float(value)
+
+
+def _check_list(name: str, allowed: Any) -> None:
+    value = option(name) or []
+    if not isinstance(value, list) or any(one not in tuple(allowed) for one in value):
+        raise _refused(name, f"a list of some of {_listed(allowed)}", value)
+
+
+def _listed(allowed: Any) -> str:
+    return ", ".join(str(one) for one in allowed)
+
+
+def _refused(name: str, wanted: str, got: object) -> SettingsError:
+    return SettingsError(
+        f"Expected {wanted} for the option {name}, got {shortened(got)}.",
+        "Choose it under Settings, LayerDiffuse.",
+        field=name,
+    )
 
 
 def add_page() -> None:
@@ -155,7 +191,7 @@ def add_page() -> None:
         "offset_strength",
         "Strength of transparency in img2img",
         gr.Slider,
-        {"minimum": 0, "maximum": 1000, "step": 1},
+        {"minimum": 0, "maximum": _STRONGEST, "step": 1},
     ).info(
         "scales the transparent encoder's offset of the init picture; 300 is the author's, 1 gives "
         "what the original extension did, 0 none"

@@ -120,20 +120,40 @@ class TestDecoder:
             ui.generate(FG_SD15, override_settings=override)
         assert [views for views, _ in seen] == [2, 8]
 
-    @pytest.mark.parametrize(("option", "value"), [("views", 3), ("precision", "int8")])
-    def test_other_values_end_the_job_before_sampling(self, ui, option, value):
-        choose(ui, **{f"decoder_{option}": value})
-        p = ui.job(FG_SD15, request(FG_SD15))
-        with pytest.raises(SettingsError) as caught:
-            ui.run(p)
-        assert caught.value.field == f"layerdiffuse_decoder_{option}"
-        assert "Settings, LayerDiffuse" in caught.value.hint
-        assert p.sampled_with == []
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("decoder_views", 3),
+        ("decoder_precision", "int8"),
+        ("decoder_precision", ["auto"]),
+        ("offline", "no"),
+        ("offset_strength", "much"),
+        ("offset_strength", float("nan")),
+        ("offset_strength", -1),
+        ("outputs", ["matte"]),
+        ("outputs", "Matte"),
+        ("outputs", [["Matte"]]),
+        ("layer_files", ["gif"]),
+        ("layer_files", "psd"),
+        ("models_folders", ["/a"]),
+        ("models_folders", "~no-such-user/a"),
+    ],
+)
+def test_other_values_end_the_job_before_sampling(ui, option, value):
+    name = f"layerdiffuse_{option}"
+    p = ui.job(FG_SD15, request(FG_SD15), override_settings={name: value})
+    with pytest.raises(SettingsError) as caught:
+        ui.run(p)
+    assert caught.value.field == name
+    assert "Settings, LayerDiffuse" in caught.value.hint
+    assert p.sampled_with == []
+    ui.run(ui.job(FG_SD15, request(FG_SD15)))
 
 
 class TestOutputs:
     def test_what_is_always_given(self, ui):
-        choose(ui, outputs=["Matte", "Before decoding", "no such"])
+        choose(ui, outputs=["Matte", "Before decoding"])
         result, _ = ui.generate(JOINT, {"show_preview": True})
         names = result.extra_generation_params["layerdiffusion_layers"][3:]
         assert names == ["fg-preview", "fg-matte", "fg-raw"]
