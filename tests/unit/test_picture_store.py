@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -138,6 +139,43 @@ def test_a_failed_write_leaves_nothing(store, monkeypatch):
         store.keep(picture())
     assert caught.value.hint
     assert files(store) == []
+
+
+def test_many_jobs_may_keep_and_load_at_once(store, monkeypatch):
+    def write_slowly(path, data):
+        with path.open("wb", buffering=0) as out:
+            out.write(data[:50])
+            time.sleep(0.02)
+            out.write(data[50:])
+
+    def load_at_once(rgba_u8):
+        path = store.folder / f"{picture_hash(rgba_u8)}.png"
+        while not path.exists():
+            time.sleep(0.001)
+        return store.load(picture_hash(rgba_u8))
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", write_slowly)
+    pictures = [picture(value) for value in range(5)]
+    with ThreadPoolExecutor(4) as writers, ThreadPoolExecutor(4) as readers:
+        kept = [writers.submit(store.keep, each) for each in pictures * 4]
+        found = list(readers.map(load_at_once, pictures * 4, timeout=30))
+    assert [one.result() for one in kept] == [picture_hash(each) for each in pictures] * 4
+    assert all(map(np.array_equal, found, pictures * 4))
+    assert len(files(store)) == len(pictures)
+
+
+def test_what_another_deletes_meanwhile_is_missing_or_whole(store):
+    def use(number):
+        if number % 4 == 0:
+            store.prune()
+            return None
+        return store.load(store.keep(picture(7)))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(use, range(80)))
+    assert all(one is None or np.array_equal(one, picture(7)) for one in found)
+    assert any(one is not None for one in found)
+    assert set(files(store)) <= {f"{picture_hash(picture(7))}.png"}
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
