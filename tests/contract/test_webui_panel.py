@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from importlib import import_module
+from inspect import Parameter, Signature
 
 import numpy as np
 import pytest
@@ -22,6 +23,25 @@ SHAPES = {
     "sdxl.safetensors": {CROSS: (2, 2048), LABEL: (2, 2)},
     "flux.safetensors": {"double_blocks.0.img_attn.qkv.weight": (2, 2)},
 }
+
+GRADIO_3_ALL = "value elem_id elem_classes visible"
+GRADIO_3 = {
+    "Button": "variant size icon link interactive scale min_width",
+    "Checkbox": "label info every show_label container scale min_width interactive",
+    "Dropdown": "choices type multiselect allow_custom_value max_choices label info every "
+    "show_label container scale min_width interactive",
+    "HTML": "label every show_label",
+    "Image": "shape height width image_mode invert_colors source tool type label every show_label "
+    "show_download_button container scale min_width interactive streaming mirror_webcam "
+    "brush_radius brush_color mask_opacity show_share_button",
+    "Radio": "choices type label info every show_label container scale min_width interactive",
+    "Row": "variant equal_height",
+    "Slider": "minimum maximum step label info every show_label container scale min_width "
+    "interactive randomize",
+    "Textbox": "lines max_lines placeholder label info every show_label container scale min_width "
+    "interactive autofocus type text_align rtl show_copy_button",
+}
+"""What the components of gradio 3.41.2, which the older WebUIs have, can be told by name."""
 
 
 class Words(HTMLParser):
@@ -262,14 +282,25 @@ class TestInputs:
         assert slot["format"] == "png"
         assert slot["sources"] == ["upload", "clipboard"]
 
-    def test_older_gradios_are_told_in_their_words(self, ui, monkeypatch):
+    def test_gradio_3_knows_every_word_of_the_panel(self, ui, monkeypatch):
         gr = import_module("gradio")
+        made = []
 
-        class Image(gr.Component):
-            def __init__(self, value=None, *, source="upload", **options):
-                assert not {"sources", "format"} & {*options}
-                super().__init__(value, source=source, **options)
+        def only(kind, taken):
+            def __init__(self, value=None, **options):
+                assert {*options} <= taken, kind
+                made.append(kind)
+                gr.Component.__init__(self, value, **options)
 
-        monkeypatch.setattr(gr, "Image", Image)
+            # The signature is what the panel asks for.
+            names = [Parameter(name, Parameter.KEYWORD_ONLY) for name in sorted(taken)]
+            __init__.__signature__ = Signature(names)
+            return type(kind, (gr.Component,), {"__init__": __init__})
+
+        for kind, words in GRADIO_3.items():
+            monkeypatch.setattr(gr, kind, only(kind, {*words.split(), *GRADIO_3_ALL.split()}))
         built = ui.entry.LayerDiffuseScript().ui(False)
-        assert [c.options["source"] for c in built if type(c) is Image] == ["upload"] * 3
+        assert {*made} == {*GRADIO_3}
+        slots = [c.options for c in built if type(c).__name__ == "Image"]
+        assert [slot["source"] for slot in slots] == ["upload"] * 3
+        assert {slot["image_mode"] for slot in slots} == {"RGBA"}
