@@ -46,6 +46,7 @@ class ForgeServer:
     ``data_dir``. A second server on the same data folder is the first one restarted.
 
     Attributes:
+        environment: Variables that the next start sets.
         url: Address of the running server.
         log_path: What the server prints; kept after the server stops.
     """
@@ -62,6 +63,7 @@ class ForgeServer:
         extensions: Mapping[str, Path] | None = None,
         options: Mapping[str, Any] | None = None,
         arguments: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
         web_page: bool = False,
     ) -> None:
         """Prepares the data folder.
@@ -76,10 +78,12 @@ class ForgeServer:
             extensions: Folders to link into ``extensions``, by name. The probe is always added.
             options: Settings, over the harness's own.
             arguments: More command line arguments.
+            environment: Variables over the harness's own, which keep the server offline.
             web_page: Whether to serve the web page too and not the API alone.
         """
         self.forge_dir, self.python, self.data_dir = forge_dir, python, data_dir
         self.arguments = [*ARGUMENTS, *(() if web_page else ("--nowebui",)), *arguments]
+        self.environment = {**OFFLINE, **(environment or {})}
         self.url = ""
         self.log_path = data_dir / "server.log"
         self._process: subprocess.Popen | None = None
@@ -120,7 +124,7 @@ class ForgeServer:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.forge_dir,
-                env={**os.environ, **OFFLINE},
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
