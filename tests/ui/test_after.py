@@ -68,7 +68,7 @@ class TestExtras:
         open_extras(page, ball)
         page.page.locator(KEEP).set_checked(False)
         upscale(page)
-        assert "Keep transparency" not in page.infotext()
+        assert page.infotext() == "Postprocess upscale by: 2, Postprocess upscaler: Lanczos"
 
     def test_a_folder(self, page: WebuiPage, tmp_path: Path) -> None:
         source, results = tmp_path / "in", tmp_path / "out"

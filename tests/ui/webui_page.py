@@ -190,7 +190,8 @@ class WebuiPage(WatchedPage):
 
     def infotext(self) -> str:
         """Returns the generation parameters below the gallery."""
-        return self.page.locator(f"#html_info_{self.tab}").inner_text()
+        name = "html_info_x_extras" if self.tab == "extras" else f"html_info_{self.tab}"
+        return self.page.locator(f"#{name}").inner_text()
 
     def notes(self) -> str:
         """Returns the notes and errors below the gallery."""
