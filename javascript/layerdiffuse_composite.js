@@ -19,6 +19,10 @@
         return "file=" + file.path.split("/").map(encodeURIComponent).join("/");
     }
 
+    function give(href, name) {
+        element("a", {href, download: name}).click();
+    }
+
     async function bitmap(file) {
         const answer = await fetch(address(file));
         if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
@@ -241,11 +245,9 @@
 
         download() {
             this.canvas.toBlob(blob => {
-                const link = element("a", {
-                    href: URL.createObjectURL(blob), download: `${this.name}-composite.png`,
-                });
-                link.click();
-                setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+                const href = URL.createObjectURL(blob);
+                give(href, `${this.name}-composite.png`);
+                setTimeout(() => URL.revokeObjectURL(href), 60000);
             }, "image/png");
         }
     }
@@ -257,6 +259,10 @@
             const place = gradioApp().querySelector(`#layerdiffuse_composite_${tab} .layerdiffuse-composite`);
             if (!views[tab] || !views[tab].root.isConnected) views[tab] = new CompositeView(tab, place);
             views[tab].show(files);
+        },
+        // Gives a file of layers to the user. Without any, the page says why.
+        save(file) {
+            if (file) give(address(file), address(file).replace(/^.*[/\\]/, ""));
         },
     };
 })();

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from ..chains import next_method
-from ..errors import LayerDiffuseError
+from ..documents.kinds import DocumentKind
+from ..errors import LayerDiffuseError, SettingsError
 from ..methods import Layer, find_method
 from ..panel import Panel
+from .layer_files import write_set
 from .shown import Shown
 
 _WITH_CHOSEN = (
@@ -36,6 +40,7 @@ class BelowGallery:
         """
         self.tab, self.panel = tab, panel
         self.gallery: Any = None
+        self.folder = TemporaryDirectory(prefix="layerdiffuse-")  # As long as the page is there.
 
     def watch(self, on_after_component: Callable[..., None]) -> None:
         """Asks the host to be told of its components; an API without a page never does."""
@@ -69,10 +74,22 @@ class BelowGallery:
                 min_width=110,
                 tooltip="Look at the foreground over its background, a colour or any picture",
             )
+        with gr.Row(elem_id=name("files"), elem_classes=["layerdiffuse-results"]):
+            self.files = {
+                kind: gr.Button(
+                    f"Layers as {kind.label}",
+                    elem_id=name(f"as_{kind.value}"),
+                    size="sm",
+                    min_width=110,
+                    tooltip="Download all layers of the chosen picture's set in one file",
+                )
+                for kind in DocumentKind
+            }
         self.told = gr.HTML("", elem_id=name("told"), elem_classes=["layerdiffuse-told"])
         gr.HTML('<div class="layerdiffuse-composite"></div>', elem_id=name("composite"))
         self.chosen = gr.Number(-1, precision=0, visible=False)
         self.layers = gr.Gallery(visible=False, format="png", type="filepath")
+        self.file = gr.File(visible=False)
 
     def _connect(self, made: Any) -> None:
         part = self.panel.component
@@ -94,6 +111,18 @@ class BelowGallery:
             inputs=[self.layers],
             outputs=[],
         )
+        for kind, button in self.files.items():
+            button.click(
+                partial(give, kind, self.folder.name),
+                inputs=[*what, *slots],
+                outputs=[self.file, self.told],
+                **quiet,
+            ).then(
+                None,
+                _js="(file) => layerdiffuseComposite.save(file)",
+                inputs=[self.file],
+                outputs=[],
+            )
 
 
 def put(
@@ -147,9 +176,41 @@ def look(
     try:
         shown = Shown.read(gallery, info)
         layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
+        if Layer.FG not in layers:
+            raise SettingsError(
+                "This set has no foreground.", "Make one of the blended picture, or choose another."
+            )
     except LayerDiffuseError as error:
         return [], _told(error)
-    return [(_as_served(image), layer.value) for layer, image in layers.items()], ""
+    seen = [layer for layer in (Layer.FG, Layer.BG) if layer in layers]
+    return [(_as_served(layers[layer]), layer.value) for layer in seen], ""
+
+
+def give(
+    kind: DocumentKind,
+    folder: str,
+    gallery: Sequence[Any] | None,
+    info: str,
+    chosen: int,
+    *slots: Any,
+) -> tuple[str | None, str]:
+    """Returns the path of a new file with the chosen set's layers, and what to say.
+
+    Args:
+        kind: The kind of file.
+        folder: Where to make it, in a folder of its own.
+        gallery: The gallery's value.
+        info: The page's generation info.
+        chosen: The place of the chosen picture; where it is no layer, the last set is taken.
+        slots: What the panel's slots hold, in the order of the layers.
+    """
+    try:
+        shown = Shown.read(gallery, info)
+        layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
+        served = {layer: _as_served(image) for layer, image in layers.items()}
+        return str(write_set(served, kind, Path(mkdtemp(dir=folder)))), ""
+    except LayerDiffuseError as error:
+        return None, _told(error)
 
 
 def _as_served(image: Image.Image) -> Image.Image:

@@ -71,6 +71,21 @@ def write_sets(job: Job, kinds: Sequence[DocumentKind]) -> list[Path]:
     return paths
 
 
+def write_set(of_set: Set, kind: DocumentKind, folder: Path) -> Path:
+    """Returns the new file in a folder that holds one set, with the name that it has elsewhere.
+
+    Raises:
+        SettingsError: Nothing can be written there.
+        ImageSizeError: The layers differ in size, or are too large for the kind.
+    """
+    name = _name_beside(of_set)
+    document = document_of(
+        {layer: _pixels(image) for layer, image in of_set.items()},
+        infotexts={layer: _infotext(image) for layer, image in of_set.items()},
+    )
+    return write_document(folder / (name.name if name else "layers"), document, kind)
+
+
 def _sets(job: Job) -> Iterator[Set]:
     """Yields the job's whole sets in order."""
     layers = {layer.value: layer for layer in Layer}

@@ -97,7 +97,7 @@ class Shown:
         return found
 
     def layers(self, index: int, slots: Slots) -> dict[Layer, Image.Image]:
-        """Returns foreground and background of the chosen set, or of the last one, as there are.
+        """Returns the layers of the chosen set, or of the last one, as there are.
 
         A layer that the method did not make is the one that it was given, at the set's size: the
         one in the gallery, or else the kept one, or else what is in the panel's slot.
@@ -107,7 +107,7 @@ class Shown:
             slots: What the panel's slots hold.
 
         Raises:
-            SettingsError: There is no set, or it has no foreground.
+            SettingsError: There is no set.
         """
         sets = self.sets()
         if not sets:
@@ -115,15 +115,11 @@ class Shown:
         chosen = next((one for one in sets if index in one.values()), sets[-1])
         found = {layer: self.images[place] for layer, place in chosen.items()}
         last = max(chosen.values())
-        for layer in (Layer.FG, Layer.BG):
+        for layer in Layer:
             if layer not in found:
                 given = self._given(layer, last, slots)
                 found |= {} if given is None else {layer: given}
-        if Layer.FG not in found:
-            raise SettingsError(
-                "This set has no foreground.", "Make one of the blended picture, or choose another."
-            )
-        return {layer: found[layer] for layer in (Layer.FG, Layer.BG) if layer in found}
+        return found
 
     def _given(self, layer: Layer, place: int, slots: Slots) -> Image.Image | None:
         if f"{layer.value}-given" in self.names:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from documents import assert_shows, read_layers
 from PIL import Image
 from started_webui import SIZE, WebUI, picture
 
+from lib_layerdiffuse.documents.kinds import DocumentKind
 from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
 from lib_layerdiffuse.settings import LayerSettings
@@ -108,6 +112,12 @@ class TestThePage:
         assert look["inputs"][:2] == [shown_gallery, info]
         assert show["inputs"] == look["outputs"][:1]
         assert f"layerdiffuseComposite.show('{tab}'" in show["_js"]
+        for kind in DocumentKind:
+            give, save = page.buttons[f"Layers as {kind.label}"].events
+            assert give["inputs"] == look["inputs"]
+            assert give["fn"].args[0] is kind
+            assert save["inputs"] == give["outputs"][:1]
+            assert "layerdiffuseComposite.save(file)" in save["_js"]
 
     def test_every_element_has_an_id_of_its_own(self, ui):
         ids = [
@@ -116,7 +126,7 @@ class TestThePage:
             for c in Page(ui, tab).made
             if "elem_id" in c.options
         ]
-        assert len(ids) == len(set(ids)) == 14
+        assert len(ids) == len(set(ids)) == 22
 
     def test_without_the_panel_there_are_no_buttons(self, ui):
         original = type("Original", (ui.scripts.Script,), {"title": lambda self: "LayerDiffuse"})
@@ -296,3 +306,50 @@ class TestLook:
         there = {*method.inputs, *method.outputs}
         wanted = {layer.value for layer in there & {FG, BG}} if FG in there else set()
         assert set(layers) == wanted
+
+
+class TestGive:
+    def give(self, gallery, result, folder, chosen=-1, kind=DocumentKind.ZIP, slots=NO_SLOTS):
+        path, told = gallery.give(kind, folder, *shown(result), chosen, *slots)
+        return path and Path(path), told and text(told)
+
+    @pytest.mark.parametrize("kind", DocumentKind)
+    def test_all_layers_of_the_chosen_set(self, ui, gallery, tmp_path, kind):
+        result, _ = ui.generate(JOINT, batch_size=2)
+        for chosen, first in ((2, 0), (4, 3), (-1, 3)):
+            path, told = self.give(gallery, result, tmp_path, chosen, kind)
+            assert (path.suffix, told) == (f".{kind.value}", "")
+            fg, bg, blended = map(np.asarray, result.images[first : first + 3])
+            layers = read_layers(path)
+            assert [name for name, _ in layers] == ["Background", "Foreground", "Blended"]
+            for (_, found), wanted in zip(layers, (bg, fg, blended), strict=True):
+                assert_shows(found, wanted)
+
+    def test_what_was_given_is_a_layer_too(self, ui, gallery, tmp_path):
+        result, _ = ui.generate(TO_FG)
+        path, _ = self.give(gallery, result, tmp_path)
+        assert [name for name, _ in read_layers(path)] == ["Background", "Foreground", "Blended"]
+
+    def test_a_set_without_foreground_has_a_file(self, ui, gallery, tmp_path):
+        result, _ = ui.generate(FROM_BG)
+        path, _ = self.give(gallery, result, tmp_path)
+        assert [name for name, _ in read_layers(path)] == ["Background", "Blended"]
+
+    def test_it_has_the_pictures_name_and_settings(self, ui, gallery, tmp_path):
+        ui.generate(JOINT)
+        result, _ = ui.generate(JOINT)
+        with Image.open(ui.outputs / "00000-100-fg.png") as opened:
+            opened.info["parameters"] = "a boat"
+            result.images[0] = opened
+            path, _ = self.give(gallery, result, tmp_path)
+            again, _ = self.give(gallery, result, tmp_path)
+            assert path.name == again.name == "00000-100-layers.zip"
+            assert path != again
+            with zipfile.ZipFile(path) as archive:
+                listed = json.loads(archive.read("layers.json"))["layers"]
+            assert listed[1]["infotext"] == "a boat"
+
+    def test_no_layers_are_told(self, ui, gallery, tmp_path):
+        result = ui.run(ui.job(JOINT, False))
+        told = "There are no layers in the gallery. Make some first."
+        assert self.give(gallery, result, tmp_path) == (None, told)

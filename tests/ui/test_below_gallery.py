@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from client import Client
+from documents import assert_shows, read_layers
 from forge_server import ForgeServer
 from layers import SIZE
 from pictures import lake_scene
 from PIL import Image
 from random_weights import SD15, SDXL
 
+from lib_layerdiffuse.documents.kinds import DocumentKind
 from lib_layerdiffuse.images import (
     ResizeMode,
     composite,
@@ -28,7 +30,7 @@ from lib_layerdiffuse.images import (
 from lib_layerdiffuse.methods import find_method
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Locator
     from webui_page import WebuiPage
 
 JOINT = find_method("joint_sd15")
@@ -42,6 +44,7 @@ class Made:
     page: WebuiPage
     fg: np.ndarray
     bg: np.ndarray
+    blended: np.ndarray
 
 
 def joint_set(page: WebuiPage) -> list[np.ndarray]:
@@ -53,12 +56,18 @@ def joint_set(page: WebuiPage) -> list[np.ndarray]:
     return page.gallery()[-3:]
 
 
-def downloaded(page: WebuiPage, folder: Path) -> np.ndarray:
-    """Returns what the composite view's button gives."""
+def download(page: WebuiPage, button: Locator, folder: Path) -> Path:
+    """Returns the file that a button gives."""
     with page.page.expect_download() as started:
-        page.below("composite").get_by_text("Download").click()
+        button.click()
     path = folder / started.value.suggested_filename
     started.value.save_as(path)
+    return path
+
+
+def downloaded(page: WebuiPage, folder: Path) -> np.ndarray:
+    """Returns what the composite view's button gives."""
+    path = download(page, page.below("composite").get_by_text("Download"), folder)
     assert path.name.endswith("-composite.png")
     return np.asarray(Image.open(path))
 
@@ -125,6 +134,7 @@ def test_img2img_has_its_own(page: WebuiPage) -> None:
     page.open_tab("img2img")
     assert page.press("to_blended") == "There is no picture yet. Generate one first."
     assert page.press("view") == "There are no layers in the gallery. Make some first."
+    assert page.press("as_psd") == "There are no layers in the gallery. Make some first."
     assert not page.below("composite").locator("canvas").is_visible()
 
 
@@ -134,8 +144,7 @@ def made(server: ForgeServer, browser: Browser) -> Iterator[Made]:
     from webui_page import WebuiPage
 
     page = WebuiPage(browser.new_page(viewport={"width": 1500, "height": 1500}), server.url).load()
-    fg, bg, _ = joint_set(page)
-    yield Made(page, fg, bg)
+    yield Made(page, *joint_set(page))
     assert page.errors == []
     page.page.close()
 
@@ -225,6 +234,17 @@ def test_the_foreground_is_moved_and_scaled(made: Made, tmp_path: Path) -> None:
     assert_close(downloaded(page, tmp_path), over(fg, bg))
     view.get_by_text("Close").click()
     assert not canvas.is_visible()
+
+
+@pytest.mark.parametrize("kind", DocumentKind)
+def test_layers_are_downloaded_in_one_file(made: Made, tmp_path: Path, kind: DocumentKind) -> None:
+    page = made.page
+    path = download(page, page.below(f"as_{kind.value}"), tmp_path)
+    assert path.name.endswith(f"-layers.{kind.value}")
+    layers = dict(read_layers(path))
+    assert list(layers) == ["Background", "Foreground", "Blended"]
+    for found, wanted in zip(layers.values(), (made.bg, made.fg, made.blended), strict=True):
+        assert_shows(found, wanted)
 
 
 @pytest.fixture

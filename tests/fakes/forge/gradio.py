@@ -54,6 +54,10 @@ class Dropdown(Component):
     pass
 
 
+class File(Component):
+    pass
+
+
 class Gallery(Component):
     pass
 
