@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from playwright.sync_api import ConsoleMessage, Page, Request
 from playwright.sync_api import Error as PageError
@@ -11,6 +12,8 @@ OURS = "layerdiffuse"  # In the address or text of whatever our own scripts repo
 LONGEST = 90.0  # Seconds that anything but a job may take.
 _QUIET = 4  # Looks without a request after which the page has everything.
 _IDLE = "() => new Promise(done => requestIdleCallback(done, {timeout: 5000}))"
+_ROOM = "performance.setResourceTimingBufferSize(1e6)"
+_ENDED = "address => performance.getEntriesByName(address).length"
 _CLOCKS = ("/heartbeat/", "/internal/")  # What the page asks for all the time.
 
 
@@ -27,6 +30,8 @@ class WatchedPage:
         self.page = page
         self.errors: list[str] = []
         self._running: set[Request] = set()
+        self._asked: Counter[str] = Counter()
+        page.add_init_script(_ROOM)
         page.on("console", self._on_console)
         page.on("pageerror", self._on_error)
         page.on("request", self._on_request)
@@ -35,6 +40,7 @@ class WatchedPage:
 
     def _on_request(self, request: Request) -> None:
         self._running.add(request)
+        self._asked[request.url] += 1
 
     def _on_answer(self, request: Request) -> None:
         self._running.discard(request)
@@ -49,6 +55,11 @@ class WatchedPage:
         if OURS in text.lower():
             self.errors.append(text)
 
+    def forget(self) -> None:
+        """Waits no longer for what was asked: a page that is left hears of no answers."""
+        self._running.clear()
+        self._asked.clear()
+
     def settle(self) -> None:
         """Waits until the page has answers to all that it has asked, and shows them."""
         deadline, quiet = time.monotonic() + LONGEST, 0
@@ -56,5 +67,10 @@ class WatchedPage:
             assert time.monotonic() < deadline, [request.url for request in self._running]
             self.page.evaluate(_IDLE)
             self.page.wait_for_timeout(100)
-            busy = [r for r in self._running if not any(part in r.url for part in _CLOCKS)]
-            quiet = 0 if busy else quiet + 1
+            quiet = 0 if self._busy() else quiet + 1
+
+    def _busy(self) -> bool:
+        """Whether something is asked for; the browser does not report the end of each stream."""
+        addresses = {request.url for request in self._running}
+        waited = [a for a in addresses if not any(part in a for part in _CLOCKS)]
+        return any(self.page.evaluate(_ENDED, a) < self._asked[a] for a in waited)

@@ -25,6 +25,7 @@ class WebuiPage(WatchedPage):
     def load(self) -> WebuiPage:
         """Opens the WebUI and waits until it can be used."""
         self.page.set_default_timeout(LONGEST * 1000)
+        self.forget()
         self.page.goto(self.url, wait_until="domcontentloaded")
         self.page.wait_for_selector("#txt2img_generate")
         self.page.wait_for_selector("#script_txt2img_layerdiffuse_enabled-visible-checkbox")
