@@ -45,7 +45,8 @@
             const name = part => `layerdiffuse_composite_${tab}_${part}`;
             this.over = element("select", {id: name("over")});
             this.colour = element("input", {type: "color", value: "#3478c8", id: name("colour")});
-            this.file = element("input", {type: "file", accept: "image/*", id: name("picture")});
+            this.file = element("input", {type: "file", accept: "image/*", hidden: true});
+            this.choose = element("button", {type: "button", textContent: "Choose file"});
             this.scale = element("input", {
                 type: "range", min: MIN_SCALE * 100, max: MAX_SCALE * 100, step: 1, id: name("scale"),
             });
@@ -67,12 +68,12 @@
                 element(
                     "div", {className: "layerdiffuse-tools"},
                     element("label", {}, element("span", {textContent: "Over"}), this.over),
-                    this.colour, this.file,
+                    this.colour, this.choose, this.file,
+                    element("span", {className: "layerdiffuse-buttons"}, this.reset, this.save, this.close),
                     element(
-                        "label", {},
+                        "label", {className: "layerdiffuse-size"},
                         element("span", {textContent: "Size"}), this.scale, this.percent
-                    ),
-                    element("span", {className: "layerdiffuse-buttons"}, this.reset, this.save, this.close)
+                    )
                 ),
                 this.canvas, this.hint, this.error
             );
@@ -81,6 +82,7 @@
         listen() {
             this.over.addEventListener("change", () => this.backdrop());
             this.colour.addEventListener("input", () => this.draw());
+            this.choose.addEventListener("click", () => this.file.click());
             this.file.addEventListener("change", () => this.read());
             this.scale.addEventListener("input", () => this.zoom(this.scale.value / 100));
             this.reset.addEventListener("click", () => this.centre());
@@ -137,7 +139,7 @@
         // Takes on a backdrop's size; another size is another place for the foreground.
         backdrop() {
             this.colour.hidden = this.over.value !== "colour";
-            this.file.hidden = this.over.value !== "picture";
+            this.choose.hidden = this.over.value !== "picture";
             const {width, height} = this.under() || this.layers.fg;
             if (this.size !== `${width}x${height}`) {
                 this.size = `${width}x${height}`;
