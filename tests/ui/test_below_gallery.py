@@ -67,7 +67,7 @@ def download(page: WebuiPage, button: Locator, folder: Path) -> Path:
 
 def downloaded(page: WebuiPage, folder: Path) -> np.ndarray:
     """Returns what the composite view's button gives."""
-    path = download(page, page.below("composite").get_by_text("Download"), folder)
+    path = download(page, page.below("composite").get_by_role("button", name="Download"), folder)
     assert path.name.endswith("-composite.png")
     return np.asarray(Image.open(path))
 
@@ -183,7 +183,9 @@ def test_the_composite_view_shows_and_gives_the_true_composite(made: Made, tmp_p
     lake = lake_scene(SIZE)
     Image.fromarray(lake).save(tmp_path / "lake.png")
     view.locator("select").select_option("Picture")
-    view.locator("input[type=file]").set_input_files(tmp_path / "lake.png")
+    with page.page.expect_file_chooser() as asked:
+        view.get_by_role("button", name="Choose file").click()
+    asked.value.set_files(tmp_path / "lake.png")
     page.settle()
     assert_close(downloaded(page, tmp_path), over(enlarged(fg, SIZE), lake), levels=3)
 
@@ -195,7 +197,7 @@ def test_the_foreground_is_moved_and_scaled(made: Made, tmp_path: Path) -> None:
     canvas = view.locator("canvas")
     canvas.wait_for(state="visible")
     view.locator("select").select_option("Background")
-    view.get_by_text("Reset").click()
+    view.get_by_role("button", name="Reset").click()
     canvas.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Shift+ArrowDown"):
         canvas.press(key)
@@ -232,7 +234,7 @@ def test_the_foreground_is_moved_and_scaled(made: Made, tmp_path: Path) -> None:
     assert slider.input_value() == "53"
     canvas.press("0")
     assert_close(downloaded(page, tmp_path), over(fg, bg))
-    view.get_by_text("Close").click()
+    view.get_by_role("button", name="Close").click()
     assert not canvas.is_visible()
 
 

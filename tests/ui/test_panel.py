@@ -241,7 +241,8 @@ def test_a_result_is_dragged_to_a_slot_and_the_job_gets_it(
     kept = server.data_dir.rglob("layerdiffuse-pictures/*.png")
     before = set(kept)
     page.generate()
-    assert "layerdiffusion_fg_image" in page.infotext() or page.notes() == ""
+    assert f"layerdiffusion_method: {TO_BG.label}" in page.infotext()
+    assert len(page.gallery()) == 1 + TO_BG.frames  # And a grid.
     new = set(server.data_dir.rglob("layerdiffuse-pictures/*.png")) - before
     [picture] = new
     np.testing.assert_array_equal(np.asarray(Image.open(picture)), made)
