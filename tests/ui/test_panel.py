@@ -48,7 +48,7 @@ def choices(page: WebuiPage) -> list[str]:
     return labels
 
 
-def expected_inputs(method: LayerMethod, loaded: Arch) -> set[str]:
+def expected_inputs(method: LayerMethod, loaded: Arch, tab: str) -> set[str]:
     names = {f"{layer.value}_image" for layer in method.inputs}
     names |= {"resize_mode"} if method.inputs else set()
     for layer in method.layer_prompts:
@@ -57,6 +57,8 @@ def expected_inputs(method: LayerMethod, loaded: Arch) -> set[str]:
         names.add("switch")
     if begins_chain(method):
         names.add("chain")
+    if tab == "img2img":
+        names.add("mask_source")
     return names | {*STEADY, *SHOWS}
 
 
@@ -75,7 +77,7 @@ def test_a_method_shows_only_what_it_uses_and_moves_nothing(page: WebuiPage, tab
     for method in METHODS:
         page.choose_method(method.label)
         wait_until_said(page, outcome(method.outputs, 1)[-1])
-        assert set(page.visible_inputs()) == expected_inputs(method, Arch.SD15), method.id
+        assert set(page.visible_inputs()) == expected_inputs(method, Arch.SD15, tab), method.id
         able = {name for name in SHOWS if page.component(name).locator("input").is_enabled()}
         assert ("show_composite" in able) is method.composes, method.id
         assert len(able - {"show_composite"}) == (3 if method.decodes else 0), method.id
