@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 
 from playwright.sync_api import ConsoleMessage, Page, Request
 from playwright.sync_api import Error as PageError
@@ -12,9 +11,29 @@ OURS = "layerdiffuse"  # In the address or text of whatever our own scripts repo
 LONGEST = 90.0  # Seconds that anything but a job may take.
 _QUIET = 4  # Looks without a request after which the page has everything.
 _IDLE = "() => new Promise(done => requestIdleCallback(done, {timeout: 5000}))"
-_ROOM = "performance.setResourceTimingBufferSize(1e6)"
-_ENDED = "address => performance.getEntriesByName(address).length"
 _CLOCKS = ("/heartbeat/", "/internal/")  # What the page asks for all the time.
+_STREAM = "/queue/data"  # Gradio may open one more when all is answered; it then stays open.
+_COUNT_EVENTS = """
+    const {fetch} = window, asked = new Set(), answered = new Set();
+    window.openEvents = () => [...asked].filter(id => !answered.has(id)).length;
+    async function read(body) {
+        let text = "";
+        for await (const part of body.pipeThrough(new TextDecoderStream())) {
+            const lines = (text + part).split("\\n");
+            text = lines.pop();
+            for (const line of lines.filter(one => one.startsWith("data:"))) {
+                const {msg, event_id} = JSON.parse(line.slice(5));
+                if (msg === "process_completed") answered.add(event_id);
+            }
+        }
+    }
+    window.fetch = async (...request) => {
+        const answer = await fetch(...request), {url} = answer;
+        if (url.includes("/queue/join")) asked.add((await answer.clone().json()).event_id);
+        if (url.includes("/queue/data")) read(answer.clone().body).catch(() => {});
+        return answer;
+    };
+"""
 
 
 class WatchedPage:
@@ -30,8 +49,7 @@ class WatchedPage:
         self.page = page
         self.errors: list[str] = []
         self._running: set[Request] = set()
-        self._asked: Counter[str] = Counter()
-        page.add_init_script(_ROOM)
+        page.add_init_script(f"(() => {{{_COUNT_EVENTS}}})()")
         page.on("console", self._on_console)
         page.on("pageerror", self._on_error)
         page.on("request", self._on_request)
@@ -40,7 +58,6 @@ class WatchedPage:
 
     def _on_request(self, request: Request) -> None:
         self._running.add(request)
-        self._asked[request.url] += 1
 
     def _on_answer(self, request: Request) -> None:
         self._running.discard(request)
@@ -58,7 +75,6 @@ class WatchedPage:
     def forget(self) -> None:
         """Waits no longer for what was asked: a page that is left hears of no answers."""
         self._running.clear()
-        self._asked.clear()
 
     def settle(self) -> None:
         """Waits until the page has answers to all that it has asked, and shows them."""
@@ -70,7 +86,7 @@ class WatchedPage:
             quiet = 0 if self._busy() else quiet + 1
 
     def _busy(self) -> bool:
-        """Whether something is asked for; the browser does not report the end of each stream."""
-        addresses = {request.url for request in self._running}
-        waited = [a for a in addresses if not any(part in a for part in _CLOCKS)]
-        return any(self.page.evaluate(_ENDED, a) < self._asked[a] for a in waited)
+        """Whether an answer is missing, to a request or to an event that gradio has queued."""
+        quiet = (*_CLOCKS, _STREAM)
+        waits = any(not any(part in request.url for part in quiet) for request in self._running)
+        return waits or bool(self.page.evaluate("() => openEvents()"))
