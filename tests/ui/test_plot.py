@@ -28,7 +28,7 @@ def test_a_plot_over_the_weight(page: WebuiPage) -> None:
     page.choose_method(find_method("fg_attn_sd15").label)
     page.choose_script("X/Y/Z plot")
     for name in AXES:
-        page.plot_axis("x", f"[LayerDiffuse] {name}", "")
+        page.plot_axis("x", f"[LayerDiffuse] {name}")
     page.plot_axis("x", "[LayerDiffuse] Weight", "0, 1")
     page.tick_plot("include_lone_images")
     page.generate()

@@ -208,11 +208,12 @@ class WebuiPage(WatchedPage):
         """Chooses a script, such as the plot, in the list below the tab's own fields."""
         self._choose(self.page.locator(f"#{self.tab}_script_container #script_list"), title)
 
-    def plot_axis(self, axis: str, kind: str, values: str) -> None:
-        """Sets the axis "x", "y" or "z" of the plot, whose values are written with commas."""
+    def plot_axis(self, axis: str, kind: str, values: str = "") -> None:
+        """Sets the axis "x", "y" or "z" of the plot, and any values, written with commas."""
         prefix = f"#script_{self.tab}_xyz_plot_{axis}"
         self._choose(self.page.locator(f"{prefix}_type"), kind)
-        self.page.locator(f"{prefix}_values textarea").first.fill(values)
+        if values:  # Those to choose from are no text.
+            self.page.locator(f"{prefix}_values textarea").first.fill(values)
 
     def tick_plot(self, name: str, on: bool = True) -> None:
         """Sets a tick box of the plot, such as "include_lone_images"."""
