@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from client import Client
@@ -24,24 +24,16 @@ NAMES = ["Background", "Foreground", "Blended"]  # From the bottom up.
 
 
 @pytest.fixture
-def options(server: ForgeServer) -> Iterator[Any]:
-    """Sets options for one test."""
+def layer_files(server: ForgeServer) -> Iterator[None]:
+    """Has every kind of layer file written in one test."""
     client = Client(server.url)
-    before = client.options()
-    changed: dict[str, Any] = {}
-
-    def put(**values: Any) -> None:
-        changed.update({name: before[name] for name in values})
-        client.set_options(**values)
-
-    yield put
-    client.set_options(**changed)
+    client.set_options(layerdiffuse_layer_files=["psd", "ora", "zip"])
+    yield
+    client.set_options(layerdiffuse_layer_files=[])
 
 
-def test_layers_in_files_for_other_programs(
-    server: ForgeServer, page: WebuiPage, options: Any
-) -> None:
-    options(layerdiffuse_layer_files=["psd", "ora", "zip"])
+@pytest.mark.usefixtures("layer_files")
+def test_layers_in_files_for_other_programs(server: ForgeServer, page: WebuiPage) -> None:
     page.small_job()
     page.open_panel()
     page.choose_method(JOINT.label)
