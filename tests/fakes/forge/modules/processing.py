@@ -59,6 +59,7 @@ class StableDiffusionProcessing:
     n_iter: int = 1
     width: int = 512
     height: int = 512
+    steps: int = 50
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     extra_generation_params: dict[str, Any] | None = None
@@ -84,6 +85,7 @@ class Processing:
     subseed: Any = -1
     width: int = 64
     height: int = 64
+    steps: int = 20
     batch_size: int = 1
     n_iter: int = 1
     outpath_samples: str = ""
