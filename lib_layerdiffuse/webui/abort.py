@@ -13,6 +13,7 @@ from fastapi import HTTPException
 
 from ..errors import LayerDiffuseError, SettingsError
 from ..settings import api_name
+from .state import take_all
 
 _log = logging.getLogger(__name__)
 _BAD_REQUEST, _SERVER_ERROR = 422, 500
@@ -39,6 +40,8 @@ class Tripwire:
 def abort(p: Any, error: Exception) -> Exception:
     """Makes the job fail with this error at the host's next step; returns what the host will see.
 
+    What the job has changed is given back.
+
     In the WebUI the error's text is shown under the gallery. Over the API the answer is status 422
     (500 for what was not raised on purpose) with the error as JSON in `detail`.
     """
@@ -46,6 +49,7 @@ def abort(p: Any, error: Exception) -> Exception:
         _log.error("LayerDiffuse: %s", error)
     else:
         _log.exception("LayerDiffuse failed", exc_info=error)
+    take_all(p)
     seen = as_seen(p, error)
     p.scripts = Tripwire(seen)
     p.sampler = Tripwire(seen)

@@ -29,7 +29,7 @@ from .hooks import hook_of
 from .job import is_nested, job_of
 from .panel import picture_options
 from .pictures import read_picture
-from .state import State, find, forget_mask_afterwards, put, take
+from .state import CHANGE_MAP, State, find, forget_mask_afterwards, put, take
 
 try:
     from ..hosts.forge import ForgeHost
@@ -39,7 +39,6 @@ except ImportError:  # Another WebUI; the panel says so.
 TITLE = "Differential Diffusion"
 _MAP, _FEATHER, _HASH = "Change map", "Change map feather", "Change map hash"
 _SOFT_INPAINTING = "Soft inpainting enabled"
-ATTRIBUTE = "layerdiffuse_differential"
 _ORIGINAL = 1  # The host's number of what is under its mask.
 
 
@@ -58,11 +57,7 @@ class Differential(State):
     run: DifferentialRun | None = None
 
 
-def _end(p: Any) -> None:
-    take(p, ATTRIBUTE)
-
-
-_hook = hook_of(lambda p: find(p, ATTRIBUTE), _end)
+_hook = hook_of(lambda p: find(p, CHANGE_MAP))
 
 
 class DifferentialScript(scripts.Script):
@@ -119,7 +114,7 @@ class DifferentialScript(scripts.Script):
         return [enabled, source, feather, picture]
 
     def before_process(self, p: Any, *args: Any) -> None:
-        _end(p)
+        take(p, CHANGE_MAP)
         if is_nested() or isinstance(p.scripts, Tripwire):
             return
         try:
@@ -127,7 +122,6 @@ class DifferentialScript(scripts.Script):
             if chosen.enabled:
                 _begin(p, chosen)
         except Exception as error:
-            _end(p)
             abort(p, error)
 
     @_hook
@@ -173,13 +167,13 @@ class DifferentialScript(scripts.Script):
 
     @_hook
     def postprocess(self, p: Any, state: Differential, processed: Any, *args: Any) -> None:
-        _end(p)
+        take(p, CHANGE_MAP)
 
 
 def _begin(p: Any, chosen: ChangeMap) -> None:
     """Puts the change map on the processing object as its inpaint mask."""
     state = Differential()
-    put(p, ATTRIBUTE, state)
+    put(p, CHANGE_MAP, state)
     drawn = chosen.source is MapSource.MASK
     mask = None if p.image_mask is None else _levels(p.image_mask)
     maps = [chosen.of(init, mask) for init in _init_pictures(p)]

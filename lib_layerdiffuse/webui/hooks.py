@@ -8,18 +8,22 @@ from typing import Any
 
 from .abort import Tripwire, abort
 
+_HANDED_OUT = {"postprocess": "images", "postprocess_image_after_composite": "image"}
+"""What a hook's argument holds that the host may hand out before it touches anything else."""
 
-def hook_of(find: Callable[[Any], Any], end: Callable[[Any], None]) -> Callable[..., Any]:
+
+def hook_of(find: Callable[[Any], Any]) -> Callable[..., Any]:
     """Returns a decorator for a script's hooks.
 
     The hook gets the job's state behind the processing object, and is left out for other jobs.
 
     Args:
         find: Returns the state on a processing object, or None.
-        end: Takes it off.
     """
 
     def decorate(method: Callable[..., None]) -> Callable[..., None]:
+        handed_out = _HANDED_OUT.get(method.__name__)
+
         @wraps(method)
         def run(self: Any, p: Any, *args: Any, **kwargs: Any) -> None:
             state = find(p)
@@ -28,10 +32,9 @@ def hook_of(find: Callable[[Any], Any], end: Callable[[Any], None]) -> Callable[
             try:
                 method(self, p, state, *args, **kwargs)
             except Exception as error:
-                end(p)
                 seen = abort(p, error)
-                if method.__name__ == "postprocess":  # The host touches nothing else any more.
-                    args[0].images = Tripwire(seen)
+                if handed_out is not None:
+                    setattr(args[0], handed_out, Tripwire(seen))
 
         return run
 

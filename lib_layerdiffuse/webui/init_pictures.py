@@ -32,11 +32,10 @@ from ..masks import MaskSource, alpha_mask
 from ..methods import Layer
 from ..pipeline import Session, encode, first_picture
 from ..settings import LayerSettings
-from . import differential
 from .job import Job
 from .pictures import read_picture
 from .progress import telling
-from .state import find, forget_mask_afterwards
+from .state import CHANGE_MAP, find, forget_mask_afterwards
 
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
 _LATENT_UPSCALE = 3
@@ -85,7 +84,7 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
     settings = job.settings
     read = {id(image): _read(image) for image in given}
     pictures = [read[id(image)] for image in given]
-    mapped = find(p, differential.ATTRIBUTE) is not None  # A change map is a mask, too.
+    mapped = find(p, CHANGE_MAP) is not None  # A change map is a mask, too.
     if settings.mask_source is not MaskSource.TAB and not mapped:
         job.change(p, "image_mask", _own_mask(settings, pictures))
         job.change(p, "inpainting_mask_invert", 0)

@@ -20,13 +20,12 @@ from ..methods import Layer
 from ..pipeline import whole_sets
 from ..settings import LayerSettings
 from .options import Choices, choices
-from .state import State, find, put, take
+from .state import JOB, State, find, put, take
 
 if TYPE_CHECKING:
     from .chain import FirstStep
     from .init_pictures import InitPictures
 
-ATTRIBUTE = "layerdiffuse_job"
 LISTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "seed", "subseed")
 
 
@@ -47,7 +46,7 @@ class Job(State):
             another extension has put in.
         results: The pictures made so far with the layer that each is.
         notes: What the user should know of this job.
-        options: The host's options to put back afterwards.
+        options: The host's options to put back, where the host is told not to.
         choices: What the settings page says, once the host has applied the job's own overrides.
         layers: The current set's layers so far.
         stopped: Whether the user stopped the current batch before its last step.
@@ -75,6 +74,11 @@ class Job(State):
     first_steps: list[FirstStep] = field(default_factory=list)
     init: InitPictures | None = None
     kept: Mask | None = None
+
+    def give_back(self) -> None:
+        """Gives the host's options back that it was told not to restore."""
+        options, self.options = self.options, {}
+        shared.opts.data.update(options)
 
     def forget_batch(self) -> None:
         """Drops what belongs to one batch."""
@@ -119,7 +123,7 @@ class Job(State):
 
 def job_of(p: Any) -> Job | None:
     """Returns the job that runs on a processing object, or None; a copy of the object has none."""
-    job: Job | None = find(p, ATTRIBUTE)
+    job: Job | None = find(p, JOB)
     return job
 
 
@@ -141,7 +145,7 @@ def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
     else:
         p.batch_size = whole_sets(method, pictures) * method.frames
     job = Job(settings, asked)
-    put(p, ATTRIBUTE, job)
+    put(p, JOB, job)
     return job
 
 
@@ -156,10 +160,7 @@ def _each_frame(name: str, value: Any, frames: int) -> Any:
 
 def end(p: Any) -> None:
     """Takes the job off and gives back what was asked for; loops run the same object again."""
-    job = job_of(p)
-    if job is not None:
-        shared.opts.data.update(job.options)  # The host may be told not to restore them.
-    take(p, ATTRIBUTE)
+    take(p, JOB)
 
 
 def is_nested() -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from modules import scripts, shared
 
-from ..host import Attachment
 from ..infotext import for_webui, to_infotext
 from ..methods import Layer
 from ..pipeline import Session
@@ -32,7 +31,7 @@ TITLE = "LayerDiffuse"
 _GREY = "#808080"
 _INPAINT_UPLOAD = "img_inpaint_base"  # The other tabs hand over alpha.
 _log = logging.getLogger(__name__)
-_hook = hook_of(job_of, end)
+_hook = hook_of(job_of)
 
 
 class LayerDiffuseScript(scripts.Script):
@@ -40,7 +39,7 @@ class LayerDiffuseScript(scripts.Script):
 
     session: Session | None = None
     wiring = panel.Wiring()
-    unfinished: Attachment | None = None  # Of a pass that may have ended in an exception.
+    unfinished: Job | None = None  # It runs, or has ended in an exception.
 
     def title(self) -> str:
         return TITLE
@@ -89,7 +88,6 @@ class LayerDiffuseScript(scripts.Script):
             if settings is not None and settings.enabled:
                 self._begin(p, settings, args)
         except Exception as error:
-            end(p)
             abort(p, error)
 
     @staticmethod
@@ -100,16 +98,19 @@ class LayerDiffuseScript(scripts.Script):
 
     @staticmethod
     def _clear_up() -> None:
-        """Takes off what an exception may have left on the UNet."""
+        """Takes off what an exception may have left on the UNet and among the host's options."""
         left, LayerDiffuseScript.unfinished = LayerDiffuseScript.unfinished, None
         if left is not None:
-            left.detach()
+            left.give_back()
+            if left.attachment is not None:
+                left.attachment.detach()
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         check_job(p, settings)
         asked = p.batch_size
         counts_pictures = getattr(p, "is_api", False) and not by_name(args)
         job = begin(p, settings, asked if counts_pictures else None)
+        LayerDiffuseScript.unfinished = job
         init_pictures.lay_out(p, job, by_row=counts_pictures)
         if counts_pictures and p.batch_size != asked:
             job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
@@ -175,7 +176,6 @@ class LayerDiffuseScript(scripts.Script):
         session = self._session(job.choices)
         init_pictures.encode_foregrounds(p, job, passes.loaded(p), session)
         passes.prepare(p, job, session, x)
-        LayerDiffuseScript.unfinished = job.attachment
 
     @_hook
     def before_hr(self, p: Any, job: Job, *args: Any) -> None:
@@ -187,8 +187,8 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
         job.stopped = stopped()
-        LayerDiffuseScript.unfinished = None
         passes.check_acted(job)
+        job.attachment = None
         passes.keep_latents(p, job, ps.samples)
 
     @_hook
@@ -204,38 +204,32 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess_maskoverlay(self, p: Any, job: Job, ppmo: Any, *args: Any) -> None:
         inpaint.hold_overlay(job, ppmo)
 
-    def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
-        job = job_of(p)
-        if job is None:
+    @_hook
+    def postprocess_image_after_composite(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
+        row = job.row(p.batch_index)
+        if row is None:
+            job.note(p, "a picture that another extension put in has no latent; it stays RGB.")
             return
-        try:
-            row = job.row(p.batch_index)
-            if row is None:
-                job.note(p, "a picture that another extension put in has no latent; it stays RGB.")
-                return
-            layer = job.layer(row)
-            if layer is Layer.FG:
-                arch, dtype = job.settings.method.arch, job.choices.dtype
-                decoder = self._session(job.choices).decoder(arch, dtype)
-                raw, sampled = pp.image, inpaint.before_overlay(p, job, row, pp.image)
-                rgba = results.transparent(p, job, passes.loaded(p), decoder, row, sampled)
-                pp.image = inpaint.put_overlay(p, job, row, rgba)
-                results.add_extras(p, job, pp.image, raw)
-            job.results.append((pp.image, layer.value))
-            job.layers[layer] = pp.image
-            if layer is job.settings.method.outputs[-1]:
-                results.add_composite(p, job, job.layers)
-                job.layers = {}
-            if job.settings.chain:
-                chain.remember(p, job, row, pp.image)
-        except Exception as error:
-            end(p)
-            abort(p, error)
-            pp.image = p.scripts  # Not even this picture may pass as a result.
+        layer = job.layer(row)
+        if layer is Layer.FG:
+            arch, dtype = job.settings.method.arch, job.choices.dtype
+            decoder = self._session(job.choices).decoder(arch, dtype)
+            raw, sampled = pp.image, inpaint.before_overlay(p, job, row, pp.image)
+            rgba = results.transparent(p, job, passes.loaded(p), decoder, row, sampled)
+            pp.image = inpaint.put_overlay(p, job, row, rgba)
+            results.add_extras(p, job, pp.image, raw)
+        job.results.append((pp.image, layer.value))
+        job.layers[layer] = pp.image
+        if layer is job.settings.method.outputs[-1]:
+            results.add_composite(p, job, job.layers)
+            job.layers = {}
+        if job.settings.chain:
+            chain.remember(p, job, row, pp.image)
 
     @_hook
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
+        LayerDiffuseScript.unfinished = None
         if p.script_args[0]:
             give_one_picture_a_set(job, processed)
         if job.settings.chain:
@@ -265,7 +259,8 @@ def _keep_alpha(p: Any, job: Job) -> None:
         if name in shared.opts.data_labels:
             # The host restores only what has a value; a default alone is none.
             before = shared.opts.data.setdefault(name, shared.opts.get_default(name))
-            job.options[name] = before
+            if not p.override_settings_restore_afterwards:
+                job.options[name] = before
             job.change(p, "override_settings", p.override_settings | {name: value})
 
 

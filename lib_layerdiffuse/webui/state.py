@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+JOB, CHANGE_MAP = "layerdiffuse_job", "layerdiffuse_differential"
+"""The attributes that states are kept in."""
 _OF_A_MASK = ("mask", "nmask", "mask_for_overlay", "overlay_images", "paste_to")
 
 
@@ -20,6 +22,9 @@ class State:
         """Sets an attribute of the processing object until the job ends."""
         self.asked.setdefault(name, getattr(p, name))
         setattr(p, name, value)
+
+    def give_back(self) -> None:
+        """Gives back what was changed elsewhere."""
 
 
 def put(p: Any, attribute: str, state: State) -> None:
@@ -39,7 +44,14 @@ def take(p: Any, attribute: str) -> None:
     if state is not None:
         for name, value in state.asked.items():
             setattr(p, name, value)
+        state.give_back()
     setattr(p, attribute, (None, None))
+
+
+def take_all(p: Any) -> None:
+    """Takes off every state of a job that fails, the last put on first."""
+    for attribute in (JOB, CHANGE_MAP):
+        take(p, attribute)
 
 
 def forget_mask_afterwards(p: Any, state: State) -> None:
