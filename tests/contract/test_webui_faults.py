@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from fault_places import FAULTS, HOOKS
+from fault_places import HOOK_FAULTS, HOOKS
 from img2img_webui import Img2Img, ball
 from PIL import Image
 from started_webui import request
@@ -81,7 +81,7 @@ def job(ui, kind, **more):
     return p
 
 
-@pytest.mark.parametrize(("title", "hook", "kind"), FAULTS)
+@pytest.mark.parametrize(("title", "hook", "kind"), HOOK_FAULTS)
 def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
     break_hook(monkeypatch, scripts_of(ui)[title], hook)
     p = job(ui, kind, override_settings_restore_afterwards=False)

@@ -28,4 +28,6 @@ HOOKS = {
 }
 """Each hook of each script, and a kind of job that calls it."""
 
-FAULTS = [(title, hook, kind) for title, hooks in HOOKS.items() for hook, kind in hooks.items()]
+HOOK_FAULTS = [
+    (title, hook, kind) for title, hooks in HOOKS.items() for hook, kind in hooks.items()
+]

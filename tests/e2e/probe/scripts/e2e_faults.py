@@ -1,7 +1,8 @@
 """Test-only WebUI extension: makes one place of a job fail, once.
 
 Arguments of the always-on script "E2E Faults":
-    0. where: "" nowhere, or one of `PLACES`, or "hook:" and the name of one of the extension's own
+    0. where: "" nowhere, one of `PLACES`, or "hook:", a title of the extension's scripts, ":" and
+       one of that script's hooks, which then fails inside its own guard
     1. how many uses of that place are left alone first
     2. what it raises: "error" or "memory"
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import CellType
 from typing import Any
 
 import gradio as gr
@@ -36,10 +38,25 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "memory": lambda: (memory_management, "load_models_gpu"),
     "unet": lambda: (shared.sd_model.forge_objects.unet.model, "apply_model"),
     "decoder": lambda: (_network("nets.unet1024.UNet1024"), "forward"),
+    "encoder": lambda: (_network("nets.offset_encoder.OffsetEncoder"), "forward"),
+    "control": lambda: (_network("nets.control_encoder.ControlEncoder"), "forward"),
+    "weights": lambda: (_network("pipeline.Session"), "weights"),
     "sharing": lambda: (_network("nets.attention_sharing.SharedAttention"), "forward"),
     "save": lambda: (images, "save_image"),
     "conds": lambda: (processing.StableDiffusionProcessing, "setup_conds"),
 }
+
+
+def _hook(title: str, name: str) -> tuple[Any, str]:
+    """Returns what a hook wraps, or what it calls where nothing wraps it."""
+    runners = scripts.scripts_txt2img, scripts.scripts_img2img
+    found = [one for runner in runners for one in runner.alwayson_scripts if one.title() == title]
+    kind = type(found[0])
+    hook = getattr(kind, name)
+    free = hook.__code__.co_freevars
+    if "method" in free:
+        return hook.__closure__[free.index("method")], "cell_contents"
+    return (kind if hasattr(kind, "_begin") else sys.modules[kind.__module__]), "_begin"
 
 
 class Fault:
@@ -48,17 +65,15 @@ class Fault:
     def __init__(self, owner: Any, name: str, after: int, kind: str) -> None:
         """Puts the fault in."""
         self.owner, self.name, self.after, self.kind = owner, name, after, kind
-        self.had = name in vars(owner)
-        self.inner = vars(owner).get(name) if isinstance(owner, type) else getattr(owner, name)
-        setattr(owner, name, self._method() if isinstance(owner, type) else self)
+        self.had = isinstance(owner, CellType) or name in vars(owner)
+        self.inner = getattr(owner, name)
 
-    def _method(self) -> Callable[..., Any]:
-        def method(*args: Any, **kwargs: Any) -> Any:
-            return self(*args, **kwargs)
+        def act(*args: Any, **kwargs: Any) -> Any:
+            return self.act(*args, **kwargs)
 
-        return method
+        setattr(owner, name, act)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def act(self, *args: Any, **kwargs: Any) -> Any:
         """Fails, or does what stood here."""
         if self.after > 0:
             self.after -= 1
@@ -74,26 +89,6 @@ class Fault:
             setattr(self.owner, self.name, self.inner)
         elif self.name in vars(self.owner):
             delattr(self.owner, self.name)
-
-
-class HookFault(Fault):
-    """A hook of the extension under test that fails inside its own guard."""
-
-    def __init__(self, name: str, after: int, kind: str) -> None:
-        """Puts the fault into what the hook wraps."""
-        [script] = [s for s in scripts.scripts_txt2img.alwayson_scripts if s.title() == TITLE]
-        hook = getattr(type(script), name)
-        names = hook.__code__.co_freevars
-        self.cell = hook.__closure__[names.index("method")]
-        self.after, self.kind, self.inner = after, kind, self.cell.cell_contents
-        self.cell.cell_contents = self._method()
-
-    def remove(self) -> None:
-        """Takes the fault out."""
-        self.cell.cell_contents = self.inner
-
-
-TITLE = "LayerDiffuse"
 
 
 class E2EFaults(scripts.Script):
@@ -125,7 +120,8 @@ class E2EFaults(scripts.Script):
             E2EFaults.fault.remove()
             E2EFaults.fault = None
         if place and place.startswith("hook:"):
-            E2EFaults.fault = HookFault(place.removeprefix("hook:"), int(after), kind)
+            _, title, hook = place.split(":")
+            E2EFaults.fault = Fault(*_hook(title, hook), int(after), kind)
 
     def process(
         self, p: Any, place: str | None = "", after: int = 0, kind: str = "error", *args: Any

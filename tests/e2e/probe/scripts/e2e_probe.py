@@ -7,7 +7,8 @@ Arguments of the always-on script "E2E Probe" (all optional):
     3. picture to upscale, as the button below the gallery asks for it ("" samples as usual)
     4. which stop is requested: a method of the host's state, by default "interrupt"
 
-A step is a distinct timestep that the UNet is called with, counted from 0 over the whole job.
+A step is a distinct timestep of one sampling run that the UNet is called with, counted from 0
+over the whole job.
 The record is ``latents_<n>.npy`` and ``pixels_<n>.npy`` for each batch: what the VAE was given at
 last and what it made of that, whoever decoded; ``first_<n>.npy`` with what the first of two passes
 returned; ``init_<n>.npy`` for what img2img began with; ``steps_<n>.npz`` where an inpaint mask was
@@ -156,6 +157,7 @@ class Saboteur:
         self.calls += 1
         if self._starts:
             self._starts = False
+            self._timestep = None
             self.passes.append(describe_pass(module, args[0]))
         if timestep == self._timestep:
             return
