@@ -99,13 +99,11 @@ class Job(State):
             pictures: What another extension may have taken from, added to, or edited, `3 H W` each.
         """
         made = [] if self.pixels is None else list(self.pixels)
-        if len(pictures) == len(made):
-            self.rows = list(range(len(made)))
-        else:
-            self.rows = [
-                next((i for i, row in enumerate(made) if torch.equal(row, picture)), None)
-                for picture in pictures
-            ]
+        same_number = len(pictures) == len(made)
+        self.rows = [
+            _row_of(picture, made, place if same_number else None)
+            for place, picture in enumerate(pictures)
+        ]
 
     def row(self, batch_index: int) -> int | None:
         """Returns the row of the batch that a picture comes from, or None."""
@@ -119,6 +117,12 @@ class Job(State):
     def suffix(self, image: Image.Image) -> str | None:
         """Returns what a file of this picture is called after, or None if it is not of the job."""
         return next((name for result, name in self.results if result is image), None)
+
+
+def _row_of(picture: Tensor, made: Sequence[Tensor], place: int | None) -> int | None:
+    """Returns which row a picture is; the one at its place, if any, where it has been edited."""
+    rows = range(len(made)) if place is None else (place, *range(len(made)))
+    return next((row for row in rows if torch.equal(made[row], picture)), place)
 
 
 def job_of(p: Any) -> Job | None:

@@ -156,6 +156,26 @@ class TestPairing:
         assert [image.mode for image in result.images] == ["RGBA", "RGB"]
         assert all(map(np.array_equal, arrays(result.images), arrays(wanted.images[2:])))
 
+    def test_sets_that_change_places_keep_their_latents(self, ui):
+        wanted = ui.run(ui.job(TO_FG, request(TO_FG), batch_size=2))
+
+        def turn(p, pictures):
+            pictures[:] = pictures[2:] + pictures[:2]
+
+        result, _ = self.edited(ui, turn, TO_FG, batch_size=2)
+        turned = [*wanted.images[2:], *wanted.images[:2]]
+        assert all(map(np.array_equal, arrays(result.images), arrays(turned)))
+
+    def test_an_edited_picture_keeps_its_place(self, ui):
+        def invert(p, pictures):
+            pictures[0] = 1 - pictures[0]
+
+        wanted = ui.run(ui.job(TO_FG, request(TO_FG), batch_size=2))
+        result, _ = self.edited(ui, invert, TO_FG, batch_size=2)
+        assert [image.mode for image in result.images] == ["RGBA", "RGB"] * 2
+        alphas = [np.asarray(made.images[0])[..., 3] for made in (result, wanted)]
+        assert np.array_equal(*alphas)
+
     @pytest.mark.parametrize("stop", ["interrupted", "stopping_generation"])
     def test_a_stop_between_batches_gives_whole_sets(self, ui, stop):
         def halt(p, pictures):
