@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client import ApiError, Client, Result
+from client import ApiError, Client, Result, encode_image
 from forge_server import ForgeServer, link
 from layers import assert_decoded, assert_same, check_layers, difference, generate
 from pictures import glass_ball
@@ -119,6 +119,8 @@ def test_two_sets_and_two_batches(client: Client, tmp_path: Path) -> None:
         ({"width": 64, "height": 96, "hr_resize_x": 128, "hr_resize_y": 128}, "Latent", 128, 128),
         ({"hr_scale": 4}, "Lanczos", 256, 256),
         ({"hr_scale": 1}, "Latent", 64, 64),
+        ({"width": 96, "hr_resize_x": 136}, "Lanczos", 136, 88),
+        ({"width": 192, "hr_resize_x": 64, "hr_resize_y": 160}, "Latent", 64, 160),
     ],
 )
 def test_sizes(
@@ -128,6 +130,32 @@ def test_sizes(
     options = HIRES | size | {"hr_upscaler": upscaler}
     made = generate(client, "bg_to_fg_sd15", tmp_path / "run", **options)
     check(made, "bg_to_fg_sd15", width, height)
+
+
+def board(low: int, high: int) -> str:
+    """Returns a board of single pixels at the second pass's size, encoded."""
+    place = np.indices((128, 128)).sum(0) % 2
+    return encode_image(np.repeat(np.where(place, high, low)[..., None], 3, 2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("method_id", ["bg_to_fg_sd15", "bg_to_blended_sdxl"])
+def test_each_pass_sees_the_picture_at_its_own_size(
+    client: Client, tmp_path: Path, method_id: str
+) -> None:
+    """Both boards are the same grey at the first pass's size, but not at the second's."""
+    client.use_checkpoint(CHECKPOINTS[find_method(method_id).arch])
+    grey, fine, other = (
+        generate(client, method_id, tmp_path / name, settings={"bg_image": picture}, **HIRES)
+        for name, picture in (
+            ("grey", board(128, 128)),
+            ("fine", board(28, 228)),
+            ("other", board(60, 60)),
+        )
+    )
+    first = [np.abs(one.first_latents - grey.first_latents).max() for one in (fine, other)]
+    assert first[0] < 0.05 * first[1], first
+    second = [np.abs(one.latents - grey.latents).max() for one in (fine, other)]
+    assert second[0] > 0.2 * second[1], second
 
 
 def test_prompts_of_the_second_pass(client: Client, tmp_path: Path) -> None:

@@ -81,6 +81,22 @@ def test_every_cell_of_a_plot(client: Client, tmp_path: Path) -> None:
     np.testing.assert_array_equal(grid[..., :3], np.concatenate(rows))
 
 
+def test_every_cell_of_a_plot_of_three_axes(client: Client, tmp_path: Path) -> None:
+    axes = {"x_type": "Prompt S/R", "x_values": "ball,lake"}
+    axes |= {"y_type": "CFG Scale", "y_values": "7,3"}
+    axes |= {"z_type": "[LayerDiffuse] Stop at", "z_values": "1,0"}
+    made = plot(client, FG, **axes)
+    wanted = []
+    for stop in (1, 0):
+        for cfg in (7, 3):
+            for word in ("ball", "lake"):
+                options = {"prompt": f"a glass {word}", "cfg_scale": cfg, **SMALL}
+                folder = tmp_path / f"{stop} {cfg} {word}"
+                alone = generate(client, FG, folder, settings={"ending_step": stop}, **options)
+                wanted += alone.images
+    assert_pictures(made.images[-8:], wanted)
+
+
 def test_a_plot_of_methods_and_sets(client: Client, tmp_path: Path) -> None:
     labels = [find_method(m).label for m in (JOINT, FG)]
     axis = {"x_type": "[LayerDiffuse] Method", "x_values": ",".join(f'"{x}"' for x in labels)}
@@ -162,3 +178,40 @@ def test_a_stop_in_the_first_of_two_batches(
     if batches == 2:
         assert_pictures(made.images[method.frames :], whole.images[method.frames :])
     assert not notes(made), "with one view nothing is cut short"
+
+
+def test_an_interrupt_in_the_second_of_three_batches(client: Client, tmp_path: Path) -> None:
+    options = {"n_iter": 3, **SMALL, "steps": 2}
+    made = generate(client, JOINT, tmp_path / "run", interrupt_at=2, **options)
+    whole = generate(client, JOINT, tmp_path / "whole", **options)
+    assert len(made.images) == 6
+    assert_pictures(made.images[:3], whole.images[:3])
+    assert not np.array_equal(made.latents[3], whole.latents[3])
+    assert_decoded(made.images[3], made, 3, Arch.SD15)
+
+
+def test_pictures_that_another_extension_moves_keep_their_latents(
+    client: Client, tmp_path: Path
+) -> None:
+    job = {"batch_size": 3, **SMALL}
+    usual = generate(client, FG, tmp_path / "usual", **job)
+    made = generate(client, FG, tmp_path / "made", scripts={"e2e edits": ["turn"]}, **job)
+    assert_pictures(made.images, usual.images[::-1])
+
+
+def test_a_picture_that_another_extension_puts_in_is_told_of(
+    client: Client, tmp_path: Path
+) -> None:
+    usual = generate(client, JOINT, tmp_path / "usual", **SMALL)
+    made = generate(client, JOINT, tmp_path / "made", scripts={"e2e edits": ["insert"]}, **SMALL)
+    assert [image.shape[2] for image in made.images] == [3, 4, 3, 3]
+    assert_pictures(made.images[1:], usual.images)
+    assert any("has no latent" in text for text in notes(made))
+
+
+def test_a_stop_while_transparency_is_decoded_is_told_of(client: Client, tmp_path: Path) -> None:
+    """The stop comes in the last step, so that views of the decoder are left out."""
+    client.set_options(layerdiffuse_decoder_views=8)
+    made = generate(client, FG, tmp_path / "run", interrupt_at=0, **SMALL)
+    assert any("stopped after 1 of 8 views" in text for text in notes(made))
+    assert_decoded(made.images[0], made, 0, Arch.SD15)

@@ -2,7 +2,8 @@
 
 Arguments of the always-on script "E2E Edits":
     0. what to do with each picture: "" nothing, "repaint" a part, "grow" it by half, or "nested":
-       start another job on it and paste a part of what that made
+       start another job on it and paste a part of what that made; or what to do with a batch's
+       list of pictures: "turn" it round, or "insert" a grey one before it
     1. folder that nested jobs' pictures are written to
 
 It also brings a face restorer and an upscaler that know RGB only, both called "E2E", and
@@ -17,6 +18,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+import torch
 from modules import postprocessing, processing, script_callbacks, scripts, shared
 from modules.face_restoration import FaceRestoration
 from modules.upscaler import Upscaler, UpscalerData
@@ -100,6 +102,18 @@ class E2EEdits(scripts.Script):
             gr.Textbox(label="Kind of edit", value="", visible=False),
             gr.Textbox(label="Nested folder", value="", visible=False),
         ]
+
+    def postprocess_batch_list(
+        self, p: Any, pp: Any, kind: str | None = "", *args: Any, **kwargs: Any
+    ) -> None:
+        """Changes a batch's list of pictures."""
+        if kind == "turn":
+            pp.images.reverse()
+        elif kind == "insert":
+            pp.images.insert(0, torch.full_like(pp.images[0], 0.5))
+            for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
+                values = getattr(p, name)
+                setattr(p, name, [values[0], *values])
 
     def postprocess_image(
         self, p: Any, pp: Any, kind: str | None = "", folder: str = "", *args: Any
