@@ -31,6 +31,7 @@ from ..methods import Layer
 from ..pipeline import decode
 from ..transparency import advice, measure
 from . import progress
+from .abort import abort
 from .job import Job, job_of
 from .options import wants
 
@@ -147,6 +148,13 @@ def name_layer(params: Any) -> None:
     job = job_of(params.p)
     if job is None or params.image is None:
         return
+    try:
+        _name(params, job)
+    except Exception as error:  # The host would save it without its transparency.
+        abort(params.p, error)
+
+
+def _name(params: Any, job: Job) -> None:
     path = Path(params.filename)
     suffix = job.suffix(params.image)
     stem = f"{path.stem}-{suffix}" if suffix else path.stem

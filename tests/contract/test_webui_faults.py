@@ -92,6 +92,15 @@ def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
     assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
 
 
+def test_an_error_where_a_file_is_named_ends_the_job(ui, monkeypatch):
+    """The host would save the picture without its transparency, and say nothing."""
+    monkeypatch.setattr(import_module("lib_layerdiffuse.webui.job").Job, "suffix", lambda *_: 1 / 0)
+    ui.shared.opts.data["samples_format"] = "jpg"
+    with pytest.raises(ZeroDivisionError):
+        ui.run(job(ui, "txt2img"))
+    assert len(ui.saved()) <= 1
+
+
 def test_the_next_job_gives_back_what_a_fault_of_the_host_has_left(ui, monkeypatch):
     """The host calls no hook then, and may be told not to restore its options itself."""
     kept = {"override_settings_restore_afterwards": False}

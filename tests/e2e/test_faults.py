@@ -35,6 +35,7 @@ PLACES = [
     ("joint_sd15", "weights", 0, "txt2img"),
     ("joint_sd15", "decoder", 0, "txt2img"),
     ("joint_sd15", "save", 1, "txt2img"),
+    ("joint_sd15", "naming", 0, "txt2img"),
     ("bg_to_fg_sd15", "save", 1, "folder"),
     ("joint_sd15", "conds", 0, "txt2img"),
 ]
@@ -76,7 +77,7 @@ def faults(client: Client, plain: Plain, tmp_path: Path, one_view: None) -> Faul
 
 @pytest.mark.parametrize(("method_id", "place", "after", "flow"), PLACES)
 def test_in_the_host(faults: Faults, method_id: str, place: str, after: int, flow: str) -> None:
-    more = {"save_images": True} if place == "save" else {}
+    more = {"save_images": True} if place in ("save", "naming") else {}
     error = faults.fail(flow, method_id, place, after, "error", **more)
     assert "fault asked for" in str(error.body), error
 

@@ -41,6 +41,7 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "encoder": lambda: (_network("nets.offset_encoder.OffsetEncoder"), "forward"),
     "control": lambda: (_network("nets.control_encoder.ControlEncoder"), "forward"),
     "weights": lambda: (_network("pipeline.Session"), "weights"),
+    "naming": lambda: (_network("webui.job.Job"), "suffix"),
     "sharing": lambda: (_network("nets.attention_sharing.SharedAttention"), "forward"),
     "save": lambda: (images, "save_image"),
     "conds": lambda: (processing.StableDiffusionProcessing, "setup_conds"),
