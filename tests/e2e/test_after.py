@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from client import Client, Result, decode_image, encode_image
+from flow_jobs import HIRES, run
 from forge_server import ForgeServer
 from layers import assert_decoded, assert_same, generate
 from pictures import glass_ball, lake_scene
@@ -70,6 +71,29 @@ class TestEdits:
         after[PART] = (250, 20, 120)
         np.testing.assert_array_equal(made.images[0], followed(plain, 0, after))
         np.testing.assert_array_equal(made.images[0][..., 3], plain.images[0][..., 3])
+
+    def test_a_repainted_part_of_hires_fix(self, client: Client, tmp_path: Path) -> None:
+        plain = self.run(client, FG, tmp_path / "plain", **HIRES)
+        edits = {"e2e edits": ["repaint"]}
+        made = self.run(client, FG, tmp_path / "made", scripts=edits, **HIRES)
+        after = before_of(plain, 0)
+        assert after.shape == (128, 128, 3)
+        after[PART] = (250, 20, 120)
+        np.testing.assert_array_equal(made.images[0], followed(plain, 0, after))
+
+    def test_a_job_inside_an_inpaint_job(self, client: Client, tmp_path: Path) -> None:
+        edits = {"e2e edits": ["nested", str(tmp_path / "nested")]}
+        alone, made = (
+            run(client, "inpaint", FG, tmp_path, record=tmp_path / name, scripts=scripts)
+            for name, scripts in (("alone", {}), ("made", edits))
+        )
+        np.testing.assert_array_equal(made.latents, alone.latents)
+        assert Image.open(tmp_path / "nested" / "0.png").mode == "RGB", "it made layers"
+        around = np.ones((64, 64), bool)
+        around[8:40, 8:40] = False
+        np.testing.assert_array_equal(made.images[0][around], glass_ball(64)[around])
+        np.testing.assert_array_equal(made.images[0][..., 3], alone.images[0][..., 3])
+        assert (made.images[0][16:24, 16:24] != alone.images[0][16:24, 16:24]).any()
 
     def test_another_size(self, client: Client, tmp_path: Path) -> None:
         plain = self.run(client, JOINT, tmp_path / "plain")
