@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from client import Client, Result, encode_image
-from conftest import Models
 from forge_server import ForgeServer
 from layers import assert_same, conditioning, difference, notes, request
 from pictures import glass_ball, lake_scene
 from PIL import Image
 from random_weights import SD15, SDXL
+from real_forge import Models
 from safetensors.torch import load_file
 from torch import nn
 
