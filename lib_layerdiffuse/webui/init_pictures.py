@@ -7,7 +7,7 @@ rows of its latent are replaced before sampling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,23 +22,23 @@ from ..codec import LATENT_CELL
 from ..errors import (
     BatchSizeError,
     HostError,
-    ImageSizeError,
     MissingLayerError,
     SettingsError,
 )
 from ..host import Host
-from ..images import Picture, ResizeMode, fit, from_u8, matte, pad_colours, to_u8
+from ..images import Picture, ResizeMode, as_rgba, fit, from_u8, matte, pad_colours, to_u8
 from ..masks import MaskSource, alpha_mask
 from ..methods import Layer
 from ..pipeline import Session, encode, first_picture
 from ..settings import LayerSettings
+from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
 from .job import Job
 from .pictures import read_picture
 from .progress import telling
 from .state import CHANGE_MAP, find, forget_mask_afterwards
 
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
-_LATENT_UPSCALE = 3
+_ORIENTATION = 0x0112  # In EXIF.
 _FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the picture itself.
 
 
@@ -74,7 +74,8 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
     Raises:
         MissingLayerError: There is no init picture.
         SettingsError: One cannot be read, or has not the part that is to be redrawn.
-        ImageSizeError: The mask that a part is cut out by has another size.
+        ImageSizeError: One is too small, or the mask that a part is cut out by has another size.
+        MissingCapabilityError: A chain is to go on with a part.
         BatchSizeError: There are more pictures than sets, or ones that count rows are not whole
             sets.
     """
@@ -90,7 +91,7 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
         job.change(p, "inpainting_mask_invert", 0)
         forget_mask_afterwards(p, job)
     rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=by_row)
-    _check_sizes(p, pictures)
+    check_init_pictures(p, settings, pictures)
     shown = [_shown(p, settings, layer, given[i], pictures[i]) for i, layer in rows]
     job.change(p, "init_images", shown)
     job.init = InitPictures([pictures[i] if layer is Layer.FG else None for i, layer in rows])
@@ -124,32 +125,18 @@ def _rows(
     return [(index, layer) for index in sets for layer in outputs]
 
 
-def _check_sizes(p: Any, pictures: Sequence[Picture]) -> None:
-    """Checks what the host cuts out of the init pictures by its mask's measures."""
-    if p.image_mask is None or not p.inpaint_full_res:
-        return
-    for picture in pictures:
-        size = (picture.shape[1], picture.shape[0])
-        if p.image_mask.size != size:
-            wide, high = p.image_mask.size
-            raise ImageSizeError(
-                f"Expected a mask of {size[0]}×{size[1]}, as the init picture, got {wide}×{high}.",
-                'Bring them to one size, or inpaint the "Whole picture".',
-            )
-
-
 def _shown(
     p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, picture: Picture
 ) -> Image.Image:
     """Returns the init picture that the host gets for one row."""
     if layer is Layer.BLENDED:
-        cut_out = p.image_mask is not None and p.inpaint_full_res
-        fitted = not cut_out and p.resize_mode != _LATENT_UPSCALE
+        fitted = not is_cut(p) and p.resize_mode != LATENT_UPSCALE
         own = resized(picture, p.width, p.height, p.resize_mode) if fitted else picture
         first = first_picture(settings, layer, own)
         if first is not own:
             return Image.fromarray(to_u8(first[..., :3]))
-    return image if image.mode in ("RGB", "RGBA") else Image.fromarray(to_u8(picture))
+    as_is = image.mode in ("RGB", "RGBA") and not image.getexif().get(_ORIENTATION)
+    return image if as_is else Image.fromarray(to_u8(picture))
 
 
 def _own_mask(settings: LayerSettings, pictures: Sequence[Picture]) -> Image.Image:
@@ -162,6 +149,20 @@ def _own_mask(settings: LayerSettings, pictures: Sequence[Picture]) -> Image.Ima
             field="mask_source",
         )
     return Image.fromarray(to_u8(masks[0]), mode="L")
+
+
+def cut_settings(p: Any, job: Job) -> LayerSettings:
+    """Returns the settings with the given layers cut out and resized as the init pictures are."""
+    if job.init is None or job.init.region is None:
+        return job.settings
+    width, height = p.image_mask.size
+    left, top, right, bottom = job.init.region
+    cut: dict[str, Any] = {}
+    for layer in job.settings.method.inputs:
+        whole = fit(as_rgba(job.settings.picture(layer)), width, height, job.settings.resize_mode)
+        part = whole[top:bottom, left:right]
+        cut[f"{layer.value}_image"] = fit(part, p.width, p.height, ResizeMode.FILL)
+    return replace(job.settings, **cut)
 
 
 def resized(rgba: Picture, width: int, height: int, mode: int) -> Picture:
@@ -178,7 +179,7 @@ def resized(rgba: Picture, width: int, height: int, mode: int) -> Picture:
 
 def resized_whole(p: Any, rgba: Picture) -> Picture:
     """Returns a whole init picture at the job's size, as the host resizes it."""
-    mode = 0 if p.resize_mode == _LATENT_UPSCALE else p.resize_mode
+    mode = 0 if p.resize_mode == LATENT_UPSCALE else p.resize_mode
     return resized(rgba, p.width, p.height, mode)
 
 
@@ -227,7 +228,7 @@ def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
         rgba = resized(
             rgba[top:bottom, left:right], p.width, p.height, _MODES.index(ResizeMode.FILL)
         )
-    elif p.resize_mode == _LATENT_UPSCALE:
+    elif p.resize_mode == LATENT_UPSCALE:
         height, width = (side - side % LATENT_CELL for side in rgba.shape[:2])
         rgba = rgba[:height, :width]
     else:

@@ -11,6 +11,7 @@ from ..host import Host
 from ..methods import LayerMethod
 from ..pipeline import Session, check_arch, inject
 from . import hires
+from .init_pictures import cut_settings
 from .job import Job
 from .progress import stopped
 
@@ -71,22 +72,29 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
     height, width = (8 * side for side in x.shape[2:])
     of = (second, width, height)
     if job.injection is None or job.injection[0] != of:  # The host may call twice for a pass.
-        job.injection = of, inject(job.settings, session, host, width, height)
+        settings = cut_settings(p, job)
+        job.injection = of, inject(settings, session, host, width, height)
     job.attachment = host.attach(job.injection[1])
 
 
-def check_acted(job: Job) -> None:
+def check_acted(p: Any, job: Job) -> None:
     """Checks that the pass just sampled went through the method.
 
     Raises:
-        HostError: It did not, though nobody stopped it.
+        HostError: It did not, though the UNet ran and nobody stopped it.
     """
     acted = job.attachment is not None and job.attachment.calls
-    if job.settings.acts and not acted and not stopped():
+    if job.settings.acts and not acted and not stopped() and not _is_idle(p, job):
         raise HostError(
             "Expected the UNet to run with the layer method, but something replaced it.",
             "Turn off extensions that wrap the UNet, such as tiled diffusion.",
         )
+
+
+def _is_idle(p: Any, job: Job) -> bool:
+    """Whether img2img was to change so little that its sampler has not taken a step."""
+    denoiser = getattr(p.sampler, "model_wrap_cfg", None)
+    return job.init is not None and getattr(denoiser, "step", None) == 0
 
 
 def keep_latents(p: Any, job: Job, samples: Any) -> None:

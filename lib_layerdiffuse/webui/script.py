@@ -180,14 +180,14 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def before_hr(self, p: Any, job: Job, *args: Any) -> None:
         if getattr(p, "firstpass_image", None) is None:
-            passes.check_acted(job)
+            passes.check_acted(p, job)
 
     # After sampling
 
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
         job.stopped = stopped()
-        passes.check_acted(job)
+        passes.check_acted(p, job)
         job.attachment = None
         passes.keep_latents(p, job, ps.samples)
 

@@ -15,11 +15,12 @@ from started_webui import request
 from lib_layerdiffuse.errors import (
     BatchSizeError,
     HostError,
+    ImageSizeError,
     MissingLayerError,
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.images import ResizeMode, fit, flatten
+from lib_layerdiffuse.images import ResizeMode, as_rgba, fit, flatten
 from lib_layerdiffuse.methods import ENCODERS, Arch, find_method
 
 FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
@@ -53,6 +54,30 @@ class TestForeground:
         image = ball((64, 64), mode=mode)
         _, p = ui.run_img2img(FG, images=[image])
         near(p.began_with[0], ui.latent(FG.arch, rgba_of(image)))
+
+    @pytest.mark.parametrize("mode", ["I;16", "I"])
+    def test_16_bits_of_grey(self, ui, mode):
+        grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
+        image = Image.fromarray(grey.astype(np.uint16 if mode == "I;16" else np.int32))
+        assert image.mode == mode
+        _, p = ui.run_img2img(TO_FG, images=[image])
+        rgb = np.repeat((grey / 65535).astype(np.float32)[..., None], 3, 2)
+        near(p.began_with[0][:1], ui.latent(FG.arch, as_rgba(rgb)))
+        assert {given.mode for given in p.given} <= {"RGB", "RGBA"}
+
+    def test_a_turned_photograph(self, ui):
+        image = ball((64, 48))
+        image.getexif()[0x0112] = 6  # Its first row is the right edge.
+        _, p = ui.run_img2img(JOINT, images=[image])
+        upright = fit(rgba_of(image.transpose(Image.Transpose.ROTATE_270)), 64, 64, MODES[0])
+        near(p.began_with[0][:1], ui.latent(FG.arch, upright))
+        assert p.given[0].size == (48, 64)
+
+    def test_too_small_a_picture_for_latent_upscale_is_told(self, ui):
+        with pytest.raises(ImageSizeError, match=r"at least 8×8.*got 7×40"):
+            ui.run_img2img(FG, images=[ball((7, 40))], resize_mode=3)
+        result, _ = ui.run_img2img(FG, images=[ball((7, 40))], resize_mode=1)
+        assert result.images[0].size == (64, 64)
 
     @pytest.mark.parametrize("size", [(48, 40), (100, 76)])
     def test_latent_upscale(self, ui, size):
@@ -219,6 +244,12 @@ class TestAround:
         monkeypatch.setattr(ui.script_module.init_pictures, "encode", full)
         with pytest.raises(HostError, match="transparent encoder"):
             ui.run_img2img(FG)
+
+    def test_a_job_without_a_step_is_no_fault(self, ui):
+        """So little is to be changed that the sampler never calls the network."""
+        result, p = ui.run_img2img(FG, images=[ball((64, 64))], denoising_strength=0)
+        assert p.evaluated == []
+        assert [image.mode for image in result.images] == ["RGBA"]
 
     def test_without_a_method_nothing_changes(self, ui):
         images = [ball((64, 64))]

@@ -9,12 +9,14 @@ import pytest
 import torch
 from img2img_webui import Img2Img, ball, near, rgba_of
 from PIL import Image
+from started_webui import as_base64
 
-from lib_layerdiffuse.errors import ImageSizeError, SettingsError
+from lib_layerdiffuse.errors import ImageSizeError, MissingCapabilityError, SettingsError
 from lib_layerdiffuse.images import ResizeMode, fit, from_u8, matte, pad_colours, premultiply, to_u8
-from lib_layerdiffuse.methods import find_method
+from lib_layerdiffuse.methods import Layer, find_method
 
 FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
+TO_BLENDED = find_method("bg_to_blended_sdxl")
 
 
 def mask(size=(64, 64), box=(24, 16, 48, 40), level=255):
@@ -146,6 +148,43 @@ class TestOnlyMasked:
     def test_a_mask_of_another_size_is_refused(self, ui):
         with pytest.raises(ImageSizeError, match=r"a mask of 128×96, .* got 64×64"):
             self.run(ui, image_mask=mask())
+
+    @pytest.mark.parametrize("mode", ["Just Resize", "Crop and Resize"])
+    @pytest.mark.parametrize("method", [TO_FG, TO_BLENDED], ids=lambda m: m.id)
+    def test_given_layers_are_cut_as_the_picture_is(self, ui, monkeypatch, method, mode):
+        """Else the part of the foreground would stand before the whole background."""
+        ui.job(method)
+        passes, seen = ui.script_module.passes, []
+        inject = passes.inject
+
+        def spy(settings, *args):
+            seen.append(settings.picture(Layer.BG))
+            return inject(settings, *args)
+
+        monkeypatch.setattr(passes, "inject", spy)
+        bg = ball((200, 96)).convert("RGB")
+        ui.run_img2img(
+            method,
+            {"bg_image": as_base64(bg), "resize_mode": mode},
+            images=[ball((128, 96))],
+            image_mask=mask((128, 96), self.BOX),
+            inpaint_full_res=True,
+        )
+        left, top, right, bottom = self.BOX
+        whole = fit(rgba_of(bg), 128, 96, ResizeMode(mode))
+        wanted = fit(whole[top:bottom, left:right], 64, 64, ResizeMode.FILL)
+        np.testing.assert_allclose(seen[0], wanted, atol=1e-6)
+
+    def test_a_chain_is_refused(self, ui):
+        with pytest.raises(MissingCapabilityError, match="whole picture") as caught:
+            ui.run_img2img(
+                TO_BLENDED,
+                {"chain": True},
+                images=[ball((128, 96))],
+                image_mask=mask((128, 96), self.BOX),
+                inpaint_full_res=True,
+            )
+        assert caught.value.field == "chain"
 
     def test_other_layers_are_the_hosts(self, ui):
         result, _ = ui.run_img2img(

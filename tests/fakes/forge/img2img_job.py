@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,16 @@ class Denoiser:
 
     def __init__(self, sigmas: tuple[float, ...]) -> None:
         self.sigmas = sigmas
+        self.model_wrap_cfg = SimpleNamespace(step=0)
 
     def run(self, p: Img2ImgJob, x: Tensor, init: Tensor) -> Tensor:
-        sampler, ends = Sampler(), (*self.sigmas[1:], 0.0)
+        sampler, ends = Sampler(), (*self.sigmas, 0.0)[1:]
         sampler.load(p)
         p.began_with.append(init)
         for sigma, end in zip(self.sigmas, ends, strict=True):
             if shared.state.interrupted:
                 break
+            self.model_wrap_cfg.step += 1
             p.evaluated.append((sigma, x))
             denoised = sampler.denoise(p, x, sigma, p.c, p.uc)
             if p.mask is not None:
@@ -138,7 +141,7 @@ class Img2ImgJob(Processing):
             self.init_latent = self.init_latent * self.mask
 
     def sample(self) -> Tensor:
-        self.sampler = Denoiser(SIGMAS)
+        self.sampler = Denoiser(SIGMAS if self.denoising_strength else ())
         noise = create_random_tensors(self.init_latent.shape[1:], self.seeds)
         checkpoint = self.sd_model
         checkpoint.forge_objects = checkpoint.forge_objects_after_applying_lora.shallow_copy()
