@@ -154,9 +154,9 @@ class Client:
         """Generates from text, see `_generate` for the options."""
         return self._generate("/sdapi/v1/txt2img", **options)
 
-    def img2img(self, images: list[np.ndarray], **options: Any) -> Result:
-        """Generates from pictures, see `_generate` for the options."""
-        encoded = [encode_image(image) for image in images]
+    def img2img(self, images: list[np.ndarray | str], **options: Any) -> Result:
+        """Generates from pictures, encoded or not; see `_generate` for the options."""
+        encoded = [image if isinstance(image, str) else encode_image(image) for image in images]
         return self._generate("/sdapi/v1/img2img", init_images=encoded, **options)
 
     def _generate(

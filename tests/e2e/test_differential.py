@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
 from layers import assert_same, request
 from pictures import glass_ball
+from PIL import Image
 from random_weights import SD15
 
 SMALL = {"width": 64, "height": 64, "denoising_strength": 0.6, "steps": 4, "resize_mode": 0}
@@ -137,14 +139,48 @@ def test_what_may_not_change_comes_back(client: Client, tmp_path: Path, layers: 
 
 
 @pytest.mark.parametrize("source", ["Visible part", "Transparent part"])
-def test_the_pictures_own_alpha(client: Client, tmp_path: Path, source: str) -> None:
-    choices = {"source": source, "feather": 2}
-    made = run(client, tmp_path / "run", choices, layers="fg_attn_sd15")
+@pytest.mark.parametrize("layers", [None, "fg_attn_sd15"])
+@pytest.mark.parametrize("feather", [0, 4])
+def test_the_pictures_own_alpha(
+    client: Client, tmp_path: Path, source: str, layers: str | None, feather: int
+) -> None:
+    choices = {"source": source, "feather": feather}
+    made = run(client, tmp_path / "run", choices, layers=layers)
     check_steps(made)
     alpha = glass_ball(64)[..., 3] / 255
-    cells = alpha.reshape(8, 8, 8, 8).mean((1, 3))
-    wanted = cells if source == "Visible part" else 1 - cells
-    assert np.corrcoef(made.steps["map"][0][0].ravel(), wanted.ravel())[0, 1] > 0.95
+    change = alpha if source == "Visible part" else 1 - alpha
+    if feather:
+        change = cv2.GaussianBlur(change, (0, 0), feather, borderType=cv2.BORDER_REPLICATE)
+    levels = Image.fromarray(np.round(change * 255).astype(np.uint8)).resize((8, 8))
+    np.testing.assert_allclose(made.steps["map"][0][0] * 255, np.asarray(levels), atol=1.01)
+
+
+def test_loopback_and_a_folder(client: Client, tmp_path: Path) -> None:
+    picture, source, target = glass_ball(64), tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    turned = np.ascontiguousarray(picture[::-1])
+    for name, one in (("a", picture), ("b", turned)):
+        Image.fromarray(one).save(source / f"{name}.png")
+    scripts = {
+        "loopback": [2, 0.6, "Linear", "None"],
+        "e2e folder": [str(source), str(target)],
+    }
+    for script, args in scripts.items():
+        made = run(
+            client,
+            tmp_path / script,
+            by_picture(),
+            layers="fg_attn_sd15",
+            script_name=script,
+            script_args=args,
+        )
+        check_steps(made)
+        first, second = (image for image in made.images if image.shape == (64, 64, 4))
+        last = picture if script == "loopback" else turned
+        np.testing.assert_array_equal(first[:, :8], picture[:, :8])
+        np.testing.assert_array_equal(second[:, :8], last[:, :8])
+        assert not np.array_equal(first[:, 32:], second[:, 32:])
 
 
 def test_a_soft_mask_and_only_masked(client: Client, tmp_path: Path) -> None:

@@ -8,62 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from client import Client, Result, encode_image
+from client import ApiError, Client, Result, encode_image
 from forge_server import ForgeServer
+from init_latents import SMALL, Reference, check, run
 from layers import assert_same, conditioning, difference, notes, request
 from pictures import glass_ball, lake_scene
 from PIL import Image
 from random_weights import SD15, SDXL
 from real_forge import Models
-from safetensors.torch import load_file
 from torch import nn
 
-from lib_layerdiffuse.codec import TransparentEncoder
-from lib_layerdiffuse.images import ResizeMode, as_rgba, fit, from_u8, pad_colours
-from lib_layerdiffuse.methods import ENCODERS, METHODS, Arch, Layer, LayerMethod, find_method
+from lib_layerdiffuse.images import ResizeMode, fit, from_u8
+from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 
 Plain = Callable[..., Result]
-SMALL = {"width": 64, "height": 64}
 CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
 BY_FAMILY = sorted(METHODS, key=lambda method: method.arch.value)
 MODES = [ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL]
-
-
-def run(client: Client, method_id: str, record: Path, images: list | None = None, **options):
-    """Runs one method on init pictures, by default the ball at the job's size."""
-    images = [glass_ball(64)] if images is None else images
-    scripts = request(method_id, **options.pop("settings", {})) | options.pop("others", {})
-    more = {**SMALL, "denoising_strength": 0.4, "resize_mode": 0, **options}
-    return client.img2img(images, scripts=scripts, record=record, **more)
-
-
-class Reference:
-    """The equations of a transparent picture's latent, on the VAE that the server has loaded."""
-
-    def __init__(self, client: Client, models: Models, arch: Arch) -> None:
-        self.client = client
-        (path,) = (p for p in models.layer_weights if p.name == ENCODERS[arch].filename)
-        self.encoder = TransparentEncoder.from_state_dict(load_file(path))
-
-    def latent(self, picture: np.ndarray, strength: float = 300.0) -> np.ndarray:
-        """Returns `1 4 h w` of a picture, uint8 or float, with or without alpha."""
-        rgba = as_rgba(picture)
-        alpha = rgba[..., 3:]
-        found = self.client.moments(rgba[..., :3] * alpha + 0.5 * (1 - alpha))
-        padded = torch.from_numpy(pad_colours(rgba)).permute(2, 0, 1).unsqueeze(0)
-        offset = self.encoder.offset(padded).numpy()
-        return found["factor"] * (found["mean"] + found["std"] * strength * offset)
-
-    def flat(self, rgb: np.ndarray) -> np.ndarray:
-        """Returns the latent's mean of an opaque picture of floats."""
-        found = self.client.moments(rgb)
-        return found["factor"] * found["mean"]
-
-
-def check(got: np.ndarray, wanted: np.ndarray, share: float = 1e-3) -> None:
-    """Checks latents to a share of their spread."""
-    assert got.shape == wanted.shape
-    assert np.abs(got - wanted).max() <= share * wanted.std(), np.abs(got - wanted).max()
 
 
 @pytest.fixture
@@ -186,6 +147,33 @@ def test_loopback(client: Client, sd15: Reference, tmp_path: Path) -> None:
     check(made.init_latents, sd15.latent(layers[0]))
 
 
+@pytest.mark.parametrize("area", [False, True], ids=["whole", "only masked"])
+def test_loopback_with_a_mask(client: Client, sd15: Reference, tmp_path: Path, area: bool) -> None:
+    picture, mask = glass_ball(96), np.zeros((96, 96, 3), np.uint8)
+    mask[40:72, 40:72] = 255
+    picture = picture if area else glass_ball(64)
+    mask = mask if area else np.ascontiguousarray(mask[16:80, 16:80])
+    made = run(
+        client,
+        "fg_attn_sd15",
+        tmp_path / "run",
+        [picture],
+        mask=encode_image(mask),
+        mask_blur=0,
+        inpaint_full_res=area,
+        inpaint_full_res_padding=8,
+        inpainting_fill=2,
+        script_name="loopback",
+        script_args=[2, 0.5, "Linear", "None"],
+    )
+    first, second = (image for image in made.images if image.shape == picture.shape)
+    for image in (first, second):
+        np.testing.assert_array_equal(image[mask[..., 0] == 0], picture[mask[..., 0] == 0])
+    assert not np.array_equal(first, second)
+    if not area:
+        check(made.init_latents, sd15.latent(first))
+
+
 def test_a_folder(client: Client, sd15: Reference, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
@@ -205,6 +193,81 @@ def test_a_folder(client: Client, sd15: Reference, tmp_path: Path) -> None:
     saved = [np.asarray(Image.open(path)) for path in sorted(target.rglob("*.png"))]
     assert sorted(image.shape[2] for image in saved) == [3] * 4 + [4] * 4
     check(made.init_latents[2:3], sd15.latent(flipped))  # The record is the last picture's.
+
+
+def test_a_folder_with_masks(client: Client, sd15: Reference, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("source", "target", "masks")]
+    source, target, masks = folders
+    for folder in folders:
+        folder.mkdir()
+    pictures = {"a": glass_ball(64), "b": np.ascontiguousarray(glass_ball(64)[::-1])}
+    rows = {"a": slice(8, 32), "b": slice(40, 64)}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(source / f"{name}.png")
+        mask = np.zeros((64, 64), np.uint8)
+        mask[rows[name]] = 255
+        Image.fromarray(mask).save(masks / f"{name}.png")
+    made = run(
+        client,
+        "fg_attn_sd15",
+        tmp_path / "run",
+        mask_blur=0,
+        inpaint_full_res=False,
+        inpainting_fill=1,
+        script_name="e2e folder",
+        script_args=[str(source), str(target), str(masks)],
+    )
+    for (name, picture), image in zip(pictures.items(), made.images, strict=True):
+        kept = np.ones(64, bool)
+        kept[rows[name]] = False
+        np.testing.assert_array_equal(image[kept], picture[kept])
+        assert not np.array_equal(image, picture)
+    assert len(list(target.rglob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("kind", ["memory", "error"])
+def test_memory_that_is_full_for_the_vae(
+    client: Client, sd15: Reference, tmp_path: Path, kind: str
+) -> None:
+    """The host's own use of the VAE comes first, then ours, which goes on in tiles."""
+    wanted = sd15.latent(glass_ball(64))
+    options = {"others": {"e2e faults": ["vae.encode", 1, kind]}}
+    if kind == "memory":
+        made = run(client, "fg_attn_sd15", tmp_path / "run", **options)
+        check(made.init_latents, wanted)
+        return
+    with pytest.raises(ApiError, match="fault asked for"):
+        run(client, "fg_attn_sd15", tmp_path / "run", **options)
+
+
+def test_memory_that_is_full_for_the_encoder(
+    client: Client, sd15: Reference, tmp_path: Path
+) -> None:
+    before = run(client, "fg_attn_sd15", tmp_path / "before")
+    with pytest.raises(ApiError) as caught:
+        run(
+            client,
+            "fg_attn_sd15",
+            tmp_path / "run",
+            others={"e2e faults": ["encoder", 0, "memory"]},
+        )
+    assert caught.value.status == 422
+    assert "room for the transparent encoder" in caught.value.body["detail"]["message"]
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert_same(before, run(client, "fg_attn_sd15", tmp_path / "after"))
+
+
+def test_a_chain(client: Client, models: Models, tmp_path: Path) -> None:
+    client.use_checkpoint(SDXL)
+    mask = encode_image(np.full((64, 64, 3), 255, np.uint8))
+    options = {"settings": {"chain": True}, "mask": mask, "inpainting_fill": 1}
+    made = run(client, "fg_to_blended_sdxl", tmp_path / "run", **options, inpaint_full_res=False)
+    assert made.info["extra_generation_params"]["layerdiffusion_layers"][:2] == ["blended", "bg"]
+    assert [image.shape for image in made.images[:2]] == [(64, 64, 3)] * 2
+    with pytest.raises(ApiError) as caught:
+        run(client, "fg_to_blended_sdxl", tmp_path / "part", **options, inpaint_full_res=True)
+    assert caught.value.status == 422
+    assert caught.value.body["detail"]["field"] == "chain"
 
 
 def write_taesd(path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from client import ApiError, Client, Result, encode_image
 from layers import request
 from pictures import glass_ball, lake_scene
+from PIL import Image
 from random_weights import SD15
 
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
+from lib_layerdiffuse.images import ResizeMode, fit, from_u8, premultiply, to_u8
 
 SMALL = {"width": 64, "height": 64, "denoising_strength": 0.4}
 WHOLE, ONLY_MASKED = False, True
@@ -64,6 +65,92 @@ def test_whole_picture(client: Client, tmp_path: Path, blur: int) -> None:
     np.testing.assert_array_equal(image[~changed], picture[~changed])
     assert (picture[~changed][:, 3] < 255).any()
     assert (image[30:42, 30:42] != picture[30:42, 30:42]).any(axis=2).mean() > 0.9
+
+
+def kept_share(mask: np.ndarray, blur: int) -> np.ndarray:
+    """Returns how much the host keeps of the picture, `h w 1`: it doubles the blurred mask."""
+    width = 2 * int(2.5 * blur + 0.5) + 1
+    across = cv2.GaussianBlur(mask[..., 0], (width, 1), blur)
+    blurred = cv2.GaussianBlur(across, (1, width), blur).astype(float)
+    return 1 - np.minimum(2 * blurred, 255)[..., None] / 255
+
+
+def test_the_seam_is_mixed_premultiplied(client: Client, tmp_path: Path) -> None:
+    picture, mask = glass_ball(64), box(64, 24, 24, 48, 48)
+    mixed = run(client, tmp_path / "run", picture, mask, mask_blur=3)
+    alone = run(
+        client,
+        tmp_path / "alone",
+        picture,
+        mask,
+        mask_blur=3,
+        override_settings={"overlay_inpaint": False},
+    )
+    np.testing.assert_array_equal(mixed.latents, alone.latents)
+    kept = kept_share(mask, 3)
+    assert ((kept > 0) & (kept < 1)).sum() > 100
+    made, original, got = (
+        premultiply(from_u8(image)) for image in (alone.images[0], picture, mixed.images[0])
+    )
+    wanted = made * (1 - kept) + original * kept
+    assert np.abs(got - wanted).max() < 2.5 / 255
+
+
+def test_an_opaque_picture(client: Client, tmp_path: Path) -> None:
+    picture, mask = lake_scene(64), box(64, 24, 24, 48, 48)
+    (image,) = run(client, tmp_path / "run", picture, mask).images
+    outside = mask[..., 0] == 0
+    np.testing.assert_array_equal(image[outside][:, :3], picture[outside])
+    assert (image[outside][:, 3] == 255).all()
+
+
+def test_only_masked_with_a_given_layer(client: Client, tmp_path: Path) -> None:
+    """The part stands before its own part of the background."""
+    picture, mask, scene = glass_ball(160), box(160, 60, 50, 100, 90), lake_scene(160)
+    options = {"inpaint_full_res": ONLY_MASKED, "inpaint_full_res_padding": 8}
+    settings = {"bg_image": encode_image(scene)}
+    made = run(
+        client, tmp_path / "run", picture, mask, "bg_to_fg_sd15", settings=settings, **options
+    )
+    outside, alpha = mask[..., 0] == 0, picture[..., 3:] / 255
+    fg, blended = made.images
+    np.testing.assert_array_equal(fg[outside], picture[outside])
+    over = picture[..., :3] * alpha + scene * (1 - alpha)
+    assert np.abs(blended[outside] - over[outside]).max() <= 2
+    # Another background far from the part changes nothing of it.
+    elsewhere = scene.copy()
+    elsewhere[:, 130:] = 255 - elsewhere[:, 130:]
+    settings = {"bg_image": encode_image(elsewhere)}
+    other = run(
+        client, tmp_path / "other", picture, mask, "bg_to_fg_sd15", settings=settings, **options
+    )
+    np.testing.assert_array_equal(made.images[0], other.images[0])
+
+
+@pytest.mark.parametrize(
+    "tab", ["img2img", "sketch", "inpaint", "inpaint sketch", "inpaint upload"]
+)
+def test_tabs_of_the_page(client: Client, tmp_path: Path, tab: str) -> None:
+    picture, mask = glass_ball(64), box(64, 24, 24, 48, 48)
+    drawn = np.dstack([np.full_like(mask, 200), mask[..., 0]])
+    drawing = mask if tab == "inpaint upload" else drawn
+    sampling = {"sampler": [2, "Euler", "Automatic"]}
+    made = run(
+        client,
+        tmp_path / "run",
+        picture,
+        None,
+        others=sampling,
+        script_name="e2e tab",
+        script_args=[tab, encode_image(drawing)],
+    )
+    (image,) = made.images
+    assert image.shape == (64, 64, 4)
+    both = Image.alpha_composite(Image.fromarray(picture), Image.fromarray(drawn))
+    begun = np.asarray(both) if "sketch" in tab else picture
+    reached = (mask[..., 0] > 0) | (tab in ("img2img", "sketch"))
+    np.testing.assert_array_equal(image[~reached], begun[~reached])
+    assert (image[32:40, 32:40] != begun[32:40, 32:40]).any()
 
 
 def test_latents_around_the_mask_are_the_original(client: Client, tmp_path: Path) -> None:
@@ -130,6 +217,15 @@ def test_masked_content(client: Client, tmp_path: Path, fill: int) -> None:
         np.testing.assert_array_equal(
             made.init_latents[0][:, around], kept.init_latents[0][:, around]
         )
+    painted = picture.copy()
+    painted[24:48, 24:48] = (250, 10, 90, 255)
+    other = run(client, tmp_path / "other", painted, mask, inpainting_fill=fill)
+    # What is under the mask has no say in what stands there instead.
+    np.testing.assert_allclose(
+        made.init_latents[0][:, ~around],
+        other.init_latents[0][:, ~around],
+        atol=0.02 if fill == 0 else 0,
+    )
     inside = made.init_latents[0][:, ~around]
     assert not np.allclose(inside, kept.init_latents[0][:, ~around], atol=0.01)
     assert (inside == 0).all() == (fill == 3)

@@ -34,6 +34,7 @@ import io
 import json
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -44,7 +45,7 @@ from backend.memory_management import load_models_gpu
 from modules import processing, script_callbacks, scripts, shared
 from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
-from modules.img2img import process_batch
+from modules.img2img import img2img_function, process_batch
 
 
 def current_kmodel() -> torch.nn.Module | None:
@@ -314,13 +315,61 @@ class E2EFolder(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """Declares the arguments."""
-        return [gr.Textbox(label="From", value=""), gr.Textbox(label="To", value="")]
+        names = ("From", "To", "Masks")
+        return [gr.Textbox(label=name, value="") for name in names]
 
-    def run(self, p: Any, source: str, target: str) -> Any:
+    def run(self, p: Any, source: str, target: str, masks: str = "") -> Any:
         """Returns the results of all pictures in the folder."""
         plain = [0, *p.script_args[1:]]
         p.script_args = plain
-        return process_batch(p, source, target, "", plain)
+        return process_batch(p, source, target, masks, plain)
+
+
+class E2ETab(scripts.Script):
+    """Runs a tab of img2img as its page does, on the request's first init picture."""
+
+    def title(self) -> str:
+        """Names the script for the API."""
+        return "E2E Tab"
+
+    def show(self, is_img2img: bool) -> bool:
+        """Shows it in img2img."""
+        return is_img2img
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Declares the arguments."""
+        return [gr.Textbox(label="Tab", value=""), gr.Textbox(label="Drawn", value="")]
+
+    def run(self, p: Any, tab: str, drawn: str) -> Any:
+        """Returns what the page would show, its further pictures behind the others."""
+        picture = p.init_images[0].convert("RGBA")
+        drawing = decode_base64_to_image(drawn) if drawn else None
+        slots: list[Any] = [None] * 9
+        number, places = TABS[tab]
+        slots[places] = [picture, drawing][: places.stop - places.start]
+        images, info, _, problems = img2img_function(
+            *("", SimpleNamespace(username=None), number, p.prompt, p.negative_prompt, []),
+            *slots,
+            *(p.mask_blur, 1.0, p.inpainting_fill, p.n_iter, p.batch_size, p.cfg_scale, 3.5, 1.5),
+            *(p.denoising_strength, 0, p.height, p.width, 1.0, p.resize_mode),
+            *(p.inpaint_full_res, p.inpaint_full_res_padding, p.inpainting_mask_invert),
+            *("", "", "", [], False, [], "", "from dir", []),
+            *(0, *p.script_args[1:]),
+        )
+        told = json.loads(info)
+        made = processing.Processed(p, images, told["seed"], told["infotexts"][0])
+        made.comments = problems
+        return made
+
+
+TABS = {
+    "img2img": (0, slice(0, 1)),
+    "sketch": (1, slice(1, 3)),
+    "inpaint": (2, slice(3, 5)),
+    "inpaint sketch": (3, slice(5, 7)),
+    "inpaint upload": (4, slice(7, 9)),
+}
+"""For each tab its number, and where its pictures stand among the page's."""
 
 
 def moments(pixels: str) -> dict[str, Any]:
