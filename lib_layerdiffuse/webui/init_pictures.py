@@ -26,7 +26,17 @@ from ..errors import (
     SettingsError,
 )
 from ..host import Host
-from ..images import Picture, ResizeMode, as_rgba, fit, from_u8, matte, pad_colours, to_u8
+from ..images import (
+    Picture,
+    ResizeMode,
+    as_rgba,
+    composite,
+    fit,
+    from_u8,
+    matte,
+    pad_colours,
+    to_u8,
+)
 from ..masks import MaskSource, alpha_mask
 from ..methods import Layer
 from ..pipeline import Session, encode, first_picture
@@ -235,7 +245,9 @@ def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
         rgba = resized(rgba, p.width, p.height, p.resize_mode)
     if init.mask is None or p.inpainting_fill != _FILL:
         return rgba
-    parts = (pad_colours(rgba)[..., :3], matte(rgba))
+    around = rgba.copy()  # What is under the mask gives no colour to what is hidden beside it.
+    around[..., 3] *= 1 - from_u8(np.asarray(init.mask.convert("L")))
+    parts = (composite(rgba, pad_colours(around)[..., :3]), matte(rgba))
     filled = [masking.fill(Image.fromarray(to_u8(part)), init.mask) for part in parts]
     colour, alpha = (from_u8(np.asarray(part)) for part in filled)
     return np.concatenate([colour, alpha[..., :1]], axis=2)

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 import torch
 from img2img_webui import Img2Img, ball, near, rgba_of
-from PIL import Image
+from PIL import Image, ImageOps
 from started_webui import as_base64
 
 from lib_layerdiffuse.errors import ImageSizeError, MissingCapabilityError, SettingsError
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8, matte, pad_colours, premultiply, to_u8
+from lib_layerdiffuse.images import (
+    ResizeMode,
+    composite,
+    fit,
+    from_u8,
+    matte,
+    pad_colours,
+    premultiply,
+    to_u8,
+)
 from lib_layerdiffuse.methods import Layer, find_method
 
 FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
@@ -221,12 +230,24 @@ class TestMaskedContent:
         _, p = ui.run_img2img(FG, images=[init], image_mask=mask(), inpainting_fill=0)
         fill = import_module("modules.masking").fill
         rgba = rgba_of(init)
-        parts = (pad_colours(rgba)[..., :3], matte(rgba))
+        around = rgba * np.where([[[0, 0, 0, 1]]], rgba_of(ImageOps.invert(mask()))[..., :1], 1)
+        parts = (composite(rgba, pad_colours(around)[..., :3]), matte(rgba))
         colour, alpha = (
             from_u8(np.asarray(fill(Image.fromarray(to_u8(part)), mask()))) for part in parts
         )
         filled = np.concatenate([colour, alpha[..., :1]], axis=2)
         near(p.began_with[0], ui.latent(FG.arch, filled))
+
+    def test_fill_knows_nothing_of_what_is_under_the_mask(self, ui):
+        one, other = np.asarray(ball((64, 64))), np.asarray(ball((64, 64))).copy()
+        other[16:40, 24:48] = (250, 10, 90, 255)
+        begun = [
+            ui.run_img2img(
+                FG, images=[Image.fromarray(picture)], image_mask=mask(), inpainting_fill=0
+            )[1].began_with[0]
+            for picture in (one, other)
+        ]
+        near(*begun)
 
     def test_other_layers_keep_the_hosts(self, ui):
         _, p = ui.run_img2img(JOINT, images=[ball((64, 64))], image_mask=mask(), inpainting_fill=3)
