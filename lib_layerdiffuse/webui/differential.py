@@ -26,6 +26,7 @@ from ..masks import Mask
 from . import kept_pictures
 from .abort import Tripwire, abort
 from .hooks import hook_of
+from .init_checks import check_mask, is_cut
 from .job import is_nested, job_of
 from .panel import picture_options
 from .pictures import read_picture
@@ -176,10 +177,11 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
     put(p, CHANGE_MAP, state)
     drawn = chosen.source is MapSource.MASK
     mask = None if p.image_mask is None else _levels(p.image_mask)
-    maps = [chosen.of(init, mask) for init in _init_pictures(p)]
+    pictures = _init_pictures(p)
+    maps = [chosen.of(init, mask) for init in pictures]
     if not all(np.array_equal(maps[0], one) for one in maps):
         raise SettingsError(
-            "Expected init pictures of one shape for a change map from their transparency.",
+            "Expected init pictures that give one change map, got several sizes or shapes.",
             "Run them one by one, or in the Batch tab.",
             field="source",
         )
@@ -190,6 +192,8 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
         changes |= {"mask_blur_x": 0, "mask_blur_y": 0, "inpainting_mask_invert": 0}
     for name, value in changes.items():
         state.change(p, name, value)
+    if is_cut(p):
+        check_mask(p, pictures)
     forget_mask_afterwards(p, state)
     _write_infotext(p, chosen)
 

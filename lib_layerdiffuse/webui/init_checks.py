@@ -28,7 +28,7 @@ def check_init_pictures(p: Any, settings: LayerSettings, pictures: Sequence[Pict
     """
     if is_cut(p):
         _check_chain(settings)
-        _check_mask(p, pictures)
+        check_mask(p, pictures)
     elif p.resize_mode == LATENT_UPSCALE:
         _check_cells(pictures)
 
@@ -48,7 +48,12 @@ def _check_chain(settings: LayerSettings) -> None:
         )
 
 
-def _check_mask(p: Any, pictures: Sequence[Picture]) -> None:
+def check_mask(p: Any, pictures: Sequence[Picture]) -> None:
+    """Checks that the mask that a part is cut out by has the pictures' size.
+
+    Raises:
+        ImageSizeError: It has another.
+    """
     for picture in pictures:
         size = (picture.shape[1], picture.shape[0])
         if p.image_mask.size != size:

@@ -10,7 +10,7 @@ import torch
 from img2img_webui import Img2Img, ball, near, rgba_of
 from PIL import Image
 
-from lib_layerdiffuse.errors import MissingLayerError, SettingsError
+from lib_layerdiffuse.errors import ImageSizeError, MissingLayerError, SettingsError
 from lib_layerdiffuse.methods import find_method
 
 FG = find_method("fg_attn_sd15")
@@ -210,6 +210,12 @@ def test_the_infotext_says_it(ui):
             SettingsError,
         ),
         ({"source": "Picture", "picture": Image.new("L", (8, 8))}, {}, SettingsError),
+        (
+            {"source": "Picture", "picture": ramp()},
+            {"init_images": [ball(SIZE), ball((64, 64))], "batch_size": 2},
+            SettingsError,
+        ),
+        ({}, {"image_mask": ramp().resize((64, 32)), "inpaint_full_res": True}, ImageSizeError),
     ],
 )
 def test_what_cannot_work_ends_the_job(ui, choices, fields, error):
