@@ -94,6 +94,15 @@ class TestWholePicture:
             assert np.array_equal(arrays(result)[row][:10], np.asarray(init)[:10])
         assert [image.mode for image in result.images] == ["RGBA", "RGB"] * 2
 
+    def test_around_the_mask_a_blended_picture_is_the_original_before_the_background(self, ui):
+        init, bg = ball((64, 64)), ball((64, 64), seed=9).convert("RGB")
+        given = {"bg_image": as_base64(bg)}
+        result, _ = ui.run_img2img(TO_FG, given, images=[init], image_mask=mask(), batch_size=2)
+        wanted = composite(rgba_of(init), from_u8(np.asarray(bg))) * 255
+        outside = np.asarray(mask()) == 0
+        for blended in arrays(result)[1::2]:
+            assert np.abs(blended[outside] - wanted[outside]).max() <= 1
+
     def test_without_the_hosts_overlay_nothing_is_put_back(self, ui, decoded):
         ui.shared.opts.data["overlay_inpaint"] = False
         result, _ = ui.run_img2img(FG, images=[ball((64, 64))], image_mask=mask())

@@ -8,6 +8,8 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,11 +197,27 @@ class Client:
         probe = ["" if record is None else str(record), fail_at, interrupt_at, picture, stop]
         titles = {"e2e probe": probe, **(scripts or {})}
         payload["alwayson_scripts"] = {title: {"args": args} for title, args in titles.items()}
-        start = time.monotonic()
-        answer = self.call("POST", path, DEFAULTS | payload)
-        seconds = time.monotonic() - start
+        with self._overrides_ended(payload):
+            start = time.monotonic()
+            answer = self.call("POST", path, DEFAULTS | payload)
+            seconds = time.monotonic() - start
         images = [decode_image(text) for text in answer["images"]]
         return Result(images, json.loads(answer["info"]), seconds, record)
+
+    @contextmanager
+    def _overrides_ended(self, payload: dict[str, Any]) -> Iterator[None]:
+        """Puts back the settings that a request overrides.
+
+        The host does not, where they are not in its settings file.
+        """
+        names = payload.get("override_settings", {})
+        lasts = not payload.get("override_settings_restore_afterwards", True)
+        before = {} if lasts or not names else self.options()
+        try:
+            yield
+        finally:
+            if before:
+                self.set_options(**{name: before[name] for name in names})
 
     def options(self) -> dict[str, Any]:
         """Returns all settings."""
