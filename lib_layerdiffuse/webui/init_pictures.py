@@ -171,7 +171,8 @@ def cut_settings(p: Any, job: Job) -> LayerSettings:
     for layer in job.settings.method.inputs:
         whole = fit(as_rgba(job.settings.picture(layer)), width, height, job.settings.resize_mode)
         part = whole[top:bottom, left:right]
-        cut[f"{layer.value}_image"] = fit(part, p.width, p.height, ResizeMode.FILL)
+        part = fit(part, p.width, p.height, ResizeMode.FILL)
+        cut[f"{layer.value}_image"] = whole_cells(part)
     return replace(job.settings, **cut)
 
 
@@ -238,17 +239,25 @@ def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
         rgba = resized(
             rgba[top:bottom, left:right], p.width, p.height, _MODES.index(ResizeMode.FILL)
         )
-    elif p.resize_mode == LATENT_UPSCALE:
-        height, width = (side - side % LATENT_CELL for side in rgba.shape[:2])
-        rgba = rgba[:height, :width]
-    else:
+    elif p.resize_mode != LATENT_UPSCALE:
         rgba = resized(rgba, p.width, p.height, p.resize_mode)
-    if init.mask is None or p.inpainting_fill != _FILL:
-        return rgba
+    if init.mask is not None and p.inpainting_fill == _FILL:
+        rgba = _with_fill(rgba, init.mask)
+    return whole_cells(rgba)
+
+
+def whole_cells(picture: Picture) -> Picture:
+    """Returns what of a picture or mask has latents; the host's VAE leaves out odd ends."""
+    height, width = (side - side % LATENT_CELL for side in picture.shape[:2])
+    return picture[:height, :width]
+
+
+def _with_fill(rgba: Picture, mask: Image.Image) -> Picture:
+    """Returns straight RGBA with the host's fill under a mask of its size."""
     around = rgba.copy()  # What is under the mask gives no colour to what is hidden beside it.
-    around[..., 3] *= 1 - from_u8(np.asarray(init.mask.convert("L")))
+    around[..., 3] *= 1 - from_u8(np.asarray(mask.convert("L")))
     parts = (composite(rgba, pad_colours(around)[..., :3]), matte(rgba))
-    filled = [masking.fill(Image.fromarray(to_u8(part)), init.mask) for part in parts]
+    filled = [masking.fill(Image.fromarray(to_u8(part)), mask) for part in parts]
     colour, alpha = (from_u8(np.asarray(part)) for part in filled)
     return np.concatenate([colour, alpha[..., :1]], axis=2)
 

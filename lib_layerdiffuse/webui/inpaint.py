@@ -15,7 +15,7 @@ from PIL import Image
 from ..images import Picture, ResizeMode, fit, from_u8, to_u8
 from ..masks import Mask, put_back
 from ..methods import Layer
-from .init_pictures import resized_whole
+from .init_pictures import resized_whole, whole_cells
 from .job import Job
 
 _CROP = 1  # The host's number of "Crop and resize".
@@ -56,7 +56,7 @@ def before_overlay(p: Any, job: Job, row: int, image: Image.Image) -> Image.Imag
         if np.array_equal(np.asarray(placed), np.asarray(part)):
             return decoded
     larger = fit(from_u8(np.asarray(part)), p.width, p.height, ResizeMode.FILL)
-    return Image.fromarray(to_u8(larger))
+    return Image.fromarray(to_u8(whole_cells(larger)))
 
 
 def _as_decoded(job: Job, row: int) -> Image.Image | None:
@@ -80,6 +80,8 @@ def put_overlay(p: Any, job: Job, row: int, rgba: Image.Image) -> Image.Image:
     height, width = original.shape[:2]
     if kept.shape != (height, width):
         kept = fit(kept[..., None], width, height, ResizeMode.STRETCH)[..., 0]
+    if p.paste_to is None:
+        original, kept = whole_cells(original), whole_cells(kept)
     return Image.fromarray(to_u8(put_back(made, original, kept)))
 
 

@@ -73,6 +73,13 @@ class TestForeground:
         near(p.began_with[0][:1], ui.latent(FG.arch, upright))
         assert p.given[0].size == (48, 64)
 
+    def test_a_size_that_is_no_multiple_of_8(self, ui):
+        """As folders ask for, whose pictures have sizes of their own; the host cuts them off."""
+        result, p = ui.run_img2img(FG, width=70, height=69)
+        fitted = fit(rgba_of(ball()), 70, 69, MODES[0])[:64, :64]
+        near(p.began_with[0], ui.latent(FG.arch, fitted))
+        assert result.images[0].size == (64, 64)
+
     def test_too_small_a_picture_for_latent_upscale_is_told(self, ui):
         with pytest.raises(ImageSizeError, match=r"at least 8×8.*got 7×40"):
             ui.run_img2img(FG, images=[ball((7, 40))], resize_mode=3)

@@ -86,6 +86,17 @@ class TestWholePicture:
         wanted = to_u8(fit(rgba_of(init), 64, 64, modes[mode]))
         assert result.images[0].size == (64, 64)
         assert np.array_equal(arrays(result)[0][:20, :20], wanted[:20, :20])
+        part = np.s_[33:39, 41:46] if mode in (0, 3) else np.s_[:0]
+        assert (arrays(result)[0][part] != wanted[part]).any(axis=2).all()
+
+    def test_a_size_that_is_no_multiple_of_8(self, ui):
+        init = ball((70, 69))
+        result, _ = ui.run_img2img(
+            FG, images=[init], image_mask=mask((70, 69)), width=70, height=69
+        )
+        image, outside = arrays(result)[0], np.asarray(mask((70, 69)))[:64, :64] == 0
+        assert image.shape == (64, 64, 4)
+        assert np.array_equal(image[outside], np.asarray(init)[:64, :64][outside])
 
     def test_every_set_gets_its_own_original(self, ui):
         images = [ball((64, 64), seed) for seed in (1, 2)]
@@ -128,6 +139,15 @@ class TestOnlyMasked:
         images = [ball((128, 96))]
         fields = {"image_mask": mask((128, 96), self.BOX), "inpaint_full_res": True, **fields}
         return ui.run_img2img(FG, images=images, **fields)
+
+    def test_a_size_that_is_no_multiple_of_8(self, ui):
+        result, _ = self.run(ui, width=70, height=69)
+        left, top, right, bottom = self.BOX
+        image, init = arrays(result)[0], np.asarray(ball((128, 96)))
+        kept = np.ones((96, 128), bool)
+        kept[top:bottom, left:right] = False
+        assert np.array_equal(image[kept], init[kept])
+        assert not np.array_equal(image[~kept], init[~kept])
 
     def test_the_rest_comes_back_bit_for_bit_and_the_part_is_new(self, ui, decoded):
         result, p = self.run(ui)

@@ -113,6 +113,24 @@ def test_sizes_for_latent_upscale(client: Client, sd15: Reference, tmp_path: Pat
     assert not (tmp_path / "small").exists()
 
 
+@pytest.mark.parametrize("area", [None, False, True], ids=["img2img", "whole", "only masked"])
+def test_a_size_that_is_no_multiple_of_8(
+    client: Client, sd15: Reference, tmp_path: Path, area: bool | None
+) -> None:
+    """Folders that are resized by a factor ask for such."""
+    picture, mask = glass_ball(110)[:77], box(110, 40, 30, 60, 50)[:77]
+    size = {"width": 110, "height": 77}
+    if area is None:
+        made = run(client, FG, tmp_path / "run", [picture], **size)
+        check(made.init_latents, sd15.latent(picture[:72, :104]))
+    else:
+        made = inpaint(client, tmp_path / "run", picture, mask, inpaint_full_res=area, **size)
+        wanted = picture if area else picture[:72, :104]
+        outside = mask[: len(wanted), : wanted.shape[1], 0] == 0
+        np.testing.assert_array_equal(made.images[0][outside], wanted[outside])
+    assert made.images[0].shape[:2] == ((77, 110) if area else (72, 104))
+
+
 def test_pictures_of_several_sizes(client: Client, sd15: Reference, tmp_path: Path) -> None:
     pictures = [glass_ball(96)[:, :70], glass_ball(40), lake_scene(64)]
     made = run(client, FG, tmp_path / "run", pictures, batch_size=3, resize_mode=1)
