@@ -1,10 +1,11 @@
-"""Test-only WebUI extension: makes one place of a job fail, once.
+"""Test-only WebUI extension: makes one place of a job fail.
 
 Arguments of the always-on script "E2E Faults":
     0. where: "" nowhere, one of `PLACES`, or "hook:", a title of the extension's scripts, ":" and
        one of that script's hooks, which then fails inside its own guard
     1. how many uses of that place are left alone first
     2. what it raises: "error" or "memory"
+    3. how many uses of that place fail, by default 1
 
 ``GET /e2e/faults`` lists the places.
 """
@@ -61,11 +62,12 @@ def _hook(title: str, name: str) -> tuple[Any, str]:
 
 
 class Fault:
-    """One place that fails once."""
+    """One place that fails."""
 
-    def __init__(self, owner: Any, name: str, after: int, kind: str) -> None:
+    def __init__(self, owner: Any, name: str, after: int, kind: str, times: int) -> None:
         """Puts the fault in."""
         self.owner, self.name, self.after, self.kind = owner, name, after, kind
+        self.times = times
         self.had = isinstance(owner, CellType) or name in vars(owner)
         self.inner = getattr(owner, name)
 
@@ -79,7 +81,9 @@ class Fault:
         if self.after > 0:
             self.after -= 1
             return self.inner(*args, **kwargs)
-        self.remove()
+        self.times -= 1
+        if not self.times:
+            self.remove()
         if self.kind == "memory":
             raise torch.cuda.OutOfMemoryError("E2E probe: out of memory asked for")
         raise RuntimeError("E2E probe: fault asked for")
@@ -111,10 +115,17 @@ class E2EFaults(scripts.Script):
             gr.Textbox(label="Place", value="", visible=False),
             gr.Number(label="Uses before", value=0, visible=False),
             gr.Textbox(label="Kind of fault", value="error", visible=False),
+            gr.Number(label="Uses that fail", value=1, visible=False),
         ]
 
     def before_process(
-        self, p: Any, place: str | None = "", after: int = 0, kind: str = "error", *args: Any
+        self,
+        p: Any,
+        place: str | None = "",
+        after: int = 0,
+        kind: str = "error",
+        times: int = 1,
+        *args: Any,
     ) -> None:
         """Takes a fault out that an earlier job did not meet, and puts one into a hook."""
         if E2EFaults.fault is not None:
@@ -122,14 +133,20 @@ class E2EFaults(scripts.Script):
             E2EFaults.fault = None
         if place and place.startswith("hook:"):
             _, title, hook = place.split(":")
-            E2EFaults.fault = Fault(*_hook(title, hook), int(after), kind)
+            E2EFaults.fault = Fault(*_hook(title, hook), int(after), kind, int(times))
 
     def process(
-        self, p: Any, place: str | None = "", after: int = 0, kind: str = "error", *args: Any
+        self,
+        p: Any,
+        place: str | None = "",
+        after: int = 0,
+        kind: str = "error",
+        times: int = 1,
+        *args: Any,
     ) -> None:
         """Puts a fault into the host, which has loaded the checkpoint by now."""
         if place and not place.startswith("hook:"):
-            E2EFaults.fault = Fault(*PLACES[place](), int(after), kind)
+            E2EFaults.fault = Fault(*PLACES[place](), int(after), kind, int(times))
 
 
 def add_routes(demo: Any, app: Any) -> None:
