@@ -21,6 +21,7 @@ from PIL import Image
 
 from ..chains import SECOND_STEPS, second_method, second_settings, step_prompt
 from ..documents.layer_set import with_given
+from ..errors import SettingsError
 from ..host import Host
 from ..images import from_u8
 from ..pipeline import Session
@@ -63,10 +64,19 @@ def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
 
     Raises:
         MissingCapabilityError: The checkpoint cannot run the second method.
+        SettingsError: Its sampler needs more steps.
         WeightsError: One of its files cannot be used.
     """
     method = second_method(job.settings.method)
     host.check(method)
+    sampler, fewest = SECOND_STEPS[method.id].sampler, shared.opts.uni_pc_order
+    if sampler == "UniPC" and p.steps < fewest:
+        raise SettingsError(
+            f"Expected at least {fewest} steps for {sampler}, the second step's sampler, got "
+            f"{p.steps}.",
+            "Raise the sampling steps.",
+            field="chain",
+        )
     with progress.telling("looking for the second step's weights"):
         for file in method.weight_files:
             session.store.ensure(file)

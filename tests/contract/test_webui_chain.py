@@ -338,3 +338,14 @@ def test_a_lossy_answer_keeps_alpha(ui):
     texts, _ = import_module("modules.api.api").answer(p)
     kinds = [Image.open(io.BytesIO(base64.b64decode(text))) for text in texts]
     assert [(one.format, one.mode) for one in kinds[:2]] == [("JPEG", "RGB"), ("PNG", "RGBA")]
+
+
+@pytest.mark.parametrize(("method", "steps"), [(FROM_FG, 2), (FROM_FG, 3), (FROM_BG, 1)])
+def test_too_few_steps_for_the_second_sampler_are_told_before_the_first(ui, method, steps):
+    p = ui.job(method, request(method, chain=True), steps=steps)
+    if method is FROM_BG or steps == 3:
+        assert told(ui.run(p))["notes"] == []
+        return
+    with pytest.raises(SettingsError, match="at least 3 steps"):
+        ui.run(p)
+    assert p.sampled_with == []

@@ -29,7 +29,7 @@ AT_ONCE = 10
 """Jobs from one change of the checkpoint, which takes longer than a job, to the next."""
 FLAT = 0.05
 """Share of its memory by which a server may grow in the second half of its life."""
-UNIPC_STEPS = 4
+UNIPC_STEPS = 3
 """The fewest that a second step's sampler takes."""
 KINDS = (
     "plain",

@@ -50,6 +50,7 @@ class Options:
 opts = Options(
     {
         "samples_format": "png",
+        "uni_pc_order": 3,
         "stealth_pnginfo_option": "Alpha",
         "enable_pnginfo": True,
         "return_grid": False,
