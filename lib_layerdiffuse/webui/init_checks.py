@@ -13,6 +13,8 @@ from ..settings import LayerSettings
 LATENT_UPSCALE = 3
 """The host's number of the resize mode that encodes a picture at its own size."""
 
+_FILL = 2  # The host's number of "Resize and fill".
+
 
 def check_init_pictures(p: Any, settings: LayerSettings, pictures: Sequence[Picture]) -> None:
     """Checks that the pictures have the sizes, and the job the area, that it can work with.
@@ -31,6 +33,8 @@ def check_init_pictures(p: Any, settings: LayerSettings, pictures: Sequence[Pict
         check_mask(p, pictures)
     elif p.resize_mode == LATENT_UPSCALE:
         _check_cells(pictures)
+    elif p.resize_mode == _FILL:
+        _check_fits(p, pictures)
 
 
 def is_cut(p: Any) -> bool:
@@ -72,4 +76,15 @@ def _check_cells(pictures: Sequence[Picture]) -> None:
                 f"Expected an init picture of at least {LATENT_CELL}×{LATENT_CELL} for this resize "
                 f"mode, got {width}×{height}.",
                 'Choose another resize mode than "Just resize (latent upscale)".',
+            )
+
+
+def _check_fits(p: Any, pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        if min(width * p.height // height, height * p.width // width) < 1:
+            raise ImageSizeError(
+                f"Expected an init picture that fits into {p.width}×{p.height}, got {width}×"
+                f"{height}, of which less than a pixel across would be left.",
+                'Choose another resize mode than "Resize and fill".',
             )

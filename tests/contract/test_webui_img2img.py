@@ -73,6 +73,14 @@ class TestForeground:
         near(p.began_with[0][:1], ui.latent(FG.arch, upright))
         assert p.given[0].size == (48, 64)
 
+    @pytest.mark.parametrize("size", [(4000, 8), (8, 4000)])
+    def test_too_long_a_picture_to_be_fitted_in_is_told(self, ui, size):
+        """The host would fit it in with no pixels across."""
+        with pytest.raises(ImageSizeError, match="less than a pixel"):
+            ui.run_img2img(FG, images=[ball(size)], resize_mode=2)
+        result, _ = ui.run_img2img(FG, images=[ball(size)], resize_mode=1)
+        assert result.images[0].size == (64, 64)
+
     def test_a_size_that_is_no_multiple_of_8(self, ui):
         """As folders ask for, whose pictures have sizes of their own; the host cuts them off."""
         result, p = ui.run_img2img(FG, width=70, height=69)
