@@ -264,7 +264,7 @@ class LayerSettings:
 def by_name(args: Sequence[Any]) -> bool:
     """Whether a dict of settings is among the values; one of `image` and `mask` is a picture."""
     dicts = (value for value in args if isinstance(value, Mapping))
-    return any(not value or set(value) - {"image", "mask"} for value in dicts)
+    return list(args[:1]) == [{}] or any(set(given) - {"image", "mask"} for given in dicts)
 
 
 def api_name(name: str) -> str:
