@@ -1,4 +1,4 @@
-"""A seeded random ControlNet for SD1.5 with the real names, shapes and size (0.7 GB)."""
+"""Seeded random ControlNets with the real names, shapes and sizes (0.7 GB; SDXL's 2.5 GB)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import torch
 from random_weights import Pool, Shape, fan_in, model_scale, read_layout
 from safetensors.torch import save_file
 
+from lib_layerdiffuse.methods import Arch
+
 NAME = "control_random"
+NAMES = {Arch.SD15: NAME, Arch.SDXL: "control_xl_random"}
+_LAYOUTS = {Arch.SD15: "sd15_checkpoint", Arch.SDXL: "sdxl_checkpoint"}
 _UNET, _PREFIX = "model.diffusion_model.", "control_model."
-_COPIED = ("time_embed.", "input_blocks.", "middle_block.")
+_COPIED = ("time_embed.", "label_emb.", "input_blocks.", "middle_block.")
 _HINT_CHANNELS = (3, 16, 16, 32, 32, 96, 96, 256, 320)
-_LEVELS = (320, 320, 320, 320, 640, 640, 640, 1280, 1280, 1280, 1280, 1280)
+_LEVELS = {Arch.SD15: (4, 3, 5), Arch.SDXL: (4, 3, 2)}
+"""How many blocks of the UNet's way down have 320, 640 and 1280 channels."""
 
 
-def shapes() -> dict[str, Shape]:
+def shapes(arch: Arch = Arch.SD15) -> dict[str, Shape]:
     """Returns each tensor's shape by its name."""
-    unet = read_layout("sd15_checkpoint")
+    unet = read_layout(_LAYOUTS[arch])
     found = {
         _PREFIX + name.removeprefix(_UNET): shape
         for name, (_, shape) in unet.items()
@@ -27,7 +32,8 @@ def shapes() -> dict[str, Shape]:
     }
     pairs = pairwise(_HINT_CHANNELS)
     convs = {f"input_hint_block.{2 * i}": (out, ins, 3, 3) for i, (ins, out) in enumerate(pairs)}
-    convs |= {f"zero_convs.{i}.0": (c, c, 1, 1) for i, c in enumerate(_LEVELS)}
+    levels = [c for c, n in zip((320, 640, 1280), _LEVELS[arch], strict=True) for _ in range(n)]
+    convs |= {f"zero_convs.{i}.0": (c, c, 1, 1) for i, c in enumerate(levels)}
     convs["middle_block_out.0"] = (1280, 1280, 1, 1)
     for name, shape in convs.items():
         found[f"{_PREFIX}{name}.weight"] = shape
@@ -35,17 +41,17 @@ def shapes() -> dict[str, Shape]:
     return found
 
 
-def write_controlnet(folder: Path) -> Path:
-    """Writes the file into a folder, unless it is there; returns it."""
-    path = folder / f"{NAME}.safetensors"
+def write_controlnet(folder: Path, arch: Arch = Arch.SD15) -> Path:
+    """Writes a family's file into a folder, unless it is there; returns it."""
+    path = folder / f"{NAMES[arch]}.safetensors"
     if path.exists():
         return path
     pool, tensors = Pool(), {}
-    for name, shape in shapes().items():
+    for name, shape in shapes(arch).items():
         std, mean = model_scale(name, shape)
         if len(shape) == 4 and shape[2:] == (1, 1) and "transformer" not in name:
             std = fan_in(shape, 0.3)  # What it adds to the UNet stays small beside what is there.
-        tensors[name] = pool.draw(f"{NAME}/{name}", shape, std, mean).half()
+        tensors[name] = pool.draw(f"{NAMES[arch]}/{name}", shape, std, mean).half()
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".tmp")
     save_file(tensors, str(part))

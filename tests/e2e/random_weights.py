@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from lib_layerdiffuse.checksums import sha256_of
 
@@ -282,48 +281,6 @@ def write_sums(folder: Path) -> Path:
         lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
         sums.write_text("".join(lines))
     return sums
-
-
-def _lora_targets() -> Iterator[tuple[str, int, int]]:
-    """Yields name, input width and output width of SD1.5's attention and ff layers."""
-    places = [
-        (f"down_blocks_{i}_attentions_{j}", w)
-        for i, w in enumerate((320, 640, 1280))
-        for j in range(2)
-    ]
-    places += [("mid_block_attentions_0", 1280)]
-    places += [
-        (f"up_blocks_{i}_attentions_{j}", w)
-        for i, w in ((1, 1280), (2, 640), (3, 320))
-        for j in range(3)
-    ]
-    for place, width in places:
-        prefix = f"lora_unet_{place}_transformer_blocks_0"
-        for layer, context in (("attn1", width), ("attn2", 768)):
-            yield f"{prefix}_{layer}_to_q", width, width
-            yield f"{prefix}_{layer}_to_k", context, width
-            yield f"{prefix}_{layer}_to_v", context, width
-            yield f"{prefix}_{layer}_to_out_0", width, width
-        yield f"{prefix}_ff_net_0_proj", width, 8 * width
-        yield f"{prefix}_ff_net_2", 4 * width, width
-
-
-def write_sd15_lora(path: Path, rank: int = 4, gain: float = 0.5) -> None:
-    """Writes a user LoRA for SD1.5 in the kohya key format.
-
-    Args:
-        path: File to write.
-        rank: Rank of every factor.
-        gain: Size of the change of a layer's output, relative to its input.
-    """
-    pool = Pool()
-    tensors = {}
-    for name, width_in, width_out in _lora_targets():
-        down, up = (rank, width_in), (width_out, rank)
-        tensors[f"{name}.lora_down.weight"] = pool.draw(f"{name}/down", down, fan_in(down), 0.0)
-        tensors[f"{name}.lora_up.weight"] = pool.draw(f"{name}/up", up, fan_in(up, gain), 0.0)
-        tensors[f"{name}.alpha"] = torch.tensor(float(rank))
-    save_file({key: value.half().contiguous() for key, value in tensors.items()}, str(path))
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 import random_weights
 from forge_server import ForgeServer
+from random_loras import write_lora
+
+from lib_layerdiffuse.methods import Arch
 
 ROOT = Path(__file__).parents[2]
 EXTENSION = "sd-forge-layerdiffuse-next"
@@ -61,7 +64,7 @@ class Models:
 
     checkpoints: list[Path]
     layer_weights: list[Path]
-    sd15_lora: Path
+    loras: list[Path]
 
 
 @pytest.fixture(scope="session")
@@ -69,13 +72,10 @@ def models() -> Models:
     """Writes the random weights, where they are not there yet."""
     cache = random_weights.cache_folder()
     random_weights.write_all(cache)
-    lora = cache / "loras" / "random_lora.safetensors"
-    lora.parent.mkdir(exist_ok=True)
-    random_weights.write_sd15_lora(lora)
     return Models(
         [cache / "checkpoints" / name for name in random_weights.CHECKPOINTS],
         [cache / "layer_model" / name for name in (*random_weights.LAYER_WEIGHTS, "SHA256SUMS")],
-        lora,
+        [write_lora(cache / "loras", arch) for arch in Arch],
     )
 
 
@@ -92,7 +92,7 @@ def make_forge(models: Models) -> Callable[..., ForgeServer]:
         settings: dict = {
             "checkpoints": models.checkpoints,
             "layer_weights": models.layer_weights,
-            "loras": [models.sd15_lora],
+            "loras": models.loras,
             "extensions": {EXTENSION: ROOT},
         }
         return ForgeServer(folder, _forge_python(folder), data_dir, **{**settings, **options})

@@ -1,0 +1,196 @@
+"""A method at work on small pictures, and what must hold of all that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from client import ApiError, Client, Result, encode_image
+from forge_server import ForgeServer, link
+from layers import assert_decoded, check_layers, difference, request
+from pictures import glass_ball, lake_scene
+from random_controlnet import NAMES, write_controlnet
+from random_weights import SD15, SDXL, cache_folder
+
+from lib_layerdiffuse.methods import Arch, Layer, LayerMethod
+
+SIDE = 64
+SMALL = {"width": SIDE, "height": SIDE, "steps": 1}
+CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
+_SHARED_ATTENTIONS = 32
+
+
+class Bench:
+    """Runs small jobs of one method.
+
+    Attributes:
+        STRENGTH: The denoising strength of img2img.
+        method: The method.
+        last: Folder of the last job's record.
+    """
+
+    STRENGTH = 0.6
+
+    def __init__(
+        self, forge: ForgeServer, method: LayerMethod, folder: Path, plain_weights: str
+    ) -> None:
+        """Takes a server with the method's checkpoint.
+
+        Args:
+            forge: The server.
+            method: The method.
+            folder: Where records go.
+            plain_weights: The probe's checksum of the UNet's weights without any method.
+        """
+        self.forge, self.method, self.client = forge, method, Client(forge.url)
+        self.last = folder
+        self._folder, self._plain_weights, self._made = folder, plain_weights, 0
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint of the method's family."""
+        return CHECKPOINTS[self.method.arch]
+
+    def new_folder(self) -> Path:
+        """Returns a folder that is empty."""
+        self._made += 1
+        folder = self._folder / str(self._made)
+        folder.mkdir(parents=True)
+        return folder
+
+    def txt2img(self, **options: Any) -> Result:
+        """Runs the method from text; `settings` are its own."""
+        return self.client.txt2img(**SMALL | self._job(options))
+
+    def img2img(self, pictures: list[np.ndarray] | None = None, **options: Any) -> Result:
+        """Runs the method on init pictures, by default the ball."""
+        pictures = [glass_ball(SIDE)] if pictures is None else pictures
+        job = {**SMALL, "steps": 2, "denoising_strength": self.STRENGTH, "resize_mode": 0}
+        return self.client.img2img(pictures, **job | self._job(options))
+
+    def _job(self, options: dict[str, Any]) -> dict[str, Any]:
+        scripts = request(self.method.id, **options.pop("settings", {}))
+        self.last = self.new_folder()
+        return options | {"scripts": scripts | options.pop("scripts", {}), "record": self.last}
+
+    @cached_property
+    def base(self) -> Result:
+        """What the method makes from text, with nothing else."""
+        return _must_work(self.txt2img)
+
+    @cached_property
+    def begun(self) -> Result:
+        """What the method makes of the ball, with nothing else."""
+        return _must_work(self.img2img)
+
+    def check(self, made: Result, sets: int = 1, side: int = SIDE) -> None:
+        """Checks whole sets, each foreground decoded from its own latent, and that UNet's patch."""
+        self.check_layers(made, sets, side)
+        if self.method.fg_frame is not None:
+            for row in range(self.method.fg_frame, len(made.images), self.method.frames):
+                assert_decoded(made.images[row], made, row, self.method.arch)
+
+    def check_layers(self, made: Result, sets: int = 1, side: int = SIDE) -> None:
+        """Checks the pictures' number, size and kind, and that the method acted."""
+        check_layers(made, self.method, sets=sets, width=side, height=side)
+        self.check_acted(made)
+
+    def check_acted(self, made: Result) -> None:
+        """Checks that the UNet was called with the method on it, and is without it now."""
+        assert made.run["passes"]
+        for one in made.run["passes"]:
+            if self.method.arch is Arch.SD15:
+                assert one["overridden"] == _SHARED_ATTENTIONS
+            else:
+                assert one["weights"] != self._plain_weights
+            assert one["channels"] == 4 + self.method.concat_channels
+        assert made.run["overridden"] == []
+
+    def check_differs(self, made: Result, reason: str) -> None:
+        """Checks that a job has other latents than one from the same text."""
+        assert difference(made, self.base) > 0.001, reason
+
+    def check_repeats(self, images: list[np.ndarray]) -> None:
+        """Checks for two different sets, the first of which is that of the same text alone."""
+        frames = self.method.frames
+        assert len(images) == 2 * frames
+        for one, other, wanted in zip(images, images[frames:], self.base.images, strict=False):
+            np.testing.assert_array_equal(one, wanted)
+            assert other.shape == wanted.shape
+            assert (other != wanted).any()
+
+    def check_edited(self, made: Result, before: Result) -> None:
+        """Checks that each picture was edited, and that alpha stayed."""
+        for image, was in zip(made.images, before.images, strict=True):
+            assert image.shape == was.shape
+            assert (image[..., :3] != was[..., :3]).any()
+            np.testing.assert_array_equal(image[..., 3:], was[..., 3:])
+
+    def check_kept(
+        self, made: Result, where: np.ndarray, picture: np.ndarray | None = None
+    ) -> None:
+        """Checks that a part of the init picture came back in foregrounds, and what did not."""
+        picture = glass_ball(SIDE) if picture is None else picture
+        for layer, image in zip(self.method.outputs, made.images, strict=True):
+            if layer is Layer.FG:
+                np.testing.assert_array_equal(image[where], picture[where])
+            assert (image[~where][..., :3] != picture[~where][..., :3]).any()
+
+    def opaque(self, made: Result, before: Result) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the pictures without transparency of two results, in pairs."""
+        pairs = zip(made.images, before.images, strict=True)
+        return ((one, other) for one, other in pairs if one.shape[2] == 3)
+
+    def controlnet(self) -> str:
+        """Returns the name of a ControlNet of the method's family, which the server has then."""
+        file = write_controlnet(cache_folder() / "controlnet", self.method.arch)
+        place = self.forge.data_dir / "models" / "ControlNet" / file.name
+        if not place.exists():
+            link(file, place)
+        names = self.client.call("GET", "/controlnet/model_list?update=true")["model_list"]
+        return next(name for name in names if name.startswith(NAMES[self.method.arch]))
+
+    def control_unit(self, module: str, model: str) -> dict[str, list[Any]]:
+        """Returns the arguments of a unit of the built-in ControlNet."""
+        picture = encode_image(lake_scene(SIDE))
+        unit = {"module": module, "model": model, "weight": 1, "image": picture}
+        return {"controlnet": [{"enabled": True, "save_detected_map": False, **unit}]}
+
+
+Run = Callable[[Bench], None]
+
+
+def entering(runs: dict[str, Run]) -> Callable[[str], Callable[[Run], Run]]:
+    """Returns a decorator that enters a run under its row's name."""
+
+    def flow(name: str) -> Callable[[Run], Run]:
+        assert name not in runs, name
+
+        def enter(run: Run) -> Run:
+            return runs.setdefault(name, run)
+
+        return enter
+
+    return flow
+
+
+def _must_work(run: Callable[[], Result]) -> Result:
+    """Returns what a job makes that is no refusal of the flow under test."""
+    try:
+        return run()
+    except ApiError as error:
+        raise AssertionError("the method alone was refused") from error
+
+
+def held(made: Result, where: np.ndarray) -> bool:
+    """Whether all latents of a job are what they began with in these cells."""
+    apart = np.abs(made.latents - made.init_latents)[..., where]
+    return bool(apart.max() < 1e-4)
+
+
+def other_family(bench: Bench) -> str:
+    """Returns the checkpoint of the family that is not the method's."""
+    return next(name for arch, name in CHECKPOINTS.items() if arch is not bench.method.arch)

@@ -1,0 +1,66 @@
+"""Every cell of the tables in docs/flows.md, run: it works, or is refused, as the page says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import picture_flows
+import pytest
+import text_flows
+from client import ApiError, Client, Result
+from extras_flows import RUNS_FOR_ANY
+from flow_bench import CHECKPOINTS, SMALL, Bench
+from flows_page import REFUSED, Cell, cells, outcomes_for_any
+from forge_server import ForgeServer
+
+from lib_layerdiffuse.methods import LayerMethod
+
+RUNS = text_flows.RUNS | picture_flows.RUNS
+Benches = Callable[[LayerMethod], Bench]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_view(forge: ForgeServer) -> Iterator[None]:
+    """Makes the decoder take one view, as the check of what it makes does."""
+    Client(forge.url).set_options(layerdiffuse_decoder_views=1)
+    yield
+    Client(forge.url).set_options(layerdiffuse_decoder_views=8)
+
+
+@pytest.fixture(scope="module")
+def benches(
+    forge: ForgeServer, plain: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory
+) -> Benches:
+    """Returns each method's bench, its checkpoint loaded."""
+
+    @cache
+    def bench(method: LayerMethod) -> Bench:
+        checkpoint = CHECKPOINTS[method.arch]
+        without = plain(checkpoint, **SMALL)
+        Client(forge.url).use_checkpoint(checkpoint)
+        weights = without.run["passes"][0]["weights"]
+        return Bench(forge, method, tmp_path_factory.mktemp(method.id), weights)
+
+    return bench
+
+
+@pytest.mark.parametrize("cell", cells(), ids=str)
+def test_the_cell_is_true(benches: Benches, cell: Cell) -> None:
+    bench, run = benches(cell.method), RUNS[cell.flow]
+    if cell.outcome != REFUSED:
+        run(bench)
+        return
+    with pytest.raises(ApiError) as caught:
+        run(bench)
+    assert caught.value.status == 422, caught.value
+    detail = caught.value.body["detail"]
+    assert detail["error"].endswith("Error")
+    assert detail["message"].startswith(("Expected", "This method needs"))
+    assert detail["hint"]
+    assert list(bench.last.iterdir()) == [], "something was generated"
+
+
+@pytest.mark.parametrize("flow", outcomes_for_any())
+def test_what_knows_no_method(forge: ForgeServer, flow: str) -> None:
+    RUNS_FOR_ANY[flow](forge)

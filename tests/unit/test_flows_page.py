@@ -1,0 +1,45 @@
+"""The tables of docs/flows.md have a run for each row and a column for each method."""
+
+from __future__ import annotations
+
+import re
+
+import picture_flows
+import pytest
+import text_flows
+from extras_flows import RUNS_FOR_ANY
+from flows_page import ANY, PAGE, REFUSED, WORKS, cells, head, methods_of, outcomes_for_any, table
+
+from lib_layerdiffuse.methods import METHODS, Arch
+
+RUNS = [*text_flows.RUNS, *picture_flows.RUNS]
+
+
+@pytest.mark.parametrize("arch", Arch)
+def test_each_method_has_a_column(arch: Arch) -> None:
+    assert table(arch.value)[0] == ["Flow", *map(head, methods_of(arch))]
+
+
+@pytest.mark.parametrize("arch", Arch)
+def test_each_row_has_a_run_and_each_run_a_row(arch: Arch) -> None:
+    rows = [row[0] for row in table(arch.value)[1:]]
+    assert rows == RUNS
+
+
+def test_flows_that_know_no_method_have_runs() -> None:
+    assert list(outcomes_for_any()) == list(RUNS_FOR_ANY)
+    assert set(outcomes_for_any().values()) == {WORKS}
+    assert table(ANY)[0] == ["Flow", "Outcome"]
+
+
+def test_each_cell_says_what_the_legend_knows() -> None:
+    found = cells()
+    assert len(found) == len(RUNS) * len(METHODS)
+    assert {cell.outcome for cell in found} == {WORKS, REFUSED}
+    legend = PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
+    assert all(f"**{outcome}**" in legend for outcome in (WORKS, REFUSED))
+
+
+def test_the_page_says_what_it_was_run_in() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert re.search(r"on \d{4}-\d\d-\d\d in .* at commit `[0-9a-f]{40}`", text)
