@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-from random_weights import Pool, Shape, fan_in, model_scale, read_layout
-from safetensors.torch import save_file
+from random_weights import Pool, Scale, Shape, fan_in, model_scale, read_layout, write_tensors
 
 from lib_layerdiffuse.methods import Arch
 
@@ -46,19 +43,14 @@ def write_controlnet(folder: Path, arch: Arch = Arch.SD15) -> Path:
     path = folder / f"{NAMES[arch]}.safetensors"
     if path.exists():
         return path
-    pool, tensors = Pool(), {}
-    for name, shape in shapes(arch).items():
-        std, mean = model_scale(name, shape)
-        if len(shape) == 4 and shape[2:] == (1, 1) and "transformer" not in name:
-            std = fan_in(shape, 0.3)  # What it adds to the UNet stays small beside what is there.
-        tensors[name] = pool.draw(f"{NAMES[arch]}/{name}", shape, std, mean).half()
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".tmp")
-    save_file(tensors, str(part))
-    os.replace(part, path)
+    tensors = {name: ("F16", shape) for name, shape in shapes(arch).items()}
+    write_tensors(path, tensors, _scale, Pool())
     return path
 
 
-def parameters() -> int:
-    """Returns how many numbers the file holds."""
-    return sum(torch.Size(shape).numel() for shape in shapes().values())
+def _scale(name: str, shape: Shape) -> Scale:
+    """Keeps what a ControlNet adds to the UNet small beside what is there."""
+    std, mean = model_scale(name, shape)
+    adds = len(shape) == 4 and shape[2:] == (1, 1) and "transformer" not in name
+    return (fan_in(shape, 0.3) if adds else std), mean

@@ -31,6 +31,7 @@ NUMPY_TYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 
 Shape = tuple[int, ...]
 Scale = tuple[float, float]  # standard deviation, mean
+ScaleOf = Callable[[str, Shape], Scale]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class WeightFile:
     """
 
     layout: str
-    scale: Callable[[str, Shape], Scale]
+    scale: ScaleOf
     size: int | None = None
     resize: dict[str, Shape] = field(default_factory=dict)
 
@@ -214,10 +215,10 @@ def _adjust(name: str, values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def _array(pool: Pool, file: str, name: str, kind: str, shape: Shape, spec: WeightFile):
+def _array(pool: Pool, file: str, name: str, kind: str, shape: Shape, scale: ScaleOf):
     if kind == "I64":  # position ids are the only integers
         return np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    values = pool.draw(f"{file}/{name}", shape, *spec.scale(name, shape))
+    values = pool.draw(f"{file}/{name}", shape, *scale(name, shape))
     values = _adjust(name, values)
     return (values.half() if kind == "F16" else values).numpy()
 
@@ -249,14 +250,28 @@ def write_file(path: Path, spec: WeightFile, pool: Pool) -> bool:
     whole = path.exists() and path.stat().st_size == size
     if whole and stamp.exists() and stamp.read_text() == str(RECIPE):
         return False
-    part = path.with_suffix(".tmp")
-    with part.open("wb") as out:
-        out.write(header)
-        for name, (kind, shape) in tensors.items():
-            out.write(_array(pool, path.name, name, kind, shape, spec).tobytes())
-    os.replace(part, path)
+    write_tensors(path, tensors, spec.scale, pool)
     stamp.write_text(str(RECIPE))
     return True
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, tuple[str, Shape]], scale: ScaleOf, pool: Pool
+) -> None:
+    """Writes a file of random tensors, one after the other, so that they need little memory.
+
+    Args:
+        path: File to write.
+        tensors: Type and shape by name, wider types first.
+        scale: Gives a tensor's standard deviation and mean.
+        pool: What it is drawn from.
+    """
+    part = path.with_suffix(".tmp")
+    with part.open("wb") as out:
+        out.write(_header(tensors))
+        for name, (kind, shape) in tensors.items():
+            out.write(_array(pool, path.name, name, kind, shape, scale).tobytes())
+    os.replace(part, path)
 
 
 def write_all(folder: Path, report: Callable[[str], None] = print) -> None:
