@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from client import ApiError, Client, Result, encode_image
-from forge_server import ForgeServer, link
 from layers import assert_decoded, check_layers, difference, request
 from pictures import glass_ball, lake_scene
-from random_controlnet import NAMES, write_controlnet
-from random_weights import SD15, SDXL, cache_folder
+from random_controlnet import NAMES
+from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import Arch, Layer, LayerMethod
 
@@ -35,17 +34,17 @@ class Bench:
     STRENGTH = 0.6
 
     def __init__(
-        self, forge: ForgeServer, method: LayerMethod, folder: Path, plain_weights: str
+        self, client: Client, method: LayerMethod, folder: Path, plain_weights: str
     ) -> None:
         """Takes a server with the method's checkpoint.
 
         Args:
-            forge: The server.
+            client: Of the server.
             method: The method.
             folder: Where records go.
             plain_weights: The probe's checksum of the UNet's weights without any method.
         """
-        self.forge, self.method, self.client = forge, method, Client(forge.url)
+        self.client, self.method = client, method
         self.last = folder
         self._folder, self._plain_weights, self._made = folder, plain_weights, 0
 
@@ -145,12 +144,8 @@ class Bench:
         return ((one, other) for one, other in pairs if one.shape[2] == 3)
 
     def controlnet(self) -> str:
-        """Returns the name of a ControlNet of the method's family, which the server has then."""
-        file = write_controlnet(cache_folder() / "controlnet", self.method.arch)
-        place = self.forge.data_dir / "models" / "ControlNet" / file.name
-        if not place.exists():
-            link(file, place)
-        names = self.client.call("GET", "/controlnet/model_list?update=true")["model_list"]
+        """Returns the name of the server's ControlNet of the method's family."""
+        names = self.client.call("GET", "/controlnet/model_list")["model_list"]
         return next(name for name in names if name.startswith(NAMES[self.method.arch]))
 
     def control_unit(self, module: str, model: str) -> dict[str, list[Any]]:

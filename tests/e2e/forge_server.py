@@ -60,6 +60,7 @@ class ForgeServer:
         checkpoints: Iterable[Path] = (),
         layer_weights: Iterable[Path] = (),
         loras: Iterable[Path] = (),
+        controlnets: Iterable[Path] = (),
         extensions: Mapping[str, Path] | None = None,
         options: Mapping[str, Any] | None = None,
         arguments: Iterable[str] = (),
@@ -75,6 +76,7 @@ class ForgeServer:
             checkpoints: Files to link into ``models/Stable-diffusion``.
             layer_weights: Files to link into ``models/layer_model``.
             loras: Files to link into ``models/Lora``.
+            controlnets: Files to link into ``models/ControlNet``, which is read once, at the start.
             extensions: Folders to link into ``extensions``, by name. The probe is always added.
             options: Settings, over the harness's own.
             arguments: More command line arguments.
@@ -91,6 +93,7 @@ class ForgeServer:
             ("models/Stable-diffusion", checkpoints),
             ("models/layer_model", layer_weights),
             ("models/Lora", loras),
+            ("models/ControlNet", controlnets),
         ):
             for file in files:
                 link(file, data_dir / folder / file.name)

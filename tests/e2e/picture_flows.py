@@ -29,7 +29,7 @@ def img2img_from_rgb(bench: Bench) -> None:
     if bench.method.fg_frame is not None:
         row = bench.method.fg_frame
         apart = np.abs(made.init_latents[row] - bench.begun.init_latents[row])
-        assert apart.max() > 0.05, "the init picture's alpha is not in the latent"
+        assert apart.max() > 0.002, "the init picture's alpha is not in the latent"
 
 
 @flow("img2img, several pictures")
@@ -47,7 +47,7 @@ def img2img_of_a_folder(bench: Bench) -> None:
     for name, picture in (("a", glass_ball(SIDE)), ("b", glass_ball(SIDE)[::-1])):
         Image.fromarray(np.ascontiguousarray(picture)).save(source / f"{name}.png")
     script = {"script_name": "e2e folder", "script_args": [str(source), str(target)]}
-    made = bench.img2img(**script)
+    made = bench.img2img(save_images=True, **script)
     bench.check_acted(made)
     channels = [4 if layer is Layer.FG else 3 for layer in bench.method.outputs]
     assert [image.shape[2] for image in made.images] == 2 * channels
@@ -68,7 +68,7 @@ def loopback(bench: Bench) -> None:
 
 @flow("SD upscale")
 def sd_upscale(bench: Bench) -> None:
-    bench.img2img(**bench.client.script_args("sd upscale", img2img=True))
+    bench.img2img(**bench.client.script_args("sd upscale", img2img=True, tile_overlap=16))
 
 
 BOX = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -131,7 +131,7 @@ def change_map() -> dict[str, list[Any]]:
 
 
 LEFT = np.zeros((SIDE // 8, SIDE // 8), bool)
-LEFT[:, : SIDE // 16] = True
+LEFT[:, :2] = True  # The host blurs a mask by two cells when it makes it the latent's size.
 
 
 @flow("Differential Diffusion")

@@ -4,7 +4,7 @@ Environment:
     LAYERDIFFUSE_FORGE_DIR: Checkout of the WebUI; without it these tests are skipped.
     LAYERDIFFUSE_FORGE_PYTHON: Interpreter with its requirements, by default the checkout's
         ``venv/bin/python``.
-    LAYERDIFFUSE_E2E_CACHE: Folder for 22 GB of random weights, by default
+    LAYERDIFFUSE_E2E_CACHE: Folder for 25 GB of random weights, by default
         ``~/.cache/layerdiffuse-e2e``.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import random_weights
 from forge_server import ForgeServer
+from random_controlnet import write_controlnet
 from random_loras import write_lora
 
 from lib_layerdiffuse.methods import Arch
@@ -65,6 +66,7 @@ class Models:
     checkpoints: list[Path]
     layer_weights: list[Path]
     loras: list[Path]
+    controlnets: list[Path]
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +78,7 @@ def models() -> Models:
         [cache / "checkpoints" / name for name in random_weights.CHECKPOINTS],
         [cache / "layer_model" / name for name in (*random_weights.LAYER_WEIGHTS, "SHA256SUMS")],
         [write_lora(cache / "loras", arch) for arch in Arch],
+        [write_controlnet(cache / "controlnet", arch) for arch in Arch],
     )
 
 
@@ -93,6 +96,7 @@ def make_forge(models: Models) -> Callable[..., ForgeServer]:
             "checkpoints": models.checkpoints,
             "layer_weights": models.layer_weights,
             "loras": models.loras,
+            "controlnets": models.controlnets,
             "extensions": {EXTENSION: ROOT},
         }
         return ForgeServer(folder, _forge_python(folder), data_dir, **{**settings, **options})

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
-from forge_server import ForgeServer, link
+from forge_server import ForgeServer
 from layers import assert_same, difference, generate
 from pictures import lake_scene
-from random_controlnet import NAME, write_controlnet
-from random_weights import SD15, SDXL, cache_folder
+from random_controlnet import NAME
+from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import Arch, find_method
 
@@ -182,8 +182,6 @@ class TestControlNet:
     @pytest.fixture(scope="class")
     def model(self, forge: ForgeServer) -> str:
         """Returns the name of a ControlNet that the server has."""
-        file = write_controlnet(cache_folder() / "controlnet")
-        link(file, forge.data_dir / "models" / "ControlNet" / file.name)
         names = Client(forge.url).call("GET", "/controlnet/model_list")["model_list"]
         return next(name for name in names if name.startswith(NAME))
 

@@ -40,7 +40,7 @@ def benches(
         without = plain(checkpoint, **SMALL)
         Client(forge.url).use_checkpoint(checkpoint)
         weights = without.run["passes"][0]["weights"]
-        return Bench(forge, method, tmp_path_factory.mktemp(method.id), weights)
+        return Bench(Client(forge.url), method, tmp_path_factory.mktemp(method.id), weights)
 
     return bench
 

@@ -152,7 +152,7 @@ def test_prompts_from_file(client: Client, tmp_path: Path) -> None:
 
 
 def test_sd_upscale_is_refused(client: Client) -> None:
-    script = client.script_args("sd upscale", img2img=True)
+    script = client.script_args("sd upscale", img2img=True, tile_overlap=16)
     with pytest.raises(ApiError) as caught:
         client.img2img([glass_ball(SIDE)], scripts=request(FG), **script, **SMALL)
     assert caught.value.status == 422, caught.value

@@ -86,10 +86,10 @@ def chain_with_hires(bench: Bench) -> None:
 
 @flow("X/Y/Z plot")
 def plot(bench: Bench) -> None:
-    info = next(i for i in bench.client.script_info() if i["name"] == "x/y/z plot")
+    infos = {i["name"]: i for i in bench.client.script_info() if not i["is_img2img"]}
     script = bench.client.script_args(
         "x/y/z plot",
-        x_type=info["args"][0]["choices"].index("Seed"),
+        x_type=infos["x/y/z plot"]["args"][0]["choices"].index("Seed"),
         x_values="1234,5",
         draw_legend=False,
         include_sub_images=True,
@@ -115,7 +115,8 @@ def prompt_matrix(bench: Bench) -> None:
 @flow("Prompts from file")
 def prompts_from_file(bench: Bench) -> None:
     title, lines = "prompts from file or textbox", "a glass ball\na dog"
-    made = bench.txt2img(**bench.client.script_args(title, list_of_prompt_inputs=lines))
+    script = bench.client.script_args(title, list_of_prompt_inputs=lines)
+    made = bench.txt2img(prompt="", **script)
     bench.check_acted(made)
     bench.check_repeats(made.images)
 
