@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ..host import Host
 from ..methods import LayerMethod
 from ..pipeline import Session, check_arch, inject
 from . import hires
+from .abort import abort
 from .init_pictures import cut_settings
 from .job import Job
 from .progress import stopped
@@ -31,7 +33,8 @@ def loaded(p: Any) -> Host:
 
     To keep it would keep its memory.
     """
-    host: Host = ForgeHost(p.sd_model)
+    known = ref(p)  # The UNet outlives it.
+    host: Host = ForgeHost(p.sd_model, lambda error: abort(known(), error))
     return host
 
 

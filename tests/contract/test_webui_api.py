@@ -275,6 +275,20 @@ class TestRefusals:
         given = {"method": method.id, "fg_image": as_base64(picture())}
         assert refused(ui, method, given)["field"] == "blend_image"
 
+    @pytest.mark.parametrize("method_id", ["fg_to_bg_sd15", "fg_to_blended_sdxl"])
+    def test_while_sampling(self, ui, method_id):
+        """Another extension calls the UNet for a part of the picture, which nobody can foresee."""
+
+        def halve(script, p, *args, **kwargs):
+            inner = p.sampler.denoise
+            p.sampler.denoise = lambda p, x, *rest: inner(p, x[..., : x.shape[3] // 2], *rest)
+
+        method = find_method(method_id)
+        other = ui.new_script(title=lambda _: "Halves", process_before_every_sampling=halve)
+        detail = refused(ui, method, request(method), others=[other])
+        assert detail["error"] == "HostError"
+        assert "extensions" in detail["hint"]
+
 
 class TestNamesOfResults:
     def test_each_picture_of_an_answer_has_its_name(self, ui):

@@ -20,7 +20,7 @@ from backend.patcher.base import ModelPatcher
 from backend.utils import get_attr
 from torch import Tensor, nn
 
-from ...errors import ChecksumError, HostError, MissingCapabilityError
+from ...errors import ChecksumError, HostError, LayerDiffuseError, MissingCapabilityError
 from ...host import Injection
 from ...methods import Arch, LayerMethod
 from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
@@ -28,6 +28,7 @@ from ...patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
 from .vae import posterior
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
+_Seen = Callable[[LayerDiffuseError], Exception]
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
 
 
@@ -57,10 +58,11 @@ class ForgeHost:
 
     Args:
         sd_model: The WebUI's `p.sd_model`.
+        seen: Gives what is raised in place of an error in a UNet call; None for that error.
     """
 
-    def __init__(self, sd_model: Any) -> None:
-        self.sd_model = sd_model
+    def __init__(self, sd_model: Any, seen: _Seen | None = None) -> None:
+        self.sd_model, self._seen = sd_model, seen
 
     def arch(self) -> Arch | None:
         """Returns the checkpoint's family; None for one that no method fits."""
@@ -142,7 +144,7 @@ class ForgeHost:
             if injection.sharing is not None
             else _patch_weights(unet, plain, injection)
         )
-        _wrap_unet_call(unet, injection.stop_at, attachment, patched)
+        _wrap_unet_call(unet, injection.stop_at, attachment, patched, self._seen)
         self.sd_model.forge_objects.unet = unet
         return attachment
 
@@ -152,7 +154,7 @@ _Applied = Callable[[bool, dict[str, Any]], Any]
 
 
 def _wrap_unet_call(
-    unet: Any, stop_at: float, attachment: ForgeAttachment, applied: _Applied
+    unet: Any, stop_at: float, attachment: ForgeAttachment, applied: _Applied, seen: _Seen | None
 ) -> None:
     """Runs each UNet call of a clone inside `applied(whether the method acts, arguments)`."""
     inner: _UnetCall = unet.model_options.get("model_function_wrapper") or _plain_call
@@ -161,8 +163,13 @@ def _wrap_unet_call(
     def call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
         attachment.calls += 1
         acts = stop_at >= 1 or bool(args["timestep"].max() >= sigma_end)
-        with applied(acts, args) as changed:
-            return inner(apply_model, changed)
+        try:
+            with applied(acts, args) as changed:
+                return inner(apply_model, changed)
+        except LayerDiffuseError as error:
+            if seen is None:
+                raise
+            raise seen(error) from error
 
     unet.set_model_unet_function_wrapper(call)
 
