@@ -172,6 +172,7 @@ class Client:
         interrupt_at: int = -1,
         stop: str = "interrupt",
         upscale: np.ndarray | None = None,
+        checksums: bool = True,
         **payload: Any,
     ) -> Result:
         """Runs one generation.
@@ -185,6 +186,7 @@ class Client:
             interrupt_at: Step at which the probe asks for a stop.
             stop: Which: "interrupt", "skip", or "stop_generating" after this batch.
             upscale: Picture to upscale, as the button below the gallery does.
+            checksums: Whether the record tells the checksums of all weights.
             **payload: Fields of the request, over `DEFAULTS`.
         """
         if checkpoint is not None:
@@ -195,6 +197,7 @@ class Client:
             payload.setdefault("override_settings_restore_afterwards", False)
         picture = "" if upscale is None else encode_image(upscale)
         probe = ["" if record is None else str(record), fail_at, interrupt_at, picture, stop]
+        probe.append(checksums)
         titles = {"e2e probe": probe, **(scripts or {})}
         payload["alwayson_scripts"] = {title: {"args": args} for title, args in titles.items()}
         with self._overrides_ended(payload):

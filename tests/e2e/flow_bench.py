@@ -73,7 +73,11 @@ class Bench:
     def _job(self, options: dict[str, Any]) -> dict[str, Any]:
         scripts = request(self.method.id, **options.pop("settings", {}))
         self.last = self.new_folder()
-        return options | {"scripts": scripts | options.pop("scripts", {}), "record": self.last}
+        return options | {
+            "scripts": scripts | options.pop("scripts", {}),
+            "record": self.last,
+            "checksums": False,
+        }
 
     @cached_property
     def base(self) -> Result:

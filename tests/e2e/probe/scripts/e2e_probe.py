@@ -6,6 +6,7 @@ Arguments of the always-on script "E2E Probe" (all optional):
     2. step at which a stop is requested (-1 never)
     3. picture to upscale, as the button below the gallery asks for it ("" samples as usual)
     4. which stop is requested: a method of the host's state, by default "interrupt"
+    5. whether the record tells the checksums of all weights, which take seconds
 
 A step is a distinct timestep of one sampling run that the UNet is called with, counted from 0
 over the whole job.
@@ -69,8 +70,11 @@ def vae_checksum() -> int:
     return checksum
 
 
-def describe_model() -> dict[str, Any]:
+def describe_model(checksums: bool = True) -> dict[str, Any]:
     """Describes the loaded UNet.
+
+    Args:
+        checksums: Whether to tell the two that take seconds.
 
     Returns:
         ``checksum``: over all named parameters; ``vae``: over the VAE's; ``parameters``: how many
@@ -82,15 +86,15 @@ def describe_model() -> dict[str, Any]:
     model = current_kmodel()
     if model is None:
         return description
-    checksum, count = 0, 0
-    for name, value in model.named_parameters():
-        checksum, count = parameter_checksum(name, value, checksum), count + 1
+    if checksums:
+        checksum = 0
+        for name, value in model.named_parameters():
+            checksum = parameter_checksum(name, value, checksum)
+        description |= {"checksum": f"{checksum:08x}", "vae": f"{vae_checksum():08x}"}
     modules = dict(model.named_modules())
     return description | {
         "checkpoint": Path(shared.sd_model.sd_checkpoint_info.filename).name,
-        "checksum": f"{checksum:08x}",
-        "vae": f"{vae_checksum():08x}",
-        "parameters": count,
+        "parameters": sum(1 for _ in model.parameters()),
         "overridden": [name for name, module in modules.items() if "forward" in vars(module)],
         "hooks": sum(
             len(module._forward_hooks) + len(module._forward_pre_hooks)
@@ -193,6 +197,7 @@ class E2EProbe(scripts.Script):
             gr.Number(label="Stop at step", value=-1, visible=False),
             gr.Textbox(label="Picture to upscale", value="", visible=False),
             gr.Textbox(label="Kind of stop", value="interrupt", visible=False),
+            gr.Checkbox(label="Checksums", value=True, visible=False),
         ]
 
     def before_process(
@@ -258,7 +263,18 @@ class E2EProbe(scripts.Script):
             self.steps.note("denoised", mba.current_latent)
             self.steps.note("sigma", mba.sigma)
 
-    def postprocess(self, p: Any, processed: Any, folder: str = "", *args: Any) -> None:
+    def postprocess(
+        self,
+        p: Any,
+        processed: Any,
+        folder: str = "",
+        fail_at: int = -1,
+        stop_at: int = -1,
+        picture: str = "",
+        stop: str = "interrupt",
+        checksums: bool | None = True,
+        *args: Any,
+    ) -> None:
         """Writes the job's summary."""
         self.saboteur.disarm()
         if not folder:
@@ -266,7 +282,7 @@ class E2EProbe(scripts.Script):
         Path(folder).mkdir(parents=True, exist_ok=True)
         seen = self.saboteur
         summary = {"steps": seen.steps, "calls": seen.calls, "passes": seen.passes}
-        summary |= describe_model()
+        summary |= describe_model(checksums=checksums is not False)
         (Path(folder) / "run.json").write_text(json.dumps(summary))
 
 
