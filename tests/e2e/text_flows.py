@@ -91,6 +91,8 @@ def plot(bench: Bench) -> None:
         "x/y/z plot",
         x_type=infos["x/y/z plot"]["args"][0]["choices"].index("Seed"),
         x_values="1234,5",
+        y_type=0,  # Nothing: the host would take its label for a number.
+        z_type=0,
         draw_legend=False,
         include_sub_images=True,
         use_text_inputs_instead_of_dropdowns=True,
