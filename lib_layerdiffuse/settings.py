@@ -263,8 +263,8 @@ class LayerSettings:
 
 def by_name(args: Sequence[Any]) -> bool:
     """Whether a dict of settings is among the values; one of `image` and `mask` is a picture."""
-    dicts = (value for value in args if isinstance(value, Mapping))
-    return list(args[:1]) == [{}] or any(set(given) - {"image", "mask"} for given in dicts)
+    dicts = [(i, value) for i, value in enumerate(args) if isinstance(value, Mapping)]
+    return any(set(value) - {"image", "mask"} or (i, value) == (0, {}) for i, value in dicts)
 
 
 def api_name(name: str) -> str:
