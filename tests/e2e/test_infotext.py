@@ -51,6 +51,8 @@ def send(client: Client, route: str, *args: Any, **fields: Any) -> dict[str, Any
     scene = conditioning(find_method("bg_to_fg_sd15"), 64)["bg_image"]
     if route == "img2img":
         fields |= {"init_images": [scene], "denoising_strength": 1}
+    elif "infotext" in fields:  # What Forge would read from the infotext, and fail at by itself.
+        fields["hr_additional_modules"] = ["Use same choices"]
     if args:
         fields |= {"alwayson_scripts": {"layerdiffuse": {"args": list(args)}}}
     return client.call("POST", f"/sdapi/v1/{route}", {"prompt": "a boat, at: sea"} | SMALL | fields)
