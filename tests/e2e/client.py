@@ -211,7 +211,8 @@ class Client:
     def _overrides_ended(self, payload: dict[str, Any]) -> Iterator[None]:
         """Puts back the settings that a request overrides.
 
-        The host does not, where they are not in its settings file.
+        The host does not, where they are not in its settings file; it does with ours, which its
+        answer does not list.
         """
         names = payload.get("override_settings", {})
         lasts = not payload.get("override_settings_restore_afterwards", True)
@@ -220,7 +221,7 @@ class Client:
             yield
         finally:
             if before:
-                self.set_options(**{name: before[name] for name in names})
+                self.set_options(**{name: before[name] for name in names if name in before})
 
     def options(self) -> dict[str, Any]:
         """Returns all settings."""

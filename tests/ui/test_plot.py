@@ -36,4 +36,4 @@ def test_a_plot_over_the_weight(page: WebuiPage) -> None:
     assert grid.shape[1] >= 2 * 128
     assert without.shape == full.shape == (128, 128, 4)
     assert np.abs(without.astype(int) - full).max() > 10
-    assert "Script: X/Y/Z plot" in page.infotext()
+    assert "layerdiffusion_weight: 0," in page.infotext(), "that of the first cell"
