@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import shared
-
-from ..chains import SECOND_STEPS, check_chain, second_method
-from ..errors import MissingCapabilityError, SettingsError
+from ..chains import check_chain
+from ..errors import MissingCapabilityError
 from ..methods import PatchKind
 from ..settings import LayerSettings
 from .hires import check_hires
 from .prompts import check_layer_prompts
-
-_UNIPC_ORDER = 3  # The host's default.
 
 
 def check_job(p: Any, settings: LayerSettings) -> None:
@@ -23,8 +19,8 @@ def check_job(p: Any, settings: LayerSettings) -> None:
         MissingLayerError: A picture is missing.
         ArchMismatchError: Hires fix has a checkpoint of another family.
         MissingCapabilityError: The job uses what would drop transparency or the method.
-        SettingsError: The method begins no chain, though one is asked for, or has too few steps for
-            one, or a layer prompt holds what acts on the whole batch only.
+        SettingsError: The method begins no chain, though one is asked for, or a layer prompt holds
+            what acts on the whole batch only.
     """
     check_chain(settings)
     settings.check_pictures()
@@ -51,23 +47,13 @@ def _check_options(p: Any) -> None:
 
 
 def _check_chain(p: Any, settings: LayerSettings) -> None:
-    """The second step draws at the first one's size and steps, with a sampler of its own."""
+    """The second step draws at the first one's size, not at that of its hires fix."""
     if settings.chain and getattr(p, "enable_hr", False):
         raise MissingCapabilityError(
             "Expected a chain without hires fix, which would enlarge its first step alone.",
             "Turn off Hires. fix, or run the two methods one after the other.",
             field="chain",
         )
-    if settings.chain and SECOND_STEPS[second_method(settings.method).id].sampler == "UniPC":
-        set_now = getattr(shared.opts, "uni_pc_order", _UNIPC_ORDER)
-        order = p.override_settings.get("uni_pc_order", set_now)  # The host applies them later.
-        if p.steps < order:
-            raise SettingsError(
-                f"Expected at least {order} steps for this chain, since UniPC samples its second "
-                f"step with that order, got {p.steps}.",
-                "Raise the sampling steps, or lower UniPC's order in the settings.",
-                field="chain",
-            )
 
 
 def _check_token_merging(p: Any, settings: LayerSettings) -> None:

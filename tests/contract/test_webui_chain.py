@@ -258,15 +258,6 @@ class TestFaults:
         assert caught.value.field == "method"
         assert p.sampled_with == []
 
-    def test_fewer_steps_than_unipc_can_do_are_refused(self, ui):
-        p = ui.job(FROM_FG, request(FROM_FG, chain=True), steps=2)
-        with pytest.raises(SettingsError, match=r"Expected at least 3 steps .* got 2"):
-            ui.run(p)
-        assert p.sampled_with == []
-        assert chained(ui, FROM_FG, steps=3)[0].images
-        assert chained(ui, FROM_FG, steps=2, override_settings={"uni_pc_order": 2})[0].images
-        assert chained(ui, FROM_BG, steps=2)[0].images, "Euler a can do it"
-
     def test_a_missing_file_of_the_second_step_is_met_before_the_first(
         self, webui, models, tmp_path
     ):

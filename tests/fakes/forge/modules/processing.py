@@ -57,7 +57,6 @@ class StableDiffusionProcessing:
     scheduler: str | None = None
     batch_size: int = 1
     n_iter: int = 1
-    steps: int = 20
     width: int = 512
     height: int = 512
     steps: int = 50
@@ -89,7 +88,6 @@ class Processing:
     steps: int = 20
     batch_size: int = 1
     n_iter: int = 1
-    steps: int = 20
     outpath_samples: str = ""
     do_not_save_samples: bool = False
     is_api: bool = False
