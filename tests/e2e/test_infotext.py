@@ -52,7 +52,7 @@ def send(client: Client, route: str, *args: Any, **fields: Any) -> dict[str, Any
     if route == "img2img":
         fields |= {"init_images": [scene], "denoising_strength": 1}
     elif "infotext" in fields:  # What Forge would read from the infotext, and fail at by itself.
-        fields["hr_additional_modules"] = ["Use same choices"]
+        fields["styles"] = []
     if args:
         fields |= {"alwayson_scripts": {"layerdiffuse": {"args": list(args)}}}
     return client.call("POST", f"/sdapi/v1/{route}", {"prompt": "a boat, at: sea"} | SMALL | fields)
