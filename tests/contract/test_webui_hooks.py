@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import copy
+import gc
 import io
 import shutil
 from importlib import import_module
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from lib_layerdiffuse.errors import (
 from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.infotext import from_infotext
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
+from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
 from lib_layerdiffuse.settings import LayerSettings
 from lib_layerdiffuse.weights import WeightStore
 
@@ -580,6 +583,37 @@ class TestPictures:
         wanted = arrays(ui.generate(method)[0])
         args = [True, method.label, 1.0, 1.0, value]
         assert np.array_equal(arrays(ui.run(ui.job(method, *args)))[0], wanted[0])
+
+
+class TestMemory:
+    def sharing(self):
+        loaded = import_module("backend.memory_management").current_loaded_models
+        return [entry for entry in loaded if isinstance(entry.model.model, AttentionSharing)]
+
+    def test_the_host_keeps_no_sharing_module_that_is_used_no_more(self, ui):
+        ui.generate(JOINT)
+        [entry] = self.sharing()
+        net = ref(entry.model.model)
+        ui.generate(find_method("fg_attn_sd15"), checkpoint=ui.checkpoint)
+        assert entry.model.unloaded
+        assert entry not in self.sharing()
+        del entry
+        import_module("backend.memory_management").loaded.clear()
+        gc.collect()
+        assert net() is None, "something still holds it"
+
+    def test_the_other_family_needs_none(self, ui):
+        ui.generate(JOINT)
+        ui.generate(find_method("fg_attn_sdxl"))
+        assert self.sharing() == []
+
+    def test_the_module_in_use_stays(self, ui):
+        ui.generate(JOINT)
+        [before] = self.sharing()
+        ui.generate(JOINT)
+        [after] = self.sharing()
+        assert after.model is before.model
+        assert not hasattr(after.model, "unloaded")
 
 
 class TestReplacedUNet:

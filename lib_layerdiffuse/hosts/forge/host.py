@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ...errors import ChecksumError, HostError, LayerDiffuseError, MissingCapabilityError
 from ...host import Injection
 from ...methods import Arch, LayerMethod
-from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ...nets.attention_sharing import AttentionSharing, BaseAttention, Projection, SharingRun
 from ...patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
 from .vae import posterior
 
@@ -136,6 +136,7 @@ class ForgeHost:
             ChecksumError: The weight file has keys that the UNet lacks.
             MissingCapabilityError: Another extension replaces the attention that must be shared.
         """
+        _forget_sharing_but(injection.sharing)
         plain = self.sd_model.forge_objects.unet
         unet = plain.clone()
         attachment = ForgeAttachment(plain)
@@ -229,6 +230,19 @@ def _patcher(net: nn.Module, device: torch.device, offload: torch.device) -> Mod
     if kept is None or kept.load_device != device:
         kept = vars(net)["forge_patcher"] = ModelPatcher(net, device, offload)
     return kept
+
+
+def _forget_sharing_but(used: nn.Module | None) -> None:
+    """Takes the sharing modules of earlier runs out of the host's memory manager.
+
+    It would keep them, and their weights, for as long as the device has room.
+    """
+    loaded = memory_management.current_loaded_models
+    for entry in [one for one in loaded if isinstance(one.model.model, AttentionSharing)]:
+        if entry.model.model is not used:
+            loaded.remove(entry)
+            entry.model_unload(avoid_model_moving=True)
+            vars(entry.model.model).pop("forge_patcher", None)  # They hold each other.
 
 
 def _refuse_replaced_attention(unet: Any) -> None:

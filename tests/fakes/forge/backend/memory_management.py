@@ -17,6 +17,19 @@ loaded: list[Any] = []
 """Every network that was loaded, in order."""
 
 
+class LoadedModel:
+    """A patcher that is in use until it is taken out of the list; the CPU never runs short."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def model_unload(self, avoid_model_moving: bool = False) -> None:
+        self.model.unloaded = True
+
+
+current_loaded_models: list[LoadedModel] = []
+
+
 def get_torch_device() -> torch.device:
     return torch.device("cpu")
 
@@ -35,6 +48,10 @@ def load_models_gpu(models: list[Any], memory_required: int = 0) -> None:
         patcher.model.to(patcher.load_device)
         patcher.refresh_loras()
         loaded.append(patcher.model)
+        same = [one for one in current_loaded_models if one.model.model is patcher.model]
+        for one in same:  # A clone of it.
+            current_loaded_models.remove(one)
+        current_loaded_models.insert(0, LoadedModel(patcher))
 
 
 def soft_empty_cache() -> None:
