@@ -14,22 +14,20 @@ from functools import partial
 from typing import Any
 
 import torch
-from backend import memory_management
 from backend.attention import attention_function
-from backend.patcher.base import ModelPatcher
 from backend.utils import get_attr
 from torch import Tensor, nn
 
 from ...errors import ChecksumError, HostError, LayerDiffuseError, MissingCapabilityError
 from ...host import Injection
 from ...methods import Arch, LayerMethod
-from ...nets.attention_sharing import AttentionSharing, BaseAttention, Projection, SharingRun
+from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
 from ...patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
+from . import memory
 from .vae import posterior
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
 _Seen = Callable[[LayerDiffuseError], Exception]
-_BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
 
 
 class ForgeAttachment:
@@ -119,15 +117,7 @@ class ForgeHost:
             pixels: Pixels of the picture to come, for which memory is made free.
             dtype: The type to compute in; None for the host's choice.
         """
-        device = memory_management.get_torch_device()
-        if dtype is None:
-            fast = memory_management.should_use_fp16(device)
-            dtype = torch.float16 if fast else torch.float32
-        net.to(dtype)
-        memory_management.load_models_gpu(
-            [_patcher(net, device, memory_management.unet_offload_device())],
-            memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2),
-        )
+        memory.place(net, pixels, dtype)
 
     def attach(self, injection: Injection) -> ForgeAttachment:
         """Puts the injection on a clone of the UNet that the coming sampling run uses.
@@ -136,7 +126,7 @@ class ForgeHost:
             ChecksumError: The weight file has keys that the UNet lacks.
             MissingCapabilityError: Another extension replaces the attention that must be shared.
         """
-        _forget_sharing_but(injection.sharing)
+        memory.forget_sharing_but(injection.sharing)
         plain = self.sd_model.forge_objects.unet
         unet = plain.clone()
         attachment = ForgeAttachment(plain)
@@ -224,27 +214,6 @@ def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:
     return "diff", [patch.delta]
 
 
-def _patcher(net: nn.Module, device: torch.device, offload: torch.device) -> ModelPatcher:
-    """Returns the network's one patcher; one that nobody keeps is dropped where it lies."""
-    kept = vars(net).get("forge_patcher")
-    if kept is None or kept.load_device != device:
-        kept = vars(net)["forge_patcher"] = ModelPatcher(net, device, offload)
-    return kept
-
-
-def _forget_sharing_but(used: nn.Module | None) -> None:
-    """Takes the sharing modules of earlier runs out of the host's memory manager.
-
-    It would keep them, and their weights, for as long as the device has room.
-    """
-    loaded = memory_management.current_loaded_models
-    for entry in [one for one in loaded if isinstance(one.model.model, AttentionSharing)]:
-        if entry.model.model is not used:
-            loaded.remove(entry)
-            entry.model_unload(avoid_model_moving=True)
-            vars(entry.model.model).pop("forge_patcher", None)  # They hold each other.
-
-
 def _refuse_replaced_attention(unet: Any) -> None:
     replaced = unet.model_options.get("transformer_options", {}).get("patches_replace", {})
     if any(replaced.get(name) for name in ("attn1", "attn2")):
@@ -259,7 +228,7 @@ def _share_attention(unet: Any, injection: Injection) -> _Applied:
     _refuse_replaced_attention(unet)
     sharing = injection.sharing.to(unet.model.computation_dtype)
     unet.add_extra_model_patcher_during_sampling(
-        _patcher(sharing, unet.load_device, unet.offload_device)
+        memory.patcher(sharing, unet.load_device, unet.offload_device)
     )
     run = SharingRun(sharing, injection.control, attend=attention_function)
     modules = [get_attr(unet.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
