@@ -55,7 +55,8 @@ def plot(client: Client, method_id: str, **values: Any) -> Result:
     """Runs an X/Y/Z plot and gives its cells after its grids."""
     names = {info["name"]: info for info in client.script_info() if not info["is_img2img"]}
     choices = names["x/y/z plot"]["args"][0]["choices"]
-    kinds = {k: choices.index(v) for k, v in values.items() if k.endswith("_type")}
+    kinds = {"y_type": 0, "z_type": 0}  # Nothing; the host would take its label for a number.
+    kinds |= {k: choices.index(v) for k, v in values.items() if k.endswith("_type")}
     flags = {
         "draw_legend": False,
         "include_sub_images": True,
