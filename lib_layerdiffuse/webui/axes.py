@@ -19,6 +19,7 @@ from ..methods import METHODS, find_method
 from .abort import as_seen
 from .arguments import read_settings
 from .prompts import check_layer_prompts
+from .state import find, put
 
 _ATTRIBUTE = "layerdiffuse_axes"
 _PLOT = "xyz_grid.py"
@@ -40,8 +41,8 @@ _CHOICES = {
 
 def axis_values(p: Any) -> Mapping[str, Any]:
     """Returns what axes have set on this very processing object, by field of the settings."""
-    owner, values = getattr(p, _ATTRIBUTE, (None, {}))
-    return values if owner == id(p) else {}
+    values: Mapping[str, Any] | None = find(p, _ATTRIBUTE)
+    return values or {}
 
 
 def register(script_class: type) -> None:
@@ -62,7 +63,7 @@ def _axis(plot: Any, script_class: type, name: str) -> Any:
     title, kind = _AXES[name]
 
     def apply(p: Any, value: Any, values: Any) -> None:
-        setattr(p, _ATTRIBUTE, (id(p), {**axis_values(p), name: value}))
+        put(p, _ATTRIBUTE, {**axis_values(p), name: value})
 
     def label(p: Any, axis: Any, value: Any) -> str:
         if name == "method":

@@ -29,6 +29,7 @@ from ..settings import LayerSettings
 from . import progress
 from .job import Job
 from .layer_files import add_layer_files, tell
+from .state import find, put
 
 _ATTRIBUTE = "layerdiffuse_step"
 _BY_ROW = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
@@ -55,8 +56,8 @@ class FirstStep:
 
 def step_of(p: Any) -> LayerSettings | None:
     """Returns the settings of the second step that a processing object runs, or None."""
-    owner, settings = getattr(p, _ATTRIBUTE, (None, None))
-    return settings if owner == id(p) else None
+    settings: LayerSettings | None = find(p, _ATTRIBUTE)
+    return settings
 
 
 def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
@@ -156,7 +157,7 @@ def _run(p: Any, job: Job, first: FirstStep, text: str) -> Any:
     settings = second_settings(job.settings, from_u8(np.asarray(first.picture.convert("RGB"))))
     shared.state.skipped = False  # That was said of the picture before.
     with progress.telling(text), closing(_processing(p, job, first, settings)) as step:
-        setattr(step, _ATTRIBUTE, (id(step), settings))
+        put(step, _ATTRIBUTE, settings)
         return process_images(step)
 
 

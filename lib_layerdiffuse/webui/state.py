@@ -27,7 +27,7 @@ class State:
         """Gives back what was changed elsewhere."""
 
 
-def put(p: Any, attribute: str, state: State) -> None:
+def put(p: Any, attribute: str, state: object) -> None:
     """Puts a state on a processing object; a copy of the object, such as a plot's, has none."""
     setattr(p, attribute, (id(p), state))
 
