@@ -48,9 +48,9 @@ def read_shapes(path: Path) -> Shapes:
         ) from error
 
 
-def text_width(shapes: Shapes) -> int:
-    """Returns how many channels of text the UNet of a single-file checkpoint reads; 0 for none."""
-    keys = (key for key in shapes if key.startswith(UNET) and key.endswith(_CROSS))
+def text_width(shapes: Shapes, prefix: str = UNET) -> int:
+    """Returns how many channels of text the UNet under a prefix reads; 0 where there is none."""
+    keys = (key for key in shapes if key.startswith(prefix) and key.endswith(_CROSS))
     return max((shapes[key][-1] for key in keys), default=0)
 
 

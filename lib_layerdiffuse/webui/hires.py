@@ -11,7 +11,7 @@ from modules import images, sd_models
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints import read_shapes
+from ..checkpoints import read_shapes, text_width
 from ..codec import LATENT_CELL, TransparentEncoder
 from ..colours import fill_hidden
 from ..errors import ArchMismatchError, MissingCapabilityError, WeightsError
@@ -20,10 +20,10 @@ from ..images import Picture, flatten, from_u8, matte, to_u8
 from ..methods import LayerMethod
 from ..pipeline import encode
 from ..settings import LayerSettings
+from .init_pictures import whole_cells
 from .job import Job
 from .prompts import row_prompts
 
-_CROSS_ATTENTION = "attn2.to_k.weight"
 _FAMILIES = {768: "SD1.5", 1024: "SD2", 1280: "SDXL refiner", 2048: "SDXL"}  # by text channels
 
 
@@ -71,11 +71,9 @@ def _family(path: Path) -> str | None:
     if path.suffix.lower() != ".safetensors":
         return None
     try:
-        shapes = read_shapes(path)
+        return _FAMILIES.get(text_width(read_shapes(path), prefix=""))
     except WeightsError:
         return None  # The host tells of a broken file when it loads it.
-    widths = {shape[-1] for name, shape in shapes.items() if name.endswith(_CROSS_ATTENTION)}
-    return _FAMILIES.get(max(widths, default=0))
 
 
 def take_picture(p: Any, job: Job) -> None:
@@ -106,8 +104,7 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     mode = p.latent_scale_mode
     if mode is None:
         rgba = _upscaled(rgba, *size, p.hr_upscaler)
-    height, width = (side // LATENT_CELL * LATENT_CELL for side in rgba.shape[:2])
-    latent = encode(encoder, host, rgba[:height, :width], job.choices.offset_strength)
+    latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
     if mode is not None:
         cells = [side // LATENT_CELL for side in reversed(size)]
         latent = F.interpolate(latent, size=cells, mode=mode["mode"], antialias=mode["antialias"])
