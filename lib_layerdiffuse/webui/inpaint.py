@@ -50,21 +50,13 @@ def before_overlay(p: Any, job: Job, row: int, image: Image.Image) -> Image.Imag
         return image
     left, top, width, height = p.paste_to
     part = image.crop((left, top, left + width, top + height))
-    decoded = _as_decoded(job, row)
-    if decoded is not None:
+    if job.pixels is not None:
+        decoded = Image.fromarray(job.decoded(row))
         placed = images.resize_image(_CROP, decoded, width, height)
         if np.array_equal(np.asarray(placed), np.asarray(part)):
             return decoded
     larger = fit(from_u8(np.asarray(part)), p.width, p.height, ResizeMode.FILL)
     return Image.fromarray(to_u8(whole_cells(larger)))
-
-
-def _as_decoded(job: Job, row: int) -> Image.Image | None:
-    """Returns a row's picture as the VAE made it, if it is known; the host truncates to 8 bits."""
-    if job.pixels is None:
-        return None
-    pixels = job.pixels[row].float().cpu().movedim(0, 2).numpy()
-    return Image.fromarray((255.0 * pixels).astype(np.uint8))
 
 
 def put_overlay(p: Any, job: Job, row: int, rgba: Image.Image) -> Image.Image:

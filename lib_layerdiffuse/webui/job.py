@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from modules import shared
 from PIL import Image
@@ -104,6 +106,14 @@ class Job(State):
             _row_of(picture, made, place if same_number else None)
             for place, picture in enumerate(pictures)
         ]
+
+    def decoded(self, row: int) -> npt.NDArray[np.uint8]:
+        """Returns a row's picture `H W 3` as the VAE made it and the host truncates it."""
+        assert self.pixels is not None
+        pixels_u8: npt.NDArray[np.uint8] = (
+            255.0 * self.pixels[row].float().cpu().movedim(0, 2).numpy()
+        ).astype(np.uint8)
+        return pixels_u8
 
     def row(self, batch_index: int) -> int | None:
         """Returns the row of the batch that a picture comes from, or None."""

@@ -78,7 +78,7 @@ def transparent(
         told = advice(measure(rgba_u8).verdict, job.settings)
         if told:
             job.note(p, told)
-    before_u8 = (255.0 * pixels.permute(1, 2, 0).numpy()).astype(np.uint8)  # As the host truncates.
+    before_u8 = job.decoded(row)
     after_u8 = np.asarray(image.convert("RGB"))
     if not np.array_equal(before_u8, after_u8):
         rgba_u8 = to_u8(follow_edit(from_u8(rgba_u8), from_u8(before_u8), from_u8(after_u8)))
