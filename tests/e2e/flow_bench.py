@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 from client import ApiError, Client, Result, encode_image
+from flow_jobs import CHECKPOINTS
 from layers import assert_decoded, check_layers, difference, request
 from pictures import glass_ball, lake_scene
 from random_controlnet import NAMES
-from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import Arch, Layer, LayerMethod
 
 SIDE = 64
 SMALL = {"width": SIDE, "height": SIDE, "steps": 1}
-CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
 _SHARED_ATTENTIONS = 32
 
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
+from flow_jobs import CHECKPOINTS
 from forge_server import ForgeServer
 from layers import assert_same, difference, generate
 from pictures import lake_scene
 from random_controlnet import NAME
 from random_weights import SD15, SDXL
 
-from lib_layerdiffuse.methods import Arch, find_method
+from lib_layerdiffuse.methods import find_method
 
 Plain = Callable[..., Result]
-CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
 SMALL = {"width": 64, "height": 64, "steps": 1}
 FG, JOINT, TO_FG = "fg_attn_sd15", "joint_sd15", "bg_to_fg_sd15"
 KINDS = [FG, JOINT, TO_FG, "fg_attn_sdxl", "fg_to_blended_sdxl"]  # Each way of acting on a UNet.

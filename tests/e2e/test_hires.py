@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flow_jobs
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
+from flow_jobs import CHECKPOINTS, SMALL
 from forge_server import ForgeServer, link
 from layers import assert_decoded, assert_same, check_layers, difference, generate
 from pictures import glass_ball
@@ -18,18 +20,7 @@ from lib_layerdiffuse.images import flatten, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]
-CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
-SMALL = {"width": 64, "height": 64, "steps": 1}
-HIRES = {
-    **SMALL,
-    "enable_hr": True,
-    "hr_scale": 2,
-    "hr_upscaler": "Latent",
-    "hr_second_pass_steps": 1,
-    "hr_cfg": 7,
-    "hr_additional_modules": ["Use same choices"],
-    "denoising_strength": 0.7,
-}
+HIRES = SMALL | flow_jobs.HIRES
 
 pytestmark = pytest.mark.usefixtures("one_view")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from client import ApiError, Client, Result, encode_image
+from flow_jobs import CHECKPOINTS
 from forge_server import ForgeServer
 from init_latents import SMALL, Reference, check, run
 from layers import assert_same, conditioning, difference, notes, request
@@ -22,7 +23,6 @@ from lib_layerdiffuse.images import ResizeMode, fit, from_u8
 from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 
 Plain = Callable[..., Result]
-CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
 BY_FAMILY = sorted(METHODS, key=lambda method: method.arch.value)
 MODES = [ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from client import Client, Result
+from flow_jobs import CHECKPOINTS
 from forge_server import ForgeServer
 from layers import assert_same, check_layers, difference, generate, notes
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
 
-CHECKPOINTS = {Arch.SD15: SD15, Arch.SDXL: SDXL}
 Plain = Callable[..., Result]
 SMALL = {"width": 128, "height": 128}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from flow_bench import SIDE, Bench, Run, entering, other_family
+from flow_jobs import HIRES
 from PIL import Image
 from random_loras import LORAS
 
@@ -17,15 +18,6 @@ from lib_layerdiffuse.methods import Layer
 
 RUNS: dict[str, Run] = {}
 flow = entering(RUNS)
-HIRES = {
-    "enable_hr": True,
-    "hr_scale": 2,
-    "hr_upscaler": "Latent",
-    "hr_second_pass_steps": 1,
-    "hr_cfg": 7,
-    "hr_additional_modules": ["Use same choices"],
-    "denoising_strength": 0.7,
-}
 
 
 @flow("txt2img")
