@@ -174,8 +174,7 @@ def look(
         slots: What the panel's slots hold, in the order of the layers.
     """
     try:
-        shown = Shown.read(gallery, info)
-        layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
+        layers = _layers(gallery, info, chosen, slots)
         if Layer.FG not in layers:
             raise SettingsError(
                 "This set has no foreground.", "Make one of the blended picture, or choose another."
@@ -183,7 +182,7 @@ def look(
     except LayerDiffuseError as error:
         return [], _told(error)
     seen = [layer for layer in (Layer.FG, Layer.BG) if layer in layers]
-    return [(_as_served(layers[layer]), layer.value) for layer in seen], ""
+    return [(layers[layer], layer.value) for layer in seen], ""
 
 
 def give(
@@ -205,12 +204,19 @@ def give(
         slots: What the panel's slots hold, in the order of the layers.
     """
     try:
-        shown = Shown.read(gallery, info)
-        layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
-        served = {layer: _as_served(image) for layer, image in layers.items()}
-        return str(write_set(served, kind, Path(mkdtemp(dir=folder)))), ""
+        layers = _layers(gallery, info, chosen, slots)
+        return str(write_set(layers, kind, Path(mkdtemp(dir=folder)))), ""
     except LayerDiffuseError as error:
         return None, _told(error)
+
+
+def _layers(
+    gallery: Sequence[Any] | None, info: str, chosen: int, slots: Sequence[Any]
+) -> dict[Layer, Image.Image]:
+    """Returns the layers of the chosen set, or of the last, as the host serves them."""
+    shown = Shown.read(gallery, info)
+    layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
+    return {layer: _as_served(image) for layer, image in layers.items()}
 
 
 def _as_served(image: Image.Image) -> Image.Image:
