@@ -32,3 +32,12 @@ def _with_axes(args: Sequence[Any], axes: Mapping[str, Any]) -> list[Any]:
         named |= value if by_name([value]) else {}
     values = [None if by_name([value]) else value for value in args]
     return [{**named, **axes}, *values[1:]]
+
+
+def selected_script(p: Any) -> str | None:
+    """Returns the title of the selectable script that runs the job, or None without one."""
+    number = p.script_args[0] if p.script_args else 0
+    selectable = getattr(p.scripts, "selectable_scripts", ())
+    if not isinstance(number, int) or not 0 < number <= len(selectable):
+        return None
+    return str(selectable[number - 1].title())

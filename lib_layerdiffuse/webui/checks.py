@@ -8,6 +8,7 @@ from ..chains import check_chain
 from ..errors import MissingCapabilityError
 from ..methods import PatchKind
 from ..settings import LayerSettings
+from .arguments import selected_script
 from .hires import check_hires
 from .prompts import check_layer_prompts
 
@@ -32,7 +33,7 @@ def check_job(p: Any, settings: LayerSettings) -> None:
 
 
 def _check_options(p: Any) -> None:
-    if _selected_script(p) == "SD upscale":
+    if selected_script(p) == "SD upscale":
         raise MissingCapabilityError(
             "Expected a job without SD upscale, which puts its tiles together without transparency "
             "and knows no sets.",
@@ -75,12 +76,3 @@ def _token_merging_ratio(p: Any) -> float:
     if ratio is None:
         return 0
     return max(ratio(), ratio(for_hr=True) if getattr(p, "enable_hr", False) else 0)
-
-
-def _selected_script(p: Any) -> str | None:
-    """Returns the title of the selectable script that runs the job, or None without one."""
-    number = p.script_args[0] if p.script_args else 0
-    selectable = getattr(p.scripts, "selectable_scripts", ())
-    if not isinstance(number, int) or not 0 < number <= len(selectable):
-        return None
-    return str(selectable[number - 1].title())

@@ -9,6 +9,7 @@ from modules import images
 from PIL import Image
 
 from ..images import checkerboard, composite, from_u8, to_u8
+from .arguments import selected_script
 from .job import LISTS, Job, is_nested
 
 _CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other
@@ -49,3 +50,21 @@ def give_one_picture_a_set(job: Job, processed: Any) -> None:
     processed.images = processed.images[:start] + rows
     processed.infotexts = processed.infotexts[:start] + texts[::frames] + texts
     processed.extra_images = [*layers, *processed.extra_images]
+
+
+def give_a_plot_a_sheet(p: Any, job: Job, processed: Any) -> None:
+    """Gives an X/Y/Z plot, whose cell is a job's first picture, a sheet of all layers.
+
+    The host itself makes one, but not over the API, nor where its settings say so.
+
+    Args:
+        p: The host's processing object.
+        job: The job, with its results.
+        processed: The host's result.
+    """
+    made = processed.index_of_first_image > 0
+    if made or job.settings.method.frames == 1 or selected_script(p) != "X/Y/Z plot":
+        return
+    processed.images.insert(0, images.image_grid(processed.images, p.batch_size))
+    processed.infotexts.insert(0, processed.infotexts[0])
+    processed.index_of_first_image = 1

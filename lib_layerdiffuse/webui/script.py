@@ -18,7 +18,7 @@ from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
 from .gallery import BelowGallery
-from .grids import give_one_picture_a_set
+from .grids import give_a_plot_a_sheet, give_one_picture_a_set
 from .hooks import hook_of
 from .job import Job, begin, end, is_nested, job_of
 from .layer_files import add_layer_files
@@ -232,6 +232,7 @@ class LayerDiffuseScript(scripts.Script):
         LayerDiffuseScript.unfinished = None
         if p.script_args[0]:
             give_one_picture_a_set(job, processed)
+            give_a_plot_a_sheet(p, job, processed)
         if job.settings.chain:
             files = chain.add_second_steps(p, job, processed)
         else:

@@ -114,6 +114,43 @@ class TestPlotGrids:
         )
         assert np.array_equal(np.asarray(kept[0])[:, :64], np.asarray(result.images[0]))
 
+    def cell(self, ui, method, title="X/Y/Z plot", **fields):
+        p = ui.job(method, request(method), before=[selectable(ui, title)], **fields)
+        return ui.run(chosen(p))
+
+    def test_the_cell_of_a_set_is_a_sheet_where_the_host_makes_none(self, ui):
+        wanted = arrays(ui.run(ui.job(JOINT, request(JOINT), batch_size=2)).images)
+        result = self.cell(ui, JOINT, batch_size=2)
+        sheet, *layers = arrays(result.images)
+        assert all(map(np.array_equal, layers, wanted))
+        tiles = [tile for row in np.split(sheet, 2) for tile in np.split(row, 3, axis=1)]
+        for tile, layer in zip(tiles, wanted, strict=True):
+            assert np.array_equal(tile[..., : layer.shape[2]], layer)
+        assert result.index_of_first_image == 1
+        assert result.infotexts[0] == result.infotexts[1]
+        assert len(result.infotexts) == 7
+
+    def test_the_hosts_own_sheet_is_the_cell(self, ui):
+        mine = ui.new_script(
+            postprocess=lambda self, p, processed, *_: (
+                processed.images.insert(0, picture()),
+                processed.infotexts.insert(0, "sheet"),
+                setattr(processed, "index_of_first_image", 1),
+            )
+        )
+        p = ui.job(JOINT, request(JOINT), before=[selectable(ui, "X/Y/Z plot"), mine])
+        result = ui.run(chosen(p))
+        assert result.infotexts[0] == "sheet"
+        assert len(result.images) == 4
+
+    def test_one_layer_is_its_own_cell(self, ui):
+        assert len(self.cell(ui, FG_SD15).images) == 1
+
+    def test_loopback_gets_the_foreground_first(self, ui):
+        first, *_ = self.cell(ui, JOINT, title="Loopback").images
+        assert first.size == (64, 64)
+        assert first.mode == "RGBA"
+
 
 def test_sd_upscale_is_refused(ui):
     p = ui.job(FG_SD15, request(FG_SD15), before=[selectable(ui, "SD upscale")])
