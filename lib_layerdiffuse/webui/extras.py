@@ -18,6 +18,7 @@ from PIL import Image
 from ..colours import fill_hidden
 from ..errors import MissingCapabilityError
 from ..images import from_u8, to_u8
+from .hooks import callback_of
 
 _MARK = "layerdiffuse_keep"
 _RESIZERS = ("Upscale",)
@@ -118,10 +119,11 @@ def put_alpha(image: Image.Image, alpha: Image.Image) -> None:
     image.layerdiffuse_alpha = alpha  # type: ignore[attr-defined]
 
 
+@callback_of("image")
 def keep_alpha(params: Any) -> None:
     """Brings back the alpha of a picture that is about to be saved, as PNG."""
     alpha = getattr(params.image, "layerdiffuse_alpha", None)
     if alpha is not None:
-        params.image.putalpha(alpha)
+        put_alpha(params.image, alpha)
         stem, _, _ = params.filename.rpartition(".")
         params.filename = f"{stem}.png"

@@ -10,11 +10,13 @@ from PIL import Image
 
 from ..images import checkerboard, composite, from_u8, to_u8
 from .arguments import selected_script
+from .hooks import callback_of
 from .job import LISTS, Job, is_nested
 
 _CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other
 
 
+@callback_of("imgs")
 def show_transparency(params: Any) -> None:
     """Lays transparent pictures on a checkerboard for the grid of a script that runs many jobs.
 

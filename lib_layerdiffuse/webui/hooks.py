@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from .abort import Tripwire, abort
 
+_log = logging.getLogger(__name__)
 _HANDED_OUT = {"postprocess": "images", "postprocess_image_after_composite": "image"}
 """What a hook's argument holds that the host may hand out before it touches anything else."""
 
@@ -35,6 +37,30 @@ def hook_of(find: Callable[[Any], Any]) -> Callable[..., Any]:
                 seen = abort(p, error)
                 if handed_out is not None:
                     setattr(args[0], handed_out, Tripwire(seen))
+
+        return run
+
+    return decorate
+
+
+def callback_of(taken: str) -> Callable[..., Callable[[Any], None]]:
+    """Returns a decorator for a callback that serves pictures whose job is over or unknown.
+
+    The host catches what a callback raises and goes on with pictures that it has not seen to; so
+    the error rises where the host takes them.
+
+    Args:
+        taken: The attribute of the callback's argument that holds them.
+    """
+
+    def decorate(callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        @wraps(callback)
+        def run(params: Any) -> None:
+            try:
+                callback(params)
+            except Exception as error:
+                _log.exception("LayerDiffuse failed", exc_info=error)
+                setattr(params, taken, Tripwire(error))
 
         return run
 

@@ -101,6 +101,25 @@ def test_an_error_where_a_file_is_named_ends_the_job(ui, monkeypatch):
     assert len(ui.saved()) <= 1
 
 
+def test_an_error_in_a_plots_grid_ends_it(ui, monkeypatch):
+    """The host would show the colours that alpha hides."""
+    monkeypatch.setattr(
+        import_module("lib_layerdiffuse.webui.grids"), "_on_checkerboard", lambda *_: 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        import_module("modules.images").image_grid([Image.new("RGBA", (8, 8))], rows=1)
+
+
+def test_an_error_where_alpha_is_brought_back_ends_the_saving(ui, monkeypatch, tmp_path):
+    extras = import_module("lib_layerdiffuse.webui.extras")
+    image = Image.new("RGB", (8, 8))
+    extras.put_alpha(image, Image.new("L", (8, 8), 128))
+    monkeypatch.setattr(extras, "put_alpha", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        import_module("modules.images").save_image(image, str(tmp_path), "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_next_job_gives_back_what_a_fault_of_the_host_has_left(ui, monkeypatch):
     """The host calls no hook then, and may be told not to restore its options itself."""
     kept = {"override_settings_restore_afterwards": False}

@@ -89,6 +89,13 @@ def test_in_a_hook_of_ours(faults: Faults, script: str, hook: str, flow: str) ->
     assert "fault asked for" in str(error.body), error
 
 
+def test_in_a_plots_grid(faults: Faults) -> None:
+    client = faults.client
+    script = client.script_args("x/y/z plot", x_type=1, x_values="1,2", y_type=0, z_type=0)
+    error = faults.fail("txt2img", "fg_attn_sd15", "grid", 0, "error", **script)
+    assert "fault asked for" in str(error.body), error
+
+
 @pytest.mark.parametrize(
     ("method_id", "place", "flow", "told"),
     [

@@ -44,6 +44,7 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "weights": lambda: (_network("pipeline.Session"), "weights"),
     "naming": lambda: (_network("webui.job.Job"), "suffix"),
     "sharing": lambda: (_network("nets.attention_sharing.SharedAttention"), "forward"),
+    "grid": lambda: (sys.modules["lib_layerdiffuse.webui.grids"], "_on_checkerboard"),
     "save": lambda: (images, "save_image"),
     "conds": lambda: (processing.StableDiffusionProcessing, "setup_conds"),
 }

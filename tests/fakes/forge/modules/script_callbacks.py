@@ -37,7 +37,10 @@ def on_image_grid(callback: Callable[[ImageGridLoopParams], None]) -> None:
 
 def image_grid_callback(params: ImageGridLoopParams) -> None:
     for callback in image_grid:
-        callback(params)
+        try:
+            callback(params)
+        except Exception as error:
+            reports.append(error)
 
 
 def on_before_image_saved(callback: Callable[[ImageSaveParams], None]) -> None:
