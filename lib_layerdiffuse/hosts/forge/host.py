@@ -182,11 +182,14 @@ def _patch_weights(unet: Any, plain: Any, injection: Injection) -> _Applied:
             "Choose an ordinary checkpoint of the method's family, or download the file again.",
         )
 
+    # Not the clone itself: it would be in a cycle with what rides on it, and live on.
+    loader, offload = unet.lora_loader, unet.offload_device
+    patched, unpatched = unet.lora_patches, plain.lora_patches
+
     @contextmanager
     def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if injection.stop_at < 1:
-            patcher = unet if acts else plain  # No work unless it has changed since the last call.
-            patcher.lora_loader.refresh(patcher.lora_patches, offload_device=unet.offload_device)
+        if injection.stop_at < 1:  # No work unless it has changed since the last call.
+            loader.refresh(patched if acts else unpatched, offload_device=offload)
         if acts and injection.concat is not None:
             x = args["input"]
             _check_whole(x, injection.concat)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 import torch
 from backend import memory_management
 from backend.patcher.base import ModelPatcher
@@ -10,6 +12,7 @@ from torch import nn
 from ...nets.attention_sharing import AttentionSharing
 
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
+_patched: WeakSet[nn.Module] = WeakSet()
 
 
 def place(net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
@@ -36,17 +39,22 @@ def patcher(net: nn.Module, device: torch.device, offload: torch.device) -> Mode
     kept = vars(net).get("forge_patcher")
     if kept is None or kept.load_device != device:
         kept = vars(net)["forge_patcher"] = ModelPatcher(net, device, offload)
+        _patched.add(net)
     return kept
 
 
 def forget_sharing_but(used: nn.Module | None) -> None:
-    """Takes the sharing modules of earlier runs out of the host's memory manager.
+    """Lets go of the sharing modules of earlier runs, and so of their weights.
 
-    It would keep them, and their weights, for as long as the device has room.
+    The host's memory manager would keep them for as long as the device has room. And each is in a
+    cycle with its patcher, and with the loader that the host gives a patched network; Python's
+    collector may come across it only many jobs later.
     """
     loaded = memory_management.current_loaded_models
-    for entry in [one for one in loaded if isinstance(one.model.model, AttentionSharing)]:
-        if entry.model.model is not used:
+    for net in [one for one in _patched if isinstance(one, AttentionSharing) and one is not used]:
+        for entry in [one for one in loaded if one.model.model is net]:
             loaded.remove(entry)
             entry.model_unload(avoid_model_moving=True)
-            vars(entry.model.model).pop("forge_patcher", None)  # They hold each other.
+        for name in ("forge_patcher", "lora_loader"):
+            vars(net).pop(name, None)
+        _patched.discard(net)
