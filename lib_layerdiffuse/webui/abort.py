@@ -56,6 +56,11 @@ def abort(p: Any, error: Exception) -> Exception:
     return seen
 
 
+def is_aborted(p: Any) -> bool:
+    """Whether a script of ours has made the job fail, so that no other should begin."""
+    return isinstance(p.scripts, Tripwire)
+
+
 def as_seen(p: Any, error: Exception) -> Exception:
     """Returns what the host should meet in place of an error: over the API, an answer."""
     return as_http(error) if getattr(p, "is_api", False) else error

@@ -24,7 +24,7 @@ from ..errors import HostError, MissingLayerError, SettingsError
 from ..images import from_u8, to_u8
 from ..masks import Mask
 from . import kept_pictures
-from .abort import Tripwire, abort
+from .abort import abort, is_aborted
 from .hooks import hook_of
 from .init_checks import check_mask, is_cut
 from .job import is_nested, job_of
@@ -116,7 +116,7 @@ class DifferentialScript(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         take(p, CHANGE_MAP)
-        if is_nested() or isinstance(p.scripts, Tripwire):
+        if is_nested() or is_aborted(p):
             return
         try:
             chosen = ChangeMap.from_args(args, read_picture)

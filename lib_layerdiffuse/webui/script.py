@@ -13,7 +13,7 @@ from ..methods import Layer
 from ..pipeline import Session
 from ..settings import LayerSettings, by_name
 from . import chain, hires, init_pictures, inpaint, kept_pictures, panel, passes, results
-from .abort import abort
+from .abort import abort, is_aborted
 from .arguments import read_settings
 from .axes import axis_values
 from .checks import check_job
@@ -80,7 +80,7 @@ class LayerDiffuseScript(scripts.Script):
     def before_process(self, p: Any, *args: Any) -> None:
         end(p)
         step = chain.step_of(p)
-        if step is None and is_nested():
+        if is_aborted(p) or (step is None and is_nested()):
             return
         try:
             self._clear_up()

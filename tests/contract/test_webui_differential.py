@@ -244,3 +244,14 @@ def test_the_picture_is_shown_where_it_is_the_map(ui):
     assert event["outputs"] == [picture]
     assert event["fn"]("Picture") == {"visible": True}
     assert event["fn"]("Visible part") == {"visible": False}
+
+
+@pytest.mark.parametrize("is_api", [False, True])
+def test_the_first_error_is_the_jobs_where_both_scripts_fail(ui, is_api):
+    """The layer method begins after the map, and meets a job that is to fail."""
+    kind = import_module("fastapi").HTTPException if is_api else SettingsError
+    with pytest.raises(kind) as caught:
+        ui.run_map({"source": "Transparent part"}, True, [ball(SIZE, mode="L")], is_api=is_api)
+    assert not is_api or caught.value.status_code == 422
+    told = caught.value.detail["message"] if is_api else str(caught.value)
+    assert "transparent part" in told
