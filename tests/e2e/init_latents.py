@@ -17,6 +17,8 @@ from lib_layerdiffuse.images import as_rgba, pad_colours
 from lib_layerdiffuse.methods import ENCODERS, Arch
 
 SMALL = {"width": 64, "height": 64}
+EXACT = 1e-3
+"""Share of their spread by which latents of one picture may differ."""
 
 
 def run(client: Client, method_id: str, record: Path, images: list | None = None, **options):
@@ -50,7 +52,12 @@ class Reference:
         return found["factor"] * found["mean"]
 
 
-def check(got: np.ndarray, wanted: np.ndarray, share: float = 1e-3) -> None:
-    """Checks latents to a share of their spread."""
+def apart(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Returns how far apart latents are, as a share of their spread."""
     assert got.shape == wanted.shape
-    assert np.abs(got - wanted).max() <= share * wanted.std(), np.abs(got - wanted).max()
+    return float(np.abs(got - wanted).max() / wanted.std())
+
+
+def check(got: np.ndarray, wanted: np.ndarray) -> None:
+    """Checks latents to `EXACT` of their spread."""
+    assert apart(got, wanted) <= EXACT

@@ -11,8 +11,8 @@ import torch
 from client import ApiError, Client, Result, encode_image
 from flow_jobs import CHECKPOINTS
 from forge_server import ForgeServer
-from init_latents import SMALL, Reference, check, run
-from layers import assert_same, conditioning, difference, notes, request
+from init_latents import EXACT, SMALL, Reference, apart, check, run
+from layers import assert_same, conditioning, difference, notes
 from pictures import glass_ball, lake_scene
 from PIL import Image
 from random_weights import SD15, SDXL
@@ -43,7 +43,7 @@ def test_the_foreground_begins_with_the_alpha(
     (image,) = made.images
     assert image.shape == (64, 64, 4)
     assert image[..., 3].astype(int).std() > 5
-    assert not np.allclose(wanted, sd15.latent(glass_ball(64), 0), atol=0.05 * wanted.std())
+    assert apart(sd15.latent(glass_ball(64), 1), wanted) > 3 * EXACT
     weak = run(
         client,
         "fg_attn_sd15",
@@ -268,7 +268,7 @@ def test_memory_that_is_full_for_the_encoder(
 def test_a_chain(client: Client, models: Models, tmp_path: Path) -> None:
     client.use_checkpoint(SDXL)
     mask = encode_image(np.full((64, 64, 3), 255, np.uint8))
-    options = {"settings": {"chain": True}, "mask": mask, "inpainting_fill": 1}
+    options = {"settings": {"chain": True}, "mask": mask, "inpainting_fill": 1, "steps": 3}
     made = run(client, "fg_to_blended_sdxl", tmp_path / "run", **options, inpaint_full_res=False)
     assert made.info["extra_generation_params"]["layerdiffusion_layers"][:2] == ["blended", "bg"]
     assert [image.shape for image in made.images[:2]] == [(64, 64, 3)] * 2
@@ -341,7 +341,9 @@ def test_methods_without_a_foreground_and_plain_jobs(client: Client, tmp_path: P
     assert notes(made) == []
     assert client.options()["img2img_background_color"] == "#ffffff"
     after = client.img2img([glass_ball(64)], record=tmp_path / "after", **SMALL)
-    assert_same(before, after)
+    # The host's own init latent is drawn from the VAE's posterior before anything is seeded.
+    assert apart(after.latents, before.latents) < EXACT
+    assert after.run["checksum"] == before.run["checksum"]
 
 
 def test_by_position_each_layer_has_its_own(

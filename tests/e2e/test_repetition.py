@@ -28,11 +28,12 @@ def checkpoint(client: Client) -> None:
     client.use_checkpoint(SD15)
 
 
-def assert_pictures(got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
-    """Checks for the same pictures, bit for bit, all of which differ."""
+def assert_pictures(got: list[np.ndarray], wanted: list[np.ndarray], levels: int = 0) -> None:
+    """Checks for the same pictures, to so many levels, all of which differ."""
     assert len({image.tobytes() for image in wanted}) == len(wanted)
     for one, other in zip(got, wanted, strict=True):
-        np.testing.assert_array_equal(one, other)
+        assert one.shape == other.shape
+        assert np.abs(one.astype(int) - other).max() <= levels
 
 
 def seen(rgba: np.ndarray) -> np.ndarray:
@@ -138,7 +139,8 @@ def test_loopback(client: Client, tmp_path: Path, method_id: str) -> None:
         alone = client.img2img([start], scripts=request(method_id), seed=1234 + k, **job)
         start = alone.images[0]
         wanted.append(start)
-    assert_pictures(made.images[-2:], wanted)
+    # The host draws a set's other init latents from the VAE's posterior before it seeds anything.
+    assert_pictures(made.images[-2:], wanted, levels=0 if method_id == FG else 2)
 
 
 def test_prompts_from_file(client: Client, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ pictures come from and go to.
 ``GET /e2e/model`` describes the model that is loaded now, see `describe_model`; ``GET /e2e/memory``
 gives the process's memory in bytes.
 ``POST /e2e/moments`` takes a picture as ``pixels``, the base64 of an ``.npy`` file of H W 3 floats
-in [0, 1], and answers with the ``mean`` and ``std`` of the loaded VAE's posterior and its
+in [0, 1], and answers with the ``mean`` and ``std`` of the chosen VAE's posterior and its
 scaling ``factor``.
 """
 
@@ -49,6 +49,7 @@ from modules import processing, script_callbacks, scripts, shared
 from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
 from modules.img2img import img2img_function, process_batch
+from modules.sd_models import forge_model_reload
 
 
 def current_kmodel() -> torch.nn.Module | None:
@@ -391,7 +392,8 @@ TABS = {
 
 
 def moments(pixels: str) -> dict[str, Any]:
-    """Returns the posterior of a picture by the parts of the loaded VAE."""
+    """Returns the posterior of a picture by the parts of the chosen checkpoint's VAE."""
+    forge_model_reload()
     rgb = np.load(io.BytesIO(base64.b64decode(pixels))).astype(np.float32)
     vae = shared.sd_model.forge_objects.vae
     load_models_gpu([vae.patcher])
