@@ -22,7 +22,9 @@ from ..pipeline import encode
 from ..settings import LayerSettings
 from .init_pictures import whole_cells
 from .job import Job
+from .progress import telling
 from .prompts import row_prompts
+from .room import room_for
 
 _FAMILIES = {768: "SD1.5", 1024: "SD2", 1280: "SDXL refiner", 2048: "SDXL"}  # by text channels
 
@@ -104,7 +106,8 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     mode = p.latent_scale_mode
     if mode is None:
         rgba = _upscaled(rgba, *size, p.hr_upscaler)
-    latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
+    with room_for("transparent encoder"), telling("encoding the picture"):
+        latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
     if mode is not None:
         cells = [side // LATENT_CELL for side in reversed(size)]
         latent = F.interpolate(latent, size=cells, mode=mode["mode"], antialias=mode["antialias"])

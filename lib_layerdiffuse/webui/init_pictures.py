@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from ..codec import LATENT_CELL
 from ..errors import (
     BatchSizeError,
-    HostError,
     MissingLayerError,
     SettingsError,
 )
@@ -45,6 +44,7 @@ from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
 from .job import Job
 from .pictures import read_picture
 from .progress import telling
+from .room import room_for
 from .state import CHANGE_MAP, find, forget_mask_afterwards
 
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
@@ -218,14 +218,8 @@ def _latent(p: Any, job: Job, host: Host, session: Session, rgba: Picture) -> Te
     assert job.init is not None
     encoder = session.encoder(job.settings.method.arch)
     begun = _begun(p, job.init, rgba)
-    try:
-        with telling("encoding the init picture"):
-            latent = encode(encoder, host, begun, job.choices.offset_strength)
-    except torch.cuda.OutOfMemoryError as error:
-        raise HostError(
-            "Expected room for the transparent encoder, but the memory is full.",
-            "Choose a smaller size, or raise the inference memory at the top of the page.",
-        ) from error
+    with room_for("transparent encoder"), telling("encoding the init picture"):
+        latent = encode(encoder, host, begun, job.choices.offset_strength)
     size = (p.height // LATENT_CELL, p.width // LATENT_CELL)
     if tuple(latent.shape[2:]) != size:
         latent = F.interpolate(latent, size=size, mode="bilinear")

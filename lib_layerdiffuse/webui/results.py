@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from modules import images, shared
 from modules.processing import create_infotext
 from PIL import Image
@@ -34,6 +33,7 @@ from . import progress
 from .abort import abort
 from .job import Job, job_of
 from .options import wants
+from .room import room_for
 
 
 def transparent(
@@ -64,16 +64,9 @@ def transparent(
             job.note(p, f"stopped after {done} of {total} views, so edges are rougher.")
         return not progress.stopped()
 
-    try:
-        with progress.telling(f"transparency, view 1 of {views}"):
-            rgba_u8 = decode(
-                decoder, host, pixels, latent, views=views, dtype=dtype, on_view=on_view
-            )
-    except torch.cuda.OutOfMemoryError as error:
-        raise HostError(
-            "Expected room for the transparent decoder, but the memory is full.",
-            "Choose a smaller size, or raise the inference memory at the top of the page.",
-        ) from error
+    first = f"transparency, view 1 of {views}"
+    with room_for("transparent decoder"), progress.telling(first):
+        rgba_u8 = decode(decoder, host, pixels, latent, views=views, dtype=dtype, on_view=on_view)
     if not progress.stopped():  # Half a picture is no fault of the checkpoint.
         told = advice(measure(rgba_u8).verdict, job.settings)
         if told:

@@ -233,6 +233,14 @@ class TestUpscaleButton:
         p = self.upscale(ui, TO_BLENDED, picture(alpha=128))
         assert [image.mode for image in ui.run(p).images] == ["RGB"]
 
+    def test_a_full_memory_is_told(self, ui, monkeypatch):
+        def full(*_):
+            raise torch.cuda.OutOfMemoryError
+
+        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.hires"), "encode", full)
+        with pytest.raises(HostError, match="transparent encoder"):
+            ui.run(self.upscale(ui, FG_SD15, picture(alpha=128)))
+
     def test_one_layer_of_a_set_is_refused(self, ui):
         p = self.upscale(ui, JOINT, picture())
         with pytest.raises(MissingCapabilityError, match="sets of 3"):
