@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
-from layers import assert_same, request
+from init_latents import EXACT, apart
+from layers import request
 from pictures import glass_ball
 from PIL import Image
 from random_weights import SD15
@@ -205,10 +206,11 @@ def test_every_batch_and_nothing_left(client: Client, tmp_path: Path) -> None:
     before = client.img2img([glass_ball(64)], record=tmp_path / "before", **SMALL)
     both = run(client, tmp_path / "both", by_picture(), n_iter=2, batch_size=2)
     freed = check_steps(both)
-    for row in both.latents:
-        np.testing.assert_array_equal(row[~freed], both.init_latents[0][~freed])
+    for row, begun in zip(both.latents, both.init_latents, strict=True):
+        np.testing.assert_array_equal(row[~freed], begun[~freed])
     after = client.img2img([glass_ball(64)], record=tmp_path / "after", **SMALL)
-    assert_same(before, after)
+    # The host's own init latent is drawn from the VAE's posterior before anything is seeded.
+    assert apart(after.latents, before.latents) < EXACT
     assert after.run["checksum"] == before.run["checksum"]
 
 
