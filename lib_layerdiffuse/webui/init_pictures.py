@@ -200,16 +200,17 @@ def encode_foregrounds(p: Any, job: Job, host: Host, session: Session) -> None:
     if init is None or init.encoded or not job.settings.method.decodes:
         return
     made: dict[int, Tensor] = {}
-    latents = list(p.init_latent)
+    hosts = p.init_latent.float()  # TAESD's may have half the digits.
+    latents = list(hosts)
     for row in range(len(latents)):
         rgba = init.foreground(row)
         if rgba is None:
             continue
         if id(rgba) not in made:
-            made[id(rgba)] = _latent(p, job, host, session, rgba).to(p.init_latent)
+            made[id(rgba)] = _latent(p, job, host, session, rgba).to(hosts)
         latents[row] = made[id(rgba)]
     rows = [row for row in range(len(latents)) if init.foreground(row) is not None]
-    p.init_latent = _filled(p, torch.stack(latents), p.init_latent, rows)
+    p.init_latent = _filled(p, torch.stack(latents), hosts, rows)
     init.encoded = True
 
 

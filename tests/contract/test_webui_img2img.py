@@ -112,6 +112,22 @@ class TestForeground:
         )
         near(p.began_with[0], ui.latent(FG.arch, wanted.astype(np.float32)))
 
+    def test_a_host_that_encodes_in_half_precision_takes_no_digits(self, ui, monkeypatch):
+        """TAESD does, whatever the VAE's precision."""
+        networks = import_module("tiny_checkpoint").FirstStage
+        inner = networks.process_in
+        with monkeypatch.context() as half:
+            half.setattr(networks, "process_in", lambda self, latent: inner(self, latent).half())
+            half.setattr(
+                import_module("lib_layerdiffuse.hosts.forge.host").ForgeHost,
+                "sampler_latent",
+                lambda self, latent: inner(
+                    self.sd_model.forge_objects.vae.first_stage_model, latent
+                ),
+            )
+            _, p = ui.run_img2img(FG, images=[ball((64, 64))])
+        near(p.began_with[0], ui.latent(FG.arch, rgba_of(ball((64, 64)))))
+
     def test_all_batches_begin_with_it(self, ui):
         _, p = ui.run_img2img(FG, images=[ball((64, 64))], n_iter=2, batch_size=2)
         wanted = ui.latent(FG.arch, rgba_of(ball((64, 64)))).expand(2, -1, -1, -1)
