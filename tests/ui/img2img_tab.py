@@ -73,4 +73,4 @@ class Img2ImgTab:
             self.web.settle()
 
     def _map(self, name: str) -> Locator:
-        return self.web.page.locator(f"#script_img2img_differential_diffusion_{name}")
+        return self.web.page.locator(f"#script_differential_diffusion_{name}")
