@@ -124,7 +124,8 @@ def test_only_masked_with_a_given_layer(client: Client, tmp_path: Path) -> None:
     other = run(
         client, tmp_path / "other", picture, mask, "bg_to_fg_sd15", settings=settings, **options
     )
-    np.testing.assert_array_equal(made.images[0], other.images[0])
+    # But for the blended layer's own init latent, which the host draws from the VAE's posterior.
+    assert np.abs(made.images[0].astype(int) - other.images[0]).max() <= 3
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,7 @@ def test_soft_inpainting(client: Client, tmp_path: Path) -> None:
         picture,
         mask,
         mask_blur=4,
+        denoising_strength=0.9,  # Where little changes, soft inpainting keeps what there was.
         others={"soft inpainting": [True, 1, 0.5, 4, 0, 0.5, 2]},
     )
     (image,) = made.images
