@@ -1,4 +1,4 @@
-"""What can be refused before the checkpoint is loaded."""
+"""What can be refused before sampling, most of it before the checkpoint is loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def check_job(p: Any, settings: LayerSettings) -> None:
     _check_options(p)
     check_hires(p, settings.method)
     _check_chain(p, settings)
-    _check_token_merging(p, settings)
     check_layer_prompts(settings)
 
 
@@ -57,8 +56,14 @@ def _check_chain(p: Any, settings: LayerSettings) -> None:
         )
 
 
-def _check_token_merging(p: Any, settings: LayerSettings) -> None:
-    """Token merging pairs each row's tokens in its own way, so frames would no longer meet."""
+def check_token_merging(p: Any, settings: LayerSettings) -> None:
+    """Checks that frames meet: token merging would pair each row's tokens in its own way.
+
+    The host's options decide, and it applies the job's own over them after its first hook.
+
+    Raises:
+        MissingCapabilityError: Tokens would be merged, and the method's frames meet by their place.
+    """
     method = settings.method
     by_place = method.frames > 1 or method.uses_control
     shares = method.patch is PatchKind.ATTENTION_SHARING and by_place

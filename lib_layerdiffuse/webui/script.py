@@ -16,7 +16,7 @@ from . import chain, hires, init_pictures, inpaint, kept_pictures, panel, passes
 from .abort import abort, is_aborted
 from .arguments import read_settings
 from .axes import axis_values
-from .checks import check_job
+from .checks import check_job, check_token_merging
 from .gallery import BelowGallery
 from .grids import give_a_plot_a_sheet, give_one_picture_a_set
 from .hooks import hook_of
@@ -122,6 +122,7 @@ class LayerDiffuseScript(scripts.Script):
     def process(self, p: Any, job: Job, *args: Any) -> None:
         """Checks the checkpoint, fetches the weights, and writes the infotext."""
         method = job.settings.method
+        check_token_merging(p, job.settings)
         if not hires.from_button(p):  # Its checkpoint is loaded later.
             passes.checked(p, method)
         hires.take_picture(p, job)

@@ -138,6 +138,12 @@ REFUSED = [
     ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
     ({"method": "joint_sd15", "mask_source": "x"}, {}, SettingsError, "mask_source"),
     ({"method": "joint_sd15"}, {"token_merging_ratio": 0.2}, MissingCapabilityError, None),
+    (
+        {"method": "joint_sd15"},
+        {"override_settings": {"token_merging_ratio": 0.2}},  # It is applied after our first hook.
+        MissingCapabilityError,
+        None,
+    ),
     ({"method": "joint_sd15", "bg_prompt": "x <lora:a:1>"}, {}, SettingsError, "bg_prompt"),
 ]
 

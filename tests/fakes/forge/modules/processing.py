@@ -135,7 +135,7 @@ class Processing:
         return not self.do_not_save_samples
 
     def get_token_merging_ratio(self) -> float:
-        return self.token_merging_ratio
+        return self.token_merging_ratio or shared.opts.data.get("token_merging_ratio", 0)
 
     def setup_prompts(self) -> None:
         count = self.batch_size * self.n_iter
