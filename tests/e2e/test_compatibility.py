@@ -19,7 +19,7 @@ from pictures import lake_scene
 from random_controlnet import NAME
 from random_weights import SD15, SDXL
 
-from lib_layerdiffuse.methods import find_method
+from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]
 SMALL = {"width": 64, "height": 64, "steps": 1}
@@ -150,7 +150,10 @@ def test_token_merging_with_one_layer(
     usual = generate(client, method_id, tmp_path / "usual", **SMALL)
     made = generate(client, method_id, tmp_path / "made", **merging, **SMALL)
     assert "Token merging ratio: 0.5" in made.infotexts[0]
-    assert difference(made, usual) > 0.001
+    if find_method(method_id).arch is Arch.SD15:
+        assert difference(made, usual) > 0.001
+    else:  # The host merges at a level where SDXL attends to nothing.
+        assert_same(made, usual)
     off = {"settings": {"weight": 0}}
     idle = generate(client, method_id, tmp_path / "idle", **off, **merging, **SMALL)
     assert difference(made, idle) > 0.001, "the method was lost"

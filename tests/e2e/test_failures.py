@@ -36,7 +36,6 @@ def refused(client: Client, args: list[Any], **options: Any) -> dict[str, Any]:
         ([{"method": "joint_sd15", "weight": 3}], {}, "SettingsError", "weight"),
         ([{"method": "no such"}], {}, "SettingsError", "method"),
         ([True, "no such"], {}, "SettingsError", "method"),
-        ([{"method": "fg_attn_sd15"}], {"enable_hr": True}, "MissingCapabilityError", None),
         (
             [{"method": "fg_attn_sd15"}],
             {"refiner_checkpoint": SDXL, "refiner_switch_at": 0.5},
@@ -56,8 +55,6 @@ def test_refused_before_sampling(
 ) -> None:
     before = plain(SD15, **SMALL)
     client.use_checkpoint(SD15)
-    if "enable_hr" in options:
-        options = options | {"hr_additional_modules": ["Use same choices"], "hr_scale": 2}
     detail = refused(client, args, **options)
     assert (detail["error"], detail["field"]) == (error, field)
     assert detail["message"].startswith(("Expected", "This method needs"))

@@ -14,7 +14,7 @@ from flow_jobs import HIRES
 from PIL import Image
 from random_loras import LORAS
 
-from lib_layerdiffuse.methods import Layer
+from lib_layerdiffuse.methods import Arch, Layer
 
 RUNS: dict[str, Run] = {}
 flow = entering(RUNS)
@@ -210,7 +210,8 @@ def token_merging(bench: Bench) -> None:
     made = bench.txt2img(override_settings={"token_merging_ratio": 0.5})
     bench.check(made)
     assert "Token merging ratio: 0.5" in made.infotexts[0]
-    bench.check_differs(made, "no token was merged")
+    if bench.method.arch is Arch.SD15:  # The host merges at a level where SDXL attends to nothing.
+        bench.check_differs(made, "no token was merged")
 
 
 @flow("ControlNet unit")
