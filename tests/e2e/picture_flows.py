@@ -62,7 +62,9 @@ def loopback(bench: Bench) -> None:
     made = bench.img2img(**bench.client.script_args("loopback", img2img=True, **last))
     bench.check_acted(made)
     first, second = made.images[-2:]
-    np.testing.assert_array_equal(first, bench.begun.images[0])
+    # Other layers begin with what the host draws from the VAE's posterior, unseeded.
+    levels = 0 if bench.method.outputs == (Layer.FG,) else 3
+    assert np.abs(first.astype(int) - bench.begun.images[0]).max() <= levels
     assert second.shape == first.shape
     assert (second != first).any()
 
