@@ -21,6 +21,7 @@ from ..images import from_u8, to_u8
 from .hooks import callback_of
 
 _MARK = "layerdiffuse_keep"
+_ALPHA = "layerdiffuse_alpha"  # On a picture that we have put together.
 _RESIZERS = ("Upscale",)
 _NEARLY = 2  # levels by which an upscaler may miss clear and solid
 
@@ -91,7 +92,7 @@ def _take_care_of(script: Any) -> None:
 def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -> None:
     rgba, more = pp.image, len(pp.extra_images)
     alpha = rgba.getchannel("A")
-    pp.image = Image.fromarray(to_u8(fill_hidden(from_u8(np.asarray(rgba)))[..., :3]))
+    pp.image = _colours(rgba)
     inner(pp, **args)
     resized = pp.image.size != rgba.size
     if len(pp.extra_images) > more or (resized and script.name not in _RESIZERS):
@@ -107,6 +108,13 @@ def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -
     put_alpha(pp.image, alpha)
 
 
+def _colours(rgba: Image.Image) -> Image.Image:
+    """Returns a picture's colours, continued where alpha hides them; once for all scripts."""
+    if hasattr(rgba, _ALPHA):
+        return rgba.convert("RGB")
+    return Image.fromarray(to_u8(fill_hidden(from_u8(np.asarray(rgba)))[..., :3]))
+
+
 def _settled(alpha: Image.Image) -> Image.Image:
     """Returns alpha with clear and solid where an upscaler has just missed them."""
     table = [0 if v <= _NEARLY else 255 if v >= 255 - _NEARLY else v for v in range(256)]
@@ -116,13 +124,13 @@ def _settled(alpha: Image.Image) -> Image.Image:
 def put_alpha(image: Image.Image, alpha: Image.Image) -> None:
     """Gives a picture alpha, and remembers it: the host may erase it to hide an infotext there."""
     image.putalpha(alpha)
-    image.layerdiffuse_alpha = alpha  # type: ignore[attr-defined]
+    setattr(image, _ALPHA, alpha)
 
 
 @callback_of("image")
 def keep_alpha(params: Any) -> None:
     """Brings back the alpha of a picture that is about to be saved, as PNG."""
-    alpha = getattr(params.image, "layerdiffuse_alpha", None)
+    alpha = getattr(params.image, _ALPHA, None)
     if alpha is not None:
         put_alpha(params.image, alpha)
         stem, _, _ = params.filename.rpartition(".")

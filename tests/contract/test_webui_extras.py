@@ -73,6 +73,15 @@ def test_colour_and_alpha_are_upscaled_apart(ui, order):
     assert pp.info["Keep transparency"] == "Keep transparency"
 
 
+def test_hidden_colours_are_continued_once(ui):
+    """A script that does nothing must not change them again, which takes seconds, too."""
+    given = transparent()
+    idle = [script(name, lambda self, pp, **_: None, order) for name, order in (("A", 1), ("B", 9))]
+    upscaled = Extras(ui, script("Upscale", upscale, 5)).run(given)
+    got = Extras(ui, idle[0], script("Upscale", upscale, 5), idle[1]).run(given)
+    assert np.array_equal(np.asarray(got.image), np.asarray(upscaled.image))
+
+
 def test_clear_and_solid_stay_so_where_an_upscaler_just_misses(ui):
     def sloppy(self, pp, **args):
         upscale(self, pp)
