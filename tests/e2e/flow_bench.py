@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from client import ApiError, Client, Result, encode_image
+from client import ApiError, Client, Result
 from flow_jobs import CHECKPOINTS
 from layers import assert_decoded, check_layers, difference, request
-from pictures import glass_ball, lake_scene
-from random_controlnet import NAMES
+from pictures import glass_ball
 
 from lib_layerdiffuse.methods import Arch, Layer, LayerMethod
 
@@ -146,17 +145,6 @@ class Bench:
         """Yields the pictures without transparency of two results, in pairs."""
         pairs = zip(made.images, before.images, strict=True)
         return ((one, other) for one, other in pairs if one.shape[2] == 3)
-
-    def controlnet(self) -> str:
-        """Returns the name of the server's ControlNet of the method's family."""
-        names = self.client.call("GET", "/controlnet/model_list")["model_list"]
-        return next(name for name in names if name.startswith(NAMES[self.method.arch]))
-
-    def control_unit(self, module: str, model: str) -> dict[str, list[Any]]:
-        """Returns the arguments of a unit of the built-in ControlNet."""
-        picture = encode_image(lake_scene(SIDE))
-        unit = {"module": module, "model": model, "weight": 1, "image": picture}
-        return {"controlnet": [{"enabled": True, "save_detected_map": False, **unit}]}
 
 
 Run = Callable[[Bench], None]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from client import Client, Result, encode_image
 from layers import request
-from pictures import glass_ball
+from pictures import glass_ball, lake_scene
 from PIL import Image
+from random_controlnet import NAMES
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import Arch
@@ -27,6 +28,40 @@ HIRES = {
 }
 FROM_PICTURE = {**SMALL, "steps": 2, "denoising_strength": 0.6, "resize_mode": 0}
 UNDER_MASK = {"mask_blur": 2, "inpainting_fill": 1, "inpaint_full_res": False}
+SOFT_INPAINTING = {"soft inpainting": [True, 1, 0.5, 4, 0, 0.5, 2]}
+"""The host's script, on, with its own values."""
+
+
+def plot(client: Client, **values: Any) -> dict[str, Any]:
+    """Returns the fields of a request that runs an X/Y/Z plot and gives its cells after its grids.
+
+    Args:
+        client: The server's.
+        **values: The plot's arguments; an axis by its label, such as `x_type="Seed"`.
+    """
+    infos = {info["name"]: info for info in client.script_info() if not info["is_img2img"]}
+    choices = infos["x/y/z plot"]["args"][0]["choices"]
+    kinds = {"y_type": 0, "z_type": 0}  # Nothing; the host would take its label for a number.
+    kinds |= {k: choices.index(v) for k, v in values.items() if k.endswith("_type")}
+    flags = {
+        "draw_legend": False,
+        "include_sub_images": True,
+        "use_text_inputs_instead_of_dropdowns": True,
+    }
+    return client.script_args("x/y/z plot", **(flags | values | kinds))
+
+
+def controlnet(client: Client, arch: Arch) -> str:
+    """Returns the name of the server's ControlNet of a family."""
+    names = client.call("GET", "/controlnet/model_list")["model_list"]
+    return next(name for name in names if name.startswith(NAMES[arch]))
+
+
+def control_unit(model: str, module: str = "None", weight: float = 1) -> dict[str, list[Any]]:
+    """Returns the arguments of a unit of the built-in ControlNet."""
+    picture = encode_image(lake_scene(64))
+    unit = {"module": module, "model": model, "weight": weight, "image": picture}
+    return {"controlnet": [{"enabled": True, "save_detected_map": False, **unit}]}
 
 
 def mask(size: int = 64) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from client import encode_image
 from flow_bench import SIDE, Bench, Run, entering, held
+from flow_jobs import SOFT_INPAINTING
 from pictures import glass_ball
 from PIL import Image
 
@@ -111,16 +112,12 @@ def inpaint_by_alpha(bench: Bench) -> None:
     assert held(made, clear.reshape(8, 8, 8, 8).all(axis=(1, 3)))
 
 
-def soft_arguments() -> dict[str, list[Any]]:
-    return {"soft inpainting": [True, 1, 0.5, 4, 0, 0.5, 2]}
-
-
 @flow("Soft inpainting")
 def soft_inpainting(bench: Bench) -> None:
     mask = np.zeros((SIDE, SIDE, 3), np.uint8)
     mask[40:, 40:] = 255
     job = WHOLE | {"mask": encode_image(mask), "mask_blur": 4}
-    made = bench.img2img(scripts=soft_arguments(), **job)
+    made = bench.img2img(scripts=SOFT_INPAINTING, **job)
     bench.check_layers(made)
     corner = np.zeros((SIDE, SIDE), bool)
     corner[:8, :8] = True
@@ -154,7 +151,7 @@ def differential_diffusion(bench: Bench) -> None:
 
 @flow("Differential Diffusion with soft inpainting")
 def two_soft_masks(bench: Bench) -> None:
-    bench.img2img(scripts=change_map() | soft_arguments(), **WHOLE)
+    bench.img2img(scripts=change_map() | SOFT_INPAINTING, **WHOLE)
 
 
 @flow("Colour correction")

@@ -9,8 +9,7 @@ from random_weights import Pool, Scale, Shape, fan_in, model_scale, read_layout,
 
 from lib_layerdiffuse.methods import Arch
 
-NAME = "control_random"
-NAMES = {Arch.SD15: NAME, Arch.SDXL: "control_xl_random"}
+NAMES = {Arch.SD15: "control_random", Arch.SDXL: "control_xl_random"}
 _LAYOUTS = {Arch.SD15: "sd15_checkpoint", Arch.SDXL: "sdxl_checkpoint"}
 _UNET, _PREFIX = "model.diffusion_model.", "control_model."
 _COPIED = ("time_embed.", "label_emb.", "input_blocks.", "middle_block.")
@@ -19,7 +18,7 @@ _LEVELS = {Arch.SD15: (4, 3, 5), Arch.SDXL: (4, 3, 2)}
 """How many blocks of the UNet's way down have 320, 640 and 1280 channels."""
 
 
-def shapes(arch: Arch = Arch.SD15) -> dict[str, Shape]:
+def shapes(arch: Arch) -> dict[str, Shape]:
     """Returns each tensor's shape by its name."""
     unet = read_layout(_LAYOUTS[arch])
     found = {
@@ -38,7 +37,7 @@ def shapes(arch: Arch = Arch.SD15) -> dict[str, Shape]:
     return found
 
 
-def write_controlnet(folder: Path, arch: Arch = Arch.SD15) -> Path:
+def write_controlnet(folder: Path, arch: Arch) -> Path:
     """Writes a family's file into a folder, unless it is there; returns it."""
     path = folder / f"{NAMES[arch]}.safetensors"
     if path.exists():

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client import ApiError, Client, Result, encode_image
-from flow_jobs import CHECKPOINTS
+from client import ApiError, Client, Result
+from flow_jobs import CHECKPOINTS, control_unit, controlnet
 from forge_server import ForgeServer
 from layers import assert_same, difference, generate
-from pictures import lake_scene
-from random_controlnet import NAME
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import Arch, find_method
@@ -185,13 +183,7 @@ class TestControlNet:
     @pytest.fixture(scope="class")
     def model(self, forge: ForgeServer) -> str:
         """Returns the name of a ControlNet that the server has."""
-        names = Client(forge.url).call("GET", "/controlnet/model_list")["model_list"]
-        return next(name for name in names if name.startswith(NAME))
-
-    def unit(self, model: str, module: str = "None", weight: float = 1) -> dict[str, list[Any]]:
-        picture = encode_image(lake_scene(64))
-        unit = {"module": module, "model": model, "weight": weight, "image": picture}
-        return {"controlnet": [{"enabled": True, "save_detected_map": False, **unit}]}
+        return controlnet(Client(forge.url), Arch.SD15)
 
     @pytest.mark.parametrize("method_id", [FG, JOINT, TO_FG])
     def test_a_unit_acts_beside_the_method(
@@ -201,13 +193,16 @@ class TestControlNet:
         before = plain(SD15, **SMALL)
         choose(client, method_id)
         without = generate(client, method_id, tmp_path / "without", **SMALL)
-        unit = {"scripts": self.unit(model)}
+        unit = {"scripts": control_unit(model)}
         made = generate(client, method_id, tmp_path / "made", **unit, **SMALL)
         assert difference(made, without) > 0.01, "the unit was lost"
         off = {"settings": {"weight": 0}}
         idle = generate(client, method_id, tmp_path / "idle", **off, **unit, **SMALL)
         alone = client.txt2img(
-            scripts=self.unit(model), record=tmp_path / "alone", batch_size=method.frames, **SMALL
+            scripts=control_unit(model),
+            record=tmp_path / "alone",
+            batch_size=method.frames,
+            **SMALL,
         )
         np.testing.assert_array_equal(idle.latents, alone.latents)
         assert difference(made, alone) > 0.01, "the method was lost"
@@ -220,6 +215,6 @@ class TestControlNet:
         self, client: Client, tmp_path: Path
     ) -> None:
         choose(client, JOINT)
-        unit = {"scripts": self.unit("None", "reference_only")}
+        unit = {"scripts": control_unit("None", "reference_only")}
         detail = refused(client, JOINT, tmp_path, **unit, **SMALL)
         assert "own attention" in detail["message"]

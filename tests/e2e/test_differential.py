@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
+from flow_jobs import SOFT_INPAINTING
 from init_latents import EXACT, apart
 from layers import request
 from pictures import glass_ball
@@ -220,7 +221,7 @@ def test_what_cannot_work_is_told(client: Client) -> None:
         (by_picture(), {"soft": True}, "soft inpainting"),
         ({"source": "?"}, {}, "known source"),
     ):
-        others = {"soft inpainting": [True, 1, 0.5, 4, 0, 0.5, 2]} if options else {}
+        others = SOFT_INPAINTING if options else {}
         with pytest.raises(ApiError) as caught:
             client.img2img(
                 [glass_ball(64)],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from client import ApiError, Client, Result
 from fault_places import HOOK_FAULTS
-from flow_jobs import CHECKPOINTS, SMALL, run
+from flow_jobs import CHECKPOINTS, SMALL, plot, run
 from layers import assert_same, generate
 
 from lib_layerdiffuse.methods import find_method
@@ -92,7 +92,7 @@ def test_in_a_hook_of_ours(faults: Faults, script: str, hook: str, flow: str) ->
 
 def test_in_a_plots_grid(faults: Faults) -> None:
     client = faults.client
-    script = client.script_args("x/y/z plot", x_type=1, x_values="1,2", y_type=0, z_type=0)
+    script = plot(client, x_type="Seed", x_values="1,2")
     error = faults.fail("txt2img", "fg_attn_sd15", "grid", 0, "error", **script)
     assert "fault asked for" in str(error.body), error
 

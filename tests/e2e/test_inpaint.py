@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
+from flow_jobs import SOFT_INPAINTING
 from layers import request
 from pictures import glass_ball, lake_scene
 from PIL import Image
@@ -243,7 +244,7 @@ def test_soft_inpainting(client: Client, tmp_path: Path) -> None:
         mask,
         mask_blur=4,
         denoising_strength=0.6,  # Where little changes, soft inpainting keeps what there was.
-        others={"soft inpainting": [True, 1, 0.5, 4, 0, 0.5, 2]},
+        others=SOFT_INPAINTING,
     )
     (image,) = made.images
     assert image.shape == (64, 64, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import flow_jobs
 import numpy as np
 import pytest
 from client import ApiError, Client, Result
@@ -54,16 +55,7 @@ def test_batch_count(client: Client, tmp_path: Path, method_id: str) -> None:
 
 def plot(client: Client, method_id: str, **values: Any) -> Result:
     """Runs an X/Y/Z plot and gives its cells after its grids."""
-    names = {info["name"]: info for info in client.script_info() if not info["is_img2img"]}
-    choices = names["x/y/z plot"]["args"][0]["choices"]
-    kinds = {"y_type": 0, "z_type": 0}  # Nothing; the host would take its label for a number.
-    kinds |= {k: choices.index(v) for k, v in values.items() if k.endswith("_type")}
-    flags = {
-        "draw_legend": False,
-        "include_sub_images": True,
-        "use_text_inputs_instead_of_dropdowns": True,
-    }
-    script = client.script_args("x/y/z plot", **(flags | values | kinds))
+    script = flow_jobs.plot(client, **values)
     return client.txt2img(scripts=request(method_id), **script, **SMALL)
 
 

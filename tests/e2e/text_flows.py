@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flow_jobs
 import numpy as np
 from flow_bench import SIDE, Bench, Run, entering, other_family
 from flow_jobs import HIRES
@@ -79,18 +80,7 @@ def chain_with_hires(bench: Bench) -> None:
 
 @flow("X/Y/Z plot")
 def plot(bench: Bench) -> None:
-    infos = {i["name"]: i for i in bench.client.script_info() if not i["is_img2img"]}
-    script = bench.client.script_args(
-        "x/y/z plot",
-        x_type=infos["x/y/z plot"]["args"][0]["choices"].index("Seed"),
-        x_values="1234,5",
-        y_type=0,  # Nothing: the host would take its label for a number.
-        z_type=0,
-        draw_legend=False,
-        include_sub_images=True,
-        use_text_inputs_instead_of_dropdowns=True,
-    )
-    made = bench.txt2img(**script)
+    made = bench.txt2img(**flow_jobs.plot(bench.client, x_type="Seed", x_values="1234,5"))
     bench.check_acted(made)
     first, second = made.images[-2:]
     layer = bench.base.images[0]
@@ -217,14 +207,15 @@ def token_merging(bench: Bench) -> None:
 
 @flow("ControlNet unit")
 def controlnet(bench: Bench) -> None:
-    made = bench.txt2img(scripts=bench.control_unit("None", bench.controlnet()))
+    model = flow_jobs.controlnet(bench.client, bench.method.arch)
+    made = bench.txt2img(scripts=flow_jobs.control_unit(model))
     bench.check(made)
     bench.check_differs(made, "the unit was lost")
 
 
 @flow("ControlNet unit, Reference")
 def reference(bench: Bench) -> None:
-    made = bench.txt2img(scripts=bench.control_unit("reference_only", "None"))
+    made = bench.txt2img(scripts=flow_jobs.control_unit("None", "reference_only"))
     bench.check(made)
     bench.check_differs(made, "the unit was lost")
 
