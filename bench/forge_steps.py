@@ -80,7 +80,7 @@ class Bench:
 
         from lib_layerdiffuse.hosts.forge import ForgeHost
         from lib_layerdiffuse.pipeline import Session
-        from lib_layerdiffuse.weights import WeightStore
+        from lib_layerdiffuse.weights.store import WeightStore
 
         self.model = forge_loader(str(checkpoint))
         self.plain = self.model.forge_objects.unet
@@ -121,7 +121,7 @@ class Bench:
 
     def settings(self, method_id: str, stop_at: float = 1.0) -> Any:
         from lib_layerdiffuse.methods import find_method
-        from lib_layerdiffuse.settings import LayerSettings
+        from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
         picture = torch.rand(self.size, self.size, 3).numpy()
         method = find_method(method_id)
@@ -144,7 +144,7 @@ class Bench:
 
         from lib_layerdiffuse.methods import find_method
         from lib_layerdiffuse.nets.attention_sharing import BLOCK_LEVELS
-        from lib_layerdiffuse.patches import ATTENTION_SLOTS
+        from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS
 
         method = find_method(method_id)
         file = self.session.store.load(method.weights)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .methods import Arch, LayerMethod
 from .nets.attention_sharing import AttentionSharing
-from .patches import WeightPatch
+from .weights.patches import WeightPatch
 
 
 @dataclass(frozen=True, eq=False)

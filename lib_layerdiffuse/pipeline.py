@@ -15,8 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .chains import step_prompt
-from .codec import (
+from .codec.transparent import (
     OFFSET_STRENGTH,
     OnView,
     TransparentDecoder,
@@ -26,12 +25,13 @@ from .codec import (
 )
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
-from .images import Picture, as_rgba, composite, fit, flatten, pad_colours
+from .imaging.images import Picture, as_rgba, composite, fit, flatten, pad_colours
 from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
 from .nets.attention_sharing import AttentionSharing
-from .patches import read_patches
-from .settings import LayerSettings
-from .weights import WeightStore
+from .settings.chains import step_prompt
+from .settings.layer_settings import LayerSettings
+from .weights.patches import read_patches
+from .weights.store import WeightStore
 
 FileIdentity = tuple[str, int, int]
 Codec = TypeVar("Codec", TransparentDecoder, TransparentEncoder)

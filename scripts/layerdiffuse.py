@@ -2,12 +2,13 @@
 
 from modules import script_callbacks
 
-from lib_layerdiffuse.webui import api, axes, options
-from lib_layerdiffuse.webui.differential import DifferentialScript
-from lib_layerdiffuse.webui.extras import KeepTransparency, keep_alpha
-from lib_layerdiffuse.webui.grids import show_transparency
-from lib_layerdiffuse.webui.results import name_layer
-from lib_layerdiffuse.webui.script import LayerDiffuseScript
+from lib_layerdiffuse.webui.entry.script import LayerDiffuseScript
+from lib_layerdiffuse.webui.flows import axes
+from lib_layerdiffuse.webui.flows.differential_script import DifferentialScript
+from lib_layerdiffuse.webui.flows.extras import KeepTransparency, keep_alpha
+from lib_layerdiffuse.webui.flows.grids import show_transparency
+from lib_layerdiffuse.webui.job.results import name_layer
+from lib_layerdiffuse.webui.page import api, options
 
 
 def add_axes() -> None:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib_layerdiffuse.codec import adjusted_latent
+from lib_layerdiffuse.codec.transparent import adjusted_latent
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, Arch
 from lib_layerdiffuse.nets.offset_encoder import OffsetEncoder
 from lib_layerdiffuse.nets.unet1024 import UNet1024, UNetLayout

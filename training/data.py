@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lib_layerdiffuse.images import from_u8, to_u8
+from lib_layerdiffuse.imaging.images import from_u8, to_u8
 from lib_layerdiffuse.tiny import scenes
 from lib_layerdiffuse.tiny.shapes import SIDE
 

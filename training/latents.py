@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib_layerdiffuse.codec import TransparentEncoder, adjusted_latent
+from lib_layerdiffuse.codec.transparent import TransparentEncoder, adjusted_latent
 from lib_layerdiffuse.methods import ENCODERS, Arch
 from lib_layerdiffuse.tiny import shapes
 

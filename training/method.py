@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib_layerdiffuse.hosts.diffusers.names import PREFIX, diffusers_name, module_names
+from lib_layerdiffuse.hosts.diffusers.parameter_names import PREFIX, diffusers_name, module_names
 from lib_layerdiffuse.methods import METHODS, Layer, LayerMethod, PatchKind, find_method
 
 from . import control

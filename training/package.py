@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from lib_layerdiffuse import tiny
-from lib_layerdiffuse.checksums import sha256_of
 from lib_layerdiffuse.methods import WEIGHT_FILES, Arch
+from lib_layerdiffuse.weights.checksums import sha256_of
 
 LIMIT = 32_000_000
 """Bytes of all models together."""

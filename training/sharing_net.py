@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib_layerdiffuse.hosts.diffusers.names import diffusers_name, module_names
+from lib_layerdiffuse.hosts.diffusers.parameter_names import diffusers_name, module_names
 from lib_layerdiffuse.nets.attention_sharing import NORM_EPS, SLOTS
-from lib_layerdiffuse.patches import ATTENTION_SLOTS
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS
 
 STRIDES = (1, 1, 2, 1, 2, 1, 2, 1)
 CONTROL_WIDTHS = (16, 16, 24, 24, 32, 32, 20, 20)

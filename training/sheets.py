@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from lib_layerdiffuse.images import to_u8
+from lib_layerdiffuse.imaging.images import to_u8
 
 
 def write_sheet(path: Path, rows: Sequence[Tensor], zoom: int = 2) -> None:

@@ -12,9 +12,28 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from . import chain, demo, eval_tiny, generate, methods, studio, transparency, weights
+from . import (
+    chain_command,
+    codec_command,
+    demo_command,
+    eval_tiny_command,
+    generate_command,
+    methods_command,
+    studio_command,
+    weights_command,
+)
 from .parsing import Parser
 
+_COMMANDS = (
+    methods_command,
+    weights_command,
+    codec_command,
+    generate_command,
+    chain_command,
+    studio_command,
+    demo_command,
+    eval_tiny_command,
+)
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
 _EPILOG = (
     "Exit status: 0 done, 1 a weight file is bad (weights verify), 2 an error, told in one line, "
@@ -56,6 +75,6 @@ def _parser() -> Parser:
     parser = Parser("layerdiffuse", description=about, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (methods, weights, transparency, generate, chain, studio, demo, eval_tiny):
-        module.add_to(commands)
+    for command in _COMMANDS:
+        command.add_to(commands)
     return parser

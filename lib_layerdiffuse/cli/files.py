@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import SettingsError
-from ..images import Picture, PictureU8, as_rgba
+from ..imaging.images import Picture, PictureU8, as_rgba
 
 _STDERR = 2
 

@@ -15,10 +15,10 @@ from .stores import add_store_options, store_of
 
 if TYPE_CHECKING:
     from ..documents.kinds import DocumentKind
-    from ..settings import LayerSettings
-    from ..standalone.job import Job
+    from ..settings.layer_settings import LayerSettings
+    from ..standalone.generation import Job
     from ..standalone.models import ModelChoice, Models
-    from ..weights import Progress
+    from ..weights.store import Progress
     from .parsing import Parser
 
 _MOST_SEED = 2**32 - 1
@@ -201,7 +201,7 @@ def job_of(args: argparse.Namespace, method: LayerMethod) -> Job:
         SettingsError: A picture cannot be read, or the method has no use for an option.
     """
     from ..standalone.defaults import defaults
-    from ..standalone.job import Job
+    from ..standalone.generation import Job
     from .files import read_rgba
 
     author = defaults(method, tiny=args.checkpoint is None)
@@ -224,7 +224,7 @@ def job_of(args: argparse.Namespace, method: LayerMethod) -> Job:
 
 
 def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> LayerSettings:
-    from ..settings import LayerSettings
+    from ..settings.layer_settings import LayerSettings
     from .files import read_rgba
 
     pictures = {layer: getattr(args, layer.value, None) for layer in Layer}

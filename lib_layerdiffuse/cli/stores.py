@@ -11,7 +11,7 @@ from ..errors import SettingsError
 from .parsing import path
 
 if TYPE_CHECKING:
-    from ..weights import Progress, WeightStore
+    from ..weights.store import Progress, WeightStore
     from .parsing import Options
 
 _WEBUI_FOLDER = Path("models", "layer_model")
@@ -51,7 +51,7 @@ def store_of(
     Raises:
         SettingsError: A folder that is named is not there.
     """
-    from ..weights import WeightStore
+    from ..weights.store import WeightStore
 
     folder: Path = args.models_dir or _default_folder()
     needed = folder.exists() or (args.models_dir and not makes_folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import ImageSizeError, SettingsError
-from ..images import Picture, PictureU8, as_rgba, composite, to_u8, trim
+from ..imaging.images import Picture, PictureU8, as_rgba, composite, to_u8, trim
 
 _OPAQUE = 255
 _NO_CHARACTERS = ("Cc", "Cs")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import ImageSizeError, SettingsError
-from ..images import PictureU8, as_rgba, composite, fit, flatten, to_u8
+from ..imaging.images import PictureU8, as_rgba, composite, fit, flatten, to_u8
 from ..methods import Layer
-from ..settings import LayerSettings
+from ..settings.layer_settings import LayerSettings
 from .document import Document, DocumentLayer, is_opaque
 
 _BOTTOM_TO_TOP = (Layer.BG, Layer.FG, Layer.BLENDED)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from ..images import PictureU8, ResizeMode, fit, from_u8, to_u8
+from ..imaging.images import PictureU8, ResizeMode, fit, from_u8, to_u8
 from .document import Document
 from .package import packed
 from .png import png_bytes

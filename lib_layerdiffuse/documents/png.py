@@ -7,7 +7,7 @@ import io
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..images import PictureU8
+from ..imaging.images import PictureU8
 
 
 def png_bytes(pixels_u8: PictureU8, infotext: str = "") -> bytes:

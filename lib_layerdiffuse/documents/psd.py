@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageSizeError
-from ..images import PictureU8, flatten, from_u8, to_u8
+from ..imaging.images import PictureU8, flatten, from_u8, to_u8
 from .document import Document, DocumentLayer, is_opaque
 from .packbits import packed_rows
 

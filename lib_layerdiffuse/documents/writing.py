@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..whole_files import write_new
+from ..files.whole_files import write_new
 from .archive import zip_bytes
 from .document import Document
 from .kinds import DocumentKind

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .loading import assign_strictly, conv_weight
+from .state_dict import assign_strictly, conv_weight
 
 CONVS = 9
 HALVING = (2, 4, 6)  # the convolutions, from 0, of stride 2; together they give 1/8

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ChecksumError
-from .loading import HINT, assign_strictly, conv_weight
+from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
 
 PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4

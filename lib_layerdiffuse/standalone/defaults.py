@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..chains import SECOND_STEPS, AuthorsChoice
 from ..errors import ImageSizeError
 from ..methods import Arch, LayerMethod
+from ..settings.chains import SECOND_STEPS, AuthorsChoice
 
 TINY_CFG = 3.0
 """The tiny family's guidance: more makes its edges hard."""

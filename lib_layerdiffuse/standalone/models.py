@@ -12,7 +12,7 @@ from ..methods import Arch
 if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
     from ..pipeline import Session
-    from ..weights import WeightStore
+    from ..weights.store import WeightStore
 
 
 @dataclass(frozen=True)

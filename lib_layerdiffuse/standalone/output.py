@@ -15,13 +15,13 @@ from ..documents.layer_set import document_of, true_composite, with_given
 from ..documents.png import png_bytes
 from ..documents.writing import write_document
 from ..errors import SettingsError
-from ..images import PictureU8, checkerboard, composite, from_u8, matte, to_u8
+from ..files.whole_files import whole_file
+from ..imaging.images import PictureU8, checkerboard, composite, from_u8, matte, to_u8
 from ..methods import Layer
-from ..whole_files import whole_file
 
 if TYPE_CHECKING:
-    from ..settings import LayerSettings
-    from .job import LayerPicture
+    from ..settings.layer_settings import LayerSettings
+    from .generation import LayerPicture
 
 _NUMBERED = re.compile(r"(\d{5,})-")
 _PREVIEW_CELL = 16

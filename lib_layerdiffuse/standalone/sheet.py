@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..images import Picture, PictureU8, ResizeMode, as_rgba, checkerboard, composite, fit, to_u8
+from ..imaging.images import (
+    Picture,
+    PictureU8,
+    ResizeMode,
+    as_rgba,
+    checkerboard,
+    composite,
+    fit,
+    to_u8,
+)
 
 _GAP, _LINE, _FONT_SIZE, _TITLE_SIZE = 12, 17, 13, 16
 _CELL_OF_BOARD, _GREYS = 16, (0.78, 0.92)

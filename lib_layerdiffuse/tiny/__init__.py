@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..methods import Arch
-from ..weights import WeightStore
+from ..weights.store import WeightStore
 
 FOLDER = Path(__file__).parent / "models"
 

@@ -14,11 +14,12 @@ from tiny_weights import put, put_method
 
 import lib_layerdiffuse
 import lib_layerdiffuse.hosts
+import lib_layerdiffuse.ui
 from lib_layerdiffuse.methods import ENCODERS, METHODS
 
 FAKES = Path(__file__).parents[1] / "fakes" / "forge"
 STAND_INS = {path.stem for path in FAKES.iterdir()}
-OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.panel", "lib_layerdiffuse.webui")
+OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.ui.panel", "lib_layerdiffuse.webui")
 
 
 def _is_lent(name: str) -> bool:
@@ -35,7 +36,7 @@ def webui(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Puts stand-ins for the WebUI's packages on the path, new for each test."""
     before = _taken()
     attributes = [
-        (lib_layerdiffuse, "panel"),
+        (lib_layerdiffuse.ui, "panel"),
         (lib_layerdiffuse, "webui"),
         (lib_layerdiffuse.hosts, "forge"),
     ]

@@ -10,7 +10,7 @@ from api_docs import PAGE, Example, examples, holds
 from started_webui import WebUI, picture
 
 from lib_layerdiffuse.methods import METHODS
-from lib_layerdiffuse.schema import settings_schema
+from lib_layerdiffuse.settings.schema import settings_schema
 
 SMALL = {"width": 64, "height": 64}
 
@@ -18,7 +18,7 @@ SMALL = {"width": 64, "height": 64}
 @pytest.fixture
 def ui(webui, models, tmp_path):
     ui = WebUI(models, tmp_path / "outputs")
-    import_module("lib_layerdiffuse.webui.options").add_page()
+    import_module("lib_layerdiffuse.webui.page.options").add_page()
     return ui
 
 

@@ -30,10 +30,10 @@ from lib_layerdiffuse.errors import (
 from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.hosts.diffusers import DiffusersHost, Offload, Sampling, SamplingStopped
 from lib_layerdiffuse.hosts.diffusers.attaching import attach
-from lib_layerdiffuse.hosts.diffusers.names import diffusers_name, module_names
+from lib_layerdiffuse.hosts.diffusers.parameter_names import diffusers_name, module_names
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.patches import ATTENTION_SLOTS, LoRA, read_patches
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, LoRA, read_patches
 
 IDS = {"ids": lambda method: method.id}
 PATCHED = [m for m in METHODS if m.patch is PatchKind.WEIGHTS]

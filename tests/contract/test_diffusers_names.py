@@ -12,9 +12,9 @@ from diffusers.models.attention_processor import Attention
 from tiny_diffusers import UNET, real_shapes
 
 from lib_layerdiffuse.hosts.diffusers.configs import COMPONENTS
-from lib_layerdiffuse.hosts.diffusers.names import PREFIX, diffusers_name, module_names
+from lib_layerdiffuse.hosts.diffusers.parameter_names import PREFIX, diffusers_name, module_names
 from lib_layerdiffuse.methods import Arch
-from lib_layerdiffuse.patches import ATTENTION_SLOTS, CONV_IN
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN
 
 LAYOUTS = {Arch.SD15: "sd15_checkpoint", Arch.SDXL: "sdxl_checkpoint"}
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lib_layerdiffuse.errors import HostError, SettingsError
 from lib_layerdiffuse.hosts.diffusers import SAMPLERS, DiffusersHost, Sampling, SamplingStopped
 from lib_layerdiffuse.hosts.diffusers.emphasis import parse
-from lib_layerdiffuse.hosts.diffusers.prompts import embeddings
+from lib_layerdiffuse.hosts.diffusers.prompt_encoding import embeddings
 from lib_layerdiffuse.hosts.diffusers.sampling import check_sampler, strength
 from lib_layerdiffuse.methods import Arch
 

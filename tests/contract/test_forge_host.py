@@ -15,7 +15,7 @@ from lib_layerdiffuse.errors import ChecksumError, HostError, MissingCapabilityE
 from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.methods import Arch, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
 
 JOINT = find_method("joint_sd15")
 BG_TO_FG = find_method("bg_to_fg_sd15")

@@ -14,7 +14,7 @@ from started_webui import SIZE, WebUI, as_base64, picture, request
 
 from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.methods import METHODS, find_method
-from lib_layerdiffuse.schema import settings_schema
+from lib_layerdiffuse.settings.schema import settings_schema
 
 JOINT, FG_SD15, TO_BG = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_to_bg_sd15"))
 SMALL = {"prompt": "a boat", "width": 64, "height": 64}
@@ -56,7 +56,7 @@ class TestPicturesByPath:
             picture(alpha=128).save(tmp_path / folder / "a.png")
         ui.shared.opts.data["outdir_txt2img_samples"] = str(tmp_path / "outputs")
         monkeypatch.chdir(tmp_path)
-        return import_module("lib_layerdiffuse.webui.pictures").read_picture
+        return import_module("lib_layerdiffuse.webui.job.pictures").read_picture
 
     def test_in_an_output_folder_absolute_or_relative(self, read, tmp_path):
         wanted = read(picture(alpha=128))
@@ -95,7 +95,7 @@ class TestPicturesByPath:
         assert read("private/a.png").shape == (64, 64, 4)
 
     def test_the_hosts_whole_data_folder_is_not_open(self, ui, read, tmp_path):
-        paths = import_module("lib_layerdiffuse.webui.pictures")
+        paths = import_module("lib_layerdiffuse.webui.job.pictures")
         paths.data_path = str(tmp_path)
         ui.shared.cmd_opts.gradio_allowed_path = [str(tmp_path)]
         with pytest.raises(SettingsError):
@@ -187,7 +187,7 @@ class TestKindsOfPictures:
 
     @pytest.fixture
     def read(self, ui):
-        return import_module("lib_layerdiffuse.webui.pictures").read_picture
+        return import_module("lib_layerdiffuse.webui.job.pictures").read_picture
 
     @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
     def test_16_bits_of_grey(self, read, kind):
@@ -353,7 +353,7 @@ class TestRoutes:
 
     def test_not_where_nobody_checks_the_password(self, ui):
         app = import_module("fastapi").FastAPI()
-        add_routes = import_module("lib_layerdiffuse.webui.api").add_routes
+        add_routes = import_module("lib_layerdiffuse.webui.page.api").add_routes
         ui.shared.cmd_opts.api_auth = "me:secret"
         add_routes(None, app)
         assert app.request("GET", "/layerdiffuse/schema")[0] == 404

@@ -148,7 +148,7 @@ class TestCells:
             assert f"layerdiffusion_resize_mode: {mode}" in text
 
     def test_a_copy_of_a_cell_is_a_job_of_its_own(self, ui, xyz):
-        axes = import_module("lib_layerdiffuse.webui.axes")
+        axes = import_module("lib_layerdiffuse.webui.flows.axes")
         p = ui.job(JOINT)
         weight = next(o for o in xyz.axis_options if o.label == WEIGHT)
         weight.apply(p, 0.5, [0.5])

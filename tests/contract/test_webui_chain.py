@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from started_webui import WebUI, as_base64, picture, request
 
-from lib_layerdiffuse.chains import second_method
 from lib_layerdiffuse.errors import HostError, SettingsError, WeightsNotFoundError
 from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.pipeline import Session
+from lib_layerdiffuse.settings.chains import second_method
 
 FROM_BG, FROM_FG = find_method("bg_to_blended_sdxl"), find_method("fg_to_blended_sdxl")
 JOINT = find_method("joint_sd15")
@@ -166,7 +166,9 @@ class TestTheSecondStep:
         def process(script, p, *_):
             last.write_text(p.sampler_name)
 
-        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.chain"), "data_path", tmp_path)
+        monkeypatch.setattr(
+            import_module("lib_layerdiffuse.webui.flows.second_step"), "data_path", tmp_path
+        )
         chained(ui, before=[ui.new_script(process=process)])
         assert last.read_text() == "DPM++ 2M SDE"
 
@@ -219,7 +221,7 @@ class TestLayerFiles:
 
 def break_second(ui, monkeypatch, at=1):
     """Makes the second step of a set fail, counted from 1."""
-    passes = import_module("lib_layerdiffuse.webui.passes")
+    passes = import_module("lib_layerdiffuse.webui.job.passes")
     inject, calls = passes.inject, []
 
     def spy(settings, *rest):

@@ -119,7 +119,7 @@ def test_the_map_of_the_pictures_own_alpha(ui, source, feather):
     _, p = ui.run_map({"source": source, "feather": feather}, mask_blur_x=4, mask_blur_y=4)
     alpha = rgba_of(ball(SIZE))[..., 3]
     wanted = alpha if source == "Visible part" else 1 - alpha
-    seen = import_module("lib_layerdiffuse.masks").feather(wanted, feather)
+    seen = import_module("lib_layerdiffuse.imaging.masks").feather(wanted, feather)
     cells = np.asarray(Image.fromarray((seen * 255).round().astype(np.uint8)).resize((16, 8))) / 255
     near(p.seen_map, torch.from_numpy(cells).float().expand(4, -1, -1), atol=0.01)
 

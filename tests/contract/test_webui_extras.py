@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from started_webui import WebUI
 
-from lib_layerdiffuse.colours import fill_hidden
 from lib_layerdiffuse.errors import MissingCapabilityError
-from lib_layerdiffuse.images import from_u8, to_u8
+from lib_layerdiffuse.imaging.colours import fill_hidden
+from lib_layerdiffuse.imaging.images import from_u8, to_u8
 
 
 @pytest.fixture

@@ -94,7 +94,9 @@ def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
 
 def test_an_error_where_a_file_is_named_ends_the_job(ui, monkeypatch):
     """The host would save the picture without its transparency, and say nothing."""
-    monkeypatch.setattr(import_module("lib_layerdiffuse.webui.job").Job, "suffix", lambda *_: 1 / 0)
+    monkeypatch.setattr(
+        import_module("lib_layerdiffuse.webui.job.job").Job, "suffix", lambda *_: 1 / 0
+    )
     ui.shared.opts.data["samples_format"] = "jpg"
     with pytest.raises(ZeroDivisionError):
         ui.run(job(ui, "txt2img"))
@@ -104,14 +106,14 @@ def test_an_error_where_a_file_is_named_ends_the_job(ui, monkeypatch):
 def test_an_error_in_a_plots_grid_ends_it(ui, monkeypatch):
     """The host would show the colours that alpha hides."""
     monkeypatch.setattr(
-        import_module("lib_layerdiffuse.webui.grids"), "_on_checkerboard", lambda *_: 1 / 0
+        import_module("lib_layerdiffuse.webui.flows.grids"), "_on_checkerboard", lambda *_: 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         import_module("modules.images").image_grid([Image.new("RGBA", (8, 8))], rows=1)
 
 
 def test_an_error_where_alpha_is_brought_back_ends_the_saving(ui, monkeypatch, tmp_path):
-    extras = import_module("lib_layerdiffuse.webui.extras")
+    extras = import_module("lib_layerdiffuse.webui.flows.extras")
     image = Image.new("RGB", (8, 8))
     extras.put_alpha(image, Image.new("L", (8, 8), 128))
     monkeypatch.setattr(extras, "put_alpha", lambda *_: 1 / 0)

@@ -16,9 +16,9 @@ from PIL import Image
 from started_webui import SIZE, WebUI, picture
 
 from lib_layerdiffuse.documents.kinds import DocumentKind
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FG, BG, BLENDED = Layer
 JOINT, FG_SDXL = find_method("joint_sd15"), find_method("fg_attn_sdxl")
@@ -34,7 +34,7 @@ def ui(webui, models, tmp_path):
 
 @pytest.fixture
 def gallery(ui):
-    return import_module("lib_layerdiffuse.webui.gallery")
+    return import_module("lib_layerdiffuse.webui.page.gallery")
 
 
 class Page:

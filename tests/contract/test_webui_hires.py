@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from started_webui import SIZE, WebUI, picture, request
 
 from lib_layerdiffuse import pipeline
-from lib_layerdiffuse.colours import fill_hidden
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     HostError,
     LayerDiffuseError,
     MissingCapabilityError,
 )
-from lib_layerdiffuse.images import from_u8, to_u8
+from lib_layerdiffuse.imaging.colours import fill_hidden
+from lib_layerdiffuse.imaging.images import from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
@@ -229,7 +229,7 @@ class TestUpscaleButton:
             torch.testing.assert_close(x, wanted)
 
     def test_methods_without_transparency_start_from_what_the_host_has_made(self, ui, monkeypatch):
-        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.hires"), "encode", None)
+        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.job.hires"), "encode", None)
         p = self.upscale(ui, TO_BLENDED, picture(alpha=128))
         assert [image.mode for image in ui.run(p).images] == ["RGB"]
 
@@ -237,7 +237,7 @@ class TestUpscaleButton:
         def full(*_):
             raise torch.cuda.OutOfMemoryError
 
-        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.hires"), "encode", full)
+        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.job.hires"), "encode", full)
         with pytest.raises(HostError, match="transparent encoder"):
             ui.run(self.upscale(ui, FG_SD15, picture(alpha=128)))
 

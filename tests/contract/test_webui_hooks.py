@@ -18,8 +18,6 @@ from started_webui import WebUI, as_base64, picture, request
 from tiny_weights import patch_file, put
 
 from lib_layerdiffuse import pipeline
-from lib_layerdiffuse.chains import begins_chain, second_method
-from lib_layerdiffuse.colours import follow_edit
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     ChecksumError,
@@ -30,12 +28,14 @@ from lib_layerdiffuse.errors import (
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
-from lib_layerdiffuse.infotext import from_infotext
+from lib_layerdiffuse.imaging.colours import follow_edit
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.weights import WeightStore
+from lib_layerdiffuse.settings.chains import begins_chain, second_method
+from lib_layerdiffuse.settings.infotext import from_infotext
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.weights.store import WeightStore
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
 TO_FG = find_method("bg_to_fg_sd15")
@@ -929,7 +929,7 @@ class TestStops:
         assert ui.shared.state.textinfo is None
 
     def test_progress_of_a_download_is_shown_and_it_can_be_stopped(self, ui):
-        show = import_module("lib_layerdiffuse.webui.progress").show_download
+        show = import_module("lib_layerdiffuse.webui.job.progress").show_download
         show("a.safetensors", 1 << 20, 4 << 20)
         assert ui.shared.state.textinfo == "LayerDiffuse: downloading a.safetensors, 25%"
         show("a.safetensors", 3 << 20, None)

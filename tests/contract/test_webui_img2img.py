@@ -20,7 +20,7 @@ from lib_layerdiffuse.errors import (
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.images import ResizeMode, as_rgba, fit, flatten
+from lib_layerdiffuse.imaging.images import ResizeMode, as_rgba, fit, flatten
 from lib_layerdiffuse.methods import ENCODERS, Arch, find_method
 
 FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
@@ -119,7 +119,7 @@ class TestForeground:
         with monkeypatch.context() as half:
             half.setattr(networks, "process_in", lambda self, latent: inner(self, latent).half())
             half.setattr(
-                import_module("lib_layerdiffuse.hosts.forge.host").ForgeHost,
+                import_module("lib_layerdiffuse.hosts.forge.forge_host").ForgeHost,
                 "sampler_latent",
                 lambda self, latent: inner(
                     self.sd_model.forge_objects.vae.first_stage_model, latent

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from started_webui import as_base64
 
 from lib_layerdiffuse.errors import ImageSizeError, MissingCapabilityError, SettingsError
-from lib_layerdiffuse.images import (
+from lib_layerdiffuse.imaging.images import (
     ResizeMode,
     composite,
     fit,

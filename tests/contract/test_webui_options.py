@@ -13,7 +13,7 @@ from tiny_weights import put_method
 
 from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.errors import DownloadError, SettingsError, WeightsNotFoundError
-from lib_layerdiffuse.images import composite, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import composite, from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, find_method
 
 JOINT, FG_SD15, TO_BG = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_to_bg_sd15"))
@@ -76,13 +76,13 @@ class TestPage:
 
     def test_folders_are_hidden_where_the_host_hides_them(self, ui):
         ui.shared.hide_dirs = {"visible": False}
-        import_module("lib_layerdiffuse.webui.options").add_page()
+        import_module("lib_layerdiffuse.webui.page.options").add_page()
         args = ui.shared.opts.data_labels["layerdiffuse_models_folders"].component_args
         assert args["visible"] is False
 
     def test_a_chosen_value_stays_when_the_page_is_made_again(self, ui):
         choose(ui, decoder_views=2)
-        import_module("lib_layerdiffuse.webui.options").add_page()
+        import_module("lib_layerdiffuse.webui.page.options").add_page()
         assert ui.shared.opts.layerdiffuse_decoder_views == 2
 
 
@@ -211,7 +211,7 @@ class TestFolders:
     def test_the_command_lines_folder_comes_first(self, ui, elsewhere):
         ui.shared.cmd_opts.layerdiffuse_models_dir = str(elsewhere[1])
         choose(ui, models_folders=f"{elsewhere[0]}\n{elsewhere[1]}")
-        now = import_module("lib_layerdiffuse.webui.options").choices()
+        now = import_module("lib_layerdiffuse.webui.page.options").choices()
         assert now.folders == (elsewhere[1], elsewhere[0])
         assert now.store().extra_folders == now.folders
 
@@ -222,7 +222,7 @@ class TestFolders:
     def test_offline(self, ui, flag, option, offline):
         ui.shared.cmd_opts.layerdiffuse_offline = flag
         choose(ui, offline=option)
-        store = import_module("lib_layerdiffuse.webui.options").choices().store()
+        store = import_module("lib_layerdiffuse.webui.page.options").choices().store()
         assert store.offline is offline
 
     def test_offline_acts_on_the_next_job(self, webui, tmp_path, monkeypatch):
@@ -236,5 +236,5 @@ class TestFolders:
 
     def test_a_home_folder(self, ui):
         choose(ui, models_folders="~/weights")
-        (folder,) = import_module("lib_layerdiffuse.webui.options").choices().folders
+        (folder,) = import_module("lib_layerdiffuse.webui.page.options").choices().folders
         assert folder == Path.home() / "weights"

@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 from started_webui import WebUI
 
-from lib_layerdiffuse.method_guide import family_first, sibling
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.guide import family_first, sibling
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FIELDS = list(LayerSettings.__dataclass_fields__)
 CROSS = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"

@@ -11,7 +11,7 @@ from PIL import Image
 from started_webui import WebUI, as_base64, picture
 
 from lib_layerdiffuse.methods import Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 README = Path(__file__).parents[1] / "data" / "readme_infotexts.txt"
 TEXTS = README.read_text().strip().split("\n\n")
@@ -26,7 +26,7 @@ def ui(webui, models, tmp_path):
 
 
 def store():
-    return import_module("lib_layerdiffuse.webui.kept_pictures").store()
+    return import_module("lib_layerdiffuse.webui.page.kept_pictures").store()
 
 
 def notices():
@@ -174,7 +174,7 @@ class TestPictures:
 
     def test_the_settings_page_shows_the_size(self, ui):
         made_from(ui)
-        import_module("lib_layerdiffuse.webui.options").add_page()
+        import_module("lib_layerdiffuse.webui.page.options").add_page()
         info = ui.shared.opts.data_labels["layerdiffuse_keep_pictures"]
         assert info.default is True
         assert "2 of them took 0.0 MiB" in info.comment_after

@@ -11,7 +11,7 @@ from PIL import Image
 from started_webui import WebUI, picture, request
 
 from lib_layerdiffuse.errors import MissingCapabilityError, SettingsError
-from lib_layerdiffuse.images import checkerboard, composite, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import checkerboard, composite, from_u8, to_u8
 from lib_layerdiffuse.methods import find_method
 
 JOINT, FG_SD15, TO_FG = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "bg_to_fg_sd15"))

@@ -12,8 +12,8 @@ from pictures import glass_ball
 from real_forge import Models
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.codec import TransparentEncoder
-from lib_layerdiffuse.images import as_rgba, pad_colours
+from lib_layerdiffuse.codec.transparent import TransparentEncoder
+from lib_layerdiffuse.imaging.images import as_rgba, pad_colours
 from lib_layerdiffuse.methods import ENCODERS, Arch
 
 SMALL = {"width": 64, "height": 64}

@@ -13,8 +13,8 @@ from pictures import glass_ball, lake_scene
 from random_weights import cache_folder
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.codec import TransparentDecoder, rgba_u8
-from lib_layerdiffuse.images import composite, from_u8, to_u8
+from lib_layerdiffuse.codec.transparent import TransparentDecoder, rgba_u8
+from lib_layerdiffuse.imaging.images import composite, from_u8, to_u8
 from lib_layerdiffuse.methods import DECODERS, Arch, Layer, LayerMethod, find_method
 
 SIZE = 256

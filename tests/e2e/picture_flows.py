@@ -11,7 +11,7 @@ from flow_jobs import SOFT_INPAINTING
 from pictures import glass_ball
 from PIL import Image
 
-from lib_layerdiffuse.images import flatten, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import flatten, from_u8, to_u8
 from lib_layerdiffuse.methods import Layer
 
 RUNS: dict[str, Run] = {}

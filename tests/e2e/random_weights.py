@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib_layerdiffuse.checksums import sha256_of
+from lib_layerdiffuse.weights.checksums import sha256_of
 
 SHAPES = Path(__file__).parent / "shapes"
 RECIPE = 2  # raise it when the numbers change: files of another recipe are written again

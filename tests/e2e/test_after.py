@@ -17,8 +17,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from random_weights import SD15
 
-from lib_layerdiffuse.colours import fill_hidden, follow_edit
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8, to_u8
+from lib_layerdiffuse.imaging.colours import fill_hidden, follow_edit
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]

@@ -15,8 +15,8 @@ from layers import assert_same, conditioning, notes, request
 from pictures import glass_ball, lake_scene
 from random_weights import SDXL
 
-from lib_layerdiffuse.chains import SECOND_STEPS, second_method
 from lib_layerdiffuse.methods import Layer, find_method
+from lib_layerdiffuse.settings.chains import SECOND_STEPS, second_method
 
 SMALL = {"width": 128, "height": 128}
 METHODS = [find_method("bg_to_blended_sdxl"), find_method("fg_to_blended_sdxl")]

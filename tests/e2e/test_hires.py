@@ -16,7 +16,7 @@ from layers import assert_decoded, assert_same, check_layers, difference, genera
 from pictures import glass_ball
 from random_weights import SD15, SDXL
 
-from lib_layerdiffuse.images import flatten, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import flatten, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
 Plain = Callable[..., Result]

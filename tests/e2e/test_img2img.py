@@ -19,7 +19,7 @@ from random_weights import SD15, SDXL
 from real_forge import Models
 from torch import nn
 
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8
 from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 
 Plain = Callable[..., Result]

@@ -14,9 +14,9 @@ from forge_server import ForgeServer
 from layers import conditioning
 from random_weights import SD15
 
-from lib_layerdiffuse.infotext import from_infotext, pictures_of
 from lib_layerdiffuse.methods import Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.infotext import from_infotext, pictures_of
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 SMALL = {"width": 64, "height": 64, "steps": 1, "sampler_name": "Euler", "seed": 5}
 TO_BG = find_method("fg_to_bg_sd15")

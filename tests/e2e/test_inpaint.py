@@ -15,7 +15,7 @@ from pictures import glass_ball, lake_scene
 from PIL import Image
 from random_weights import SD15
 
-from lib_layerdiffuse.images import ResizeMode, fit, from_u8, premultiply, to_u8
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8, premultiply, to_u8
 
 SMALL = {"width": 64, "height": 64, "denoising_strength": 0.4}
 WHOLE, ONLY_MASKED = False, True

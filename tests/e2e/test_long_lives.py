@@ -20,8 +20,8 @@ from flow_jobs import CHECKPOINTS, FROM_PICTURE, SMALL, UNDER_MASK, mask, run
 from layers import assert_same, conditioning, request
 from pictures import glass_ball
 
-from lib_layerdiffuse.chains import begins_chain
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
+from lib_layerdiffuse.settings.chains import begins_chain
 
 LIVES = int(os.environ.get("LAYERDIFFUSE_E2E_LIVES", "100"))
 FAMILIES = os.environ.get("LAYERDIFFUSE_E2E_FAMILIES", "SD1.5 SDXL").split()

@@ -17,7 +17,7 @@ from PIL import Image
 from random_weights import SD15
 from real_forge import Models
 
-from lib_layerdiffuse.images import ResizeMode, as_rgba, fit, from_u8
+from lib_layerdiffuse.imaging.images import ResizeMode, as_rgba, fit, from_u8
 from lib_layerdiffuse.methods import Arch
 
 FG = "fg_attn_sd15"

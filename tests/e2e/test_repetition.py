@@ -13,7 +13,7 @@ from layers import assert_decoded, check_layers, generate, notes, request
 from pictures import glass_ball
 from random_weights import SD15
 
-from lib_layerdiffuse.images import checkerboard, composite, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import checkerboard, composite, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
 
 SIDE = 64

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from started_webui import WebUI, request
 
-from lib_layerdiffuse.images import as_rgba, flatten, pad_colours
+from lib_layerdiffuse.imaging.images import as_rgba, flatten, pad_colours
 from lib_layerdiffuse.methods import Arch
 
 SCALE = {Arch.SD15: 0.18215, Arch.SDXL: 0.13025}

@@ -8,7 +8,7 @@ import pytest
 import tiny_diffusers
 
 from lib_layerdiffuse.standalone import models
-from lib_layerdiffuse.weights import WeightStore
+from lib_layerdiffuse.weights.store import WeightStore
 
 SIDE = 64
 

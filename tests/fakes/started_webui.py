@@ -43,7 +43,7 @@ class WebUI:
         spec = importlib.util.spec_from_file_location("layerdiffuse.py", ENTRY)
         self.entry = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.entry)
-        self.script_module = import_module("lib_layerdiffuse.webui.script")
+        self.script_module = import_module("lib_layerdiffuse.webui.entry.script")
         self.shared = import_module("modules.shared")
         self.processing = import_module("modules.processing")
         self.scripts = import_module("modules.scripts")

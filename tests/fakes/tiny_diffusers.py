@@ -23,10 +23,10 @@ from tiny_codec import SHAPES, tiny_encoder_weights
 from tiny_weights import decoder_file, put
 from torch import Tensor
 
-from lib_layerdiffuse import checkpoints
 from lib_layerdiffuse.hosts.diffusers import DiffusersHost, configs, loading
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch, LayerMethod, PatchKind
-from lib_layerdiffuse.patches import CONV_IN
+from lib_layerdiffuse.weights import checkpoints
+from lib_layerdiffuse.weights.patches import CONV_IN
 
 SHRINK = 32
 DEPTHS = {"transformer_blocks": 2, "layers": 3, "resblocks": 3}

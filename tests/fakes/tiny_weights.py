@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lib_layerdiffuse.methods import DECODERS, Arch, LayerMethod, PatchKind, WeightFile
 from lib_layerdiffuse.nets.unet1024 import UNetLayout
-from lib_layerdiffuse.patches import CONV_IN
-from lib_layerdiffuse.weights import WeightStore
+from lib_layerdiffuse.weights.patches import CONV_IN
+from lib_layerdiffuse.weights.store import WeightStore
 
 CHANNELS, RANK = 16, 2
 SHALLOW = UNetLayout(widths=(8, 8, 8, 8), blocks=1, attention=(False, False, False, False))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder
+from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder
 
 HERE = Path(__file__).parent / "codec"
 

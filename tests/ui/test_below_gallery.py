@@ -18,7 +18,7 @@ from PIL import Image
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.documents.kinds import DocumentKind
-from lib_layerdiffuse.images import (
+from lib_layerdiffuse.imaging.images import (
     ResizeMode,
     composite,
     fit,

@@ -14,10 +14,10 @@ from pictures import glass_ball
 from PIL import Image
 from random_weights import SD15, SDXL
 
-from lib_layerdiffuse.chains import begins_chain
-from lib_layerdiffuse.images import checkerboard, composite, from_u8
-from lib_layerdiffuse.method_guide import family_first, outcome, sibling
+from lib_layerdiffuse.imaging.images import checkerboard, composite, from_u8
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod, find_method
+from lib_layerdiffuse.settings.chains import begins_chain
+from lib_layerdiffuse.settings.guide import family_first, outcome, sibling
 
 if TYPE_CHECKING:
     from webui_page import WebuiPage

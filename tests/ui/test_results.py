@@ -13,8 +13,8 @@ from forge_server import ForgeServer
 from real_forge import Models
 from safetensors.torch import load_file, save_file
 
-from lib_layerdiffuse.checksums import sha256_of
 from lib_layerdiffuse.methods import DECODERS, Arch, find_method
+from lib_layerdiffuse.weights.checksums import sha256_of
 
 if TYPE_CHECKING:
     from webui_page import WebuiPage

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lib_layerdiffuse.chains import (
+from lib_layerdiffuse.errors import SettingsError
+from lib_layerdiffuse.methods import METHODS, Layer, find_method
+from lib_layerdiffuse.settings.chains import (
     SECOND_STEPS,
     begins_chain,
     check_chain,
@@ -14,9 +16,7 @@ from lib_layerdiffuse.chains import (
     second_settings,
     step_prompt,
 )
-from lib_layerdiffuse.errors import SettingsError
-from lib_layerdiffuse.methods import METHODS, Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FG, BG, BLENDED = Layer.FG, Layer.BG, Layer.BLENDED
 PAIRS = {

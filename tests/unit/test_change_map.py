@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib_layerdiffuse.change_map import ChangeMap, MapSource
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
-from lib_layerdiffuse.masks import feather
+from lib_layerdiffuse.imaging.change_map import ChangeMap, MapSource
+from lib_layerdiffuse.imaging.masks import feather
 
 
 def read(value):

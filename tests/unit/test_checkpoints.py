@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import save_file
 from tiny_codec import released_shapes
 
-from lib_layerdiffuse import checkpoints
-from lib_layerdiffuse.checkpoints import CheckpointReader, arch_of, read_shapes, text_width
 from lib_layerdiffuse.errors import WeightsError
 from lib_layerdiffuse.methods import Arch
+from lib_layerdiffuse.weights import checkpoints
+from lib_layerdiffuse.weights.checkpoints import CheckpointReader, arch_of, read_shapes, text_width
 
 CROSS = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
 LABEL = "model.diffusion_model.label_emb.0.0.weight"

@@ -23,8 +23,8 @@ from tiny_codec import tiny_decoder_weights, tiny_encoder_weights
 
 from lib_layerdiffuse import cli, methods
 from lib_layerdiffuse.cli import main
-from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder, rgba_u8
-from lib_layerdiffuse.images import pad_colours
+from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder, rgba_u8
+from lib_layerdiffuse.imaging.images import pad_colours
 from lib_layerdiffuse.methods import DECODERS, METHODS, WEIGHT_FILES, WeightFile
 
 ROOT = Path(__file__).parents[2]

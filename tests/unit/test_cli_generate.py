@@ -19,11 +19,11 @@ from PIL import Image
 
 from lib_layerdiffuse.cli import job_options, main
 from lib_layerdiffuse.cli.parsing import Parser
-from lib_layerdiffuse.cli.progress import Bars
+from lib_layerdiffuse.cli.progress_bars import Bars
 from lib_layerdiffuse.hosts.diffusers import Offload
-from lib_layerdiffuse.images import ResizeMode
+from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
-from lib_layerdiffuse.standalone import job as jobs
+from lib_layerdiffuse.standalone import generation as jobs
 
 ROOT = Path(__file__).parents[2]
 SIDE = random_family.SIDE

@@ -20,7 +20,7 @@ from tiny_codec import (
 )
 from torch import Tensor, nn
 
-from lib_layerdiffuse.codec import (
+from lib_layerdiffuse.codec.transparent import (
     TransparentDecoder,
     TransparentEncoder,
     adjusted_latent,

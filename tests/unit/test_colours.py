@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_layerdiffuse.colours import fill_hidden, follow_edit
-from lib_layerdiffuse.images import ResizeMode, fit, flatten, pad_colours
+from lib_layerdiffuse.imaging.colours import fill_hidden, follow_edit
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, flatten, pad_colours
 
 GREY = 0.5
 

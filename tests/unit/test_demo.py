@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.cli import main
-from lib_layerdiffuse.images import composite, from_u8, to_u8
+from lib_layerdiffuse.demo.run_demo import PLANS, Part, run_demo
+from lib_layerdiffuse.imaging.images import composite, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, Layer, find_method
-from lib_layerdiffuse.standalone.demo import PLANS, Part, run_demo
 from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.tiny import scenes
 
@@ -126,7 +126,7 @@ def test_the_prompts_are_words_that_the_tiny_family_knows():
 def test_the_command_says_where_everything_is(capfd, monkeypatch, family, tmp_path):
     import functools
 
-    from lib_layerdiffuse.standalone import demo
+    from lib_layerdiffuse.demo import run_demo as demo
 
     monkeypatch.setattr(demo, "run_demo", functools.partial(run_demo, plans=PLANS[:1], steps=1))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # To be put back afterwards.

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_layerdiffuse.differential import DifferentialRun, timestep
+from lib_layerdiffuse.nets.differential import DifferentialRun, timestep
 
 BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
 ALPHAS = torch.cumprod(1 - BETAS, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from lib_layerdiffuse import methods
 from lib_layerdiffuse.methods import METHODS, Layer, LayerMethod
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -26,7 +26,7 @@ from lib_layerdiffuse.documents.psd import psd_bytes
 from lib_layerdiffuse.documents.writing import write_document
 from lib_layerdiffuse.errors import ImageSizeError, SettingsError
 from lib_layerdiffuse.methods import Layer
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FEW = settings(max_examples=40, deadline=None)
 NAMES = [

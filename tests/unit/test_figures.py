@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lib_layerdiffuse.demo.evaluation import evaluate
+from lib_layerdiffuse.demo.figures import Figure, foreground_figures, matched_psnr, psnr, soft_iou
 from lib_layerdiffuse.errors import SettingsError
-from lib_layerdiffuse.standalone.eval_tiny import evaluate
-from lib_layerdiffuse.standalone.figures import (
-    Figure,
-    foreground_figures,
-    matched_psnr,
-    psnr,
-    soft_iou,
-)
 from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.tiny import layer_store, scenes
 

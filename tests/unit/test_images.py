@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lib_layerdiffuse import images
 from lib_layerdiffuse.errors import ImageSizeError, SettingsError
-from lib_layerdiffuse.images import ResizeMode
+from lib_layerdiffuse.imaging import images
+from lib_layerdiffuse.imaging.images import ResizeMode
 
 SIDES = st.integers(1, 24)
 MODES = st.sampled_from(ResizeMode)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_layerdiffuse.images import ResizeMode
-from lib_layerdiffuse.infotext import from_infotext, to_infotext
-from lib_layerdiffuse.masks import MaskSource
+from lib_layerdiffuse.imaging.images import ResizeMode
+from lib_layerdiffuse.imaging.masks import MaskSource
 from lib_layerdiffuse.methods import METHODS, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.infotext import from_infotext, to_infotext
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 ORIGINAL = {
     "Steps": "20",

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_layerdiffuse.errors import SettingsError
-from lib_layerdiffuse.images import from_u8, premultiply, to_u8
-from lib_layerdiffuse.masks import MaskSource, alpha_mask, feather, put_back
+from lib_layerdiffuse.imaging.images import from_u8, premultiply, to_u8
+from lib_layerdiffuse.imaging.masks import MaskSource, alpha_mask, feather, put_back
 
 
 def noise(seed, channels=4):

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_layerdiffuse.method_guide import family_first, mismatch, outcome, sibling
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
+from lib_layerdiffuse.settings.guide import family_first, mismatch, outcome, sibling
 
 
 @pytest.mark.parametrize("arch", Arch)

@@ -4,7 +4,7 @@ from tiny_weights import LORA_KEYS, patch_file
 
 from lib_layerdiffuse.errors import ChecksumError
 from lib_layerdiffuse.methods import METHODS, PatchKind, find_method
-from lib_layerdiffuse.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
 
 ATTN = find_method("fg_attn_sdxl")
 TWO_PICTURES = find_method("fg_blended_to_bg_sdxl")

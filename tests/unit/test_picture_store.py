@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from lib_layerdiffuse.errors import PictureStoreError
-from lib_layerdiffuse.images import from_u8
-from lib_layerdiffuse.picture_store import PictureStore, is_picture_hash, picture_hash
+from lib_layerdiffuse.imaging.images import from_u8
+from lib_layerdiffuse.imaging.kept import PictureStore, is_picture_hash, picture_hash
 
 SIDES = st.integers(1, 12)
 

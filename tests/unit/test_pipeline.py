@@ -13,7 +13,7 @@ import torch
 from tiny_codec import tiny_decoder_weights, tiny_encoder_weights, tiny_inputs
 from tiny_weights import CountingStore, decoder_file, patch_file, put, put_method
 
-from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder
+from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     BatchSizeError,
@@ -22,7 +22,7 @@ from lib_layerdiffuse.errors import (
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.images import ResizeMode, pad_colours
+from lib_layerdiffuse.imaging.images import ResizeMode, pad_colours
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, PatchKind, find_method
 from lib_layerdiffuse.pipeline import (
     Session,
@@ -35,7 +35,7 @@ from lib_layerdiffuse.pipeline import (
     layer_prompts,
     whole_sets,
 )
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 JOINT, SDXL_FG = find_method("joint_sd15"), find_method("fg_attn_sdxl")
 COLOURS = {Layer.FG: 0.25, Layer.BG: 0.5, Layer.BLENDED: 0.75}

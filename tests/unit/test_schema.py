@@ -9,9 +9,9 @@ import pytest
 
 from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, find_method
-from lib_layerdiffuse.schema import check, methods_table, settings_schema
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.weights import WeightStore
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.settings.schema import check, methods_table, settings_schema
+from lib_layerdiffuse.weights.store import WeightStore
 
 PROPERTIES = settings_schema()["properties"]
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
-from lib_layerdiffuse.images import ResizeMode
+from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 ORIGINAL_ORDER = [
     True,

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
-from lib_layerdiffuse.images import from_u8
+from lib_layerdiffuse.imaging.images import from_u8
 from lib_layerdiffuse.methods import Arch, Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.standalone import job as jobs
-from lib_layerdiffuse.standalone.chain import Direction, SecondStep, run_chain
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone import generation as jobs
 from lib_layerdiffuse.standalone.defaults import defaults
-from lib_layerdiffuse.standalone.job import Job, LayerPicture
+from lib_layerdiffuse.standalone.generation import Job, LayerPicture
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
+from lib_layerdiffuse.standalone.two_steps import Direction, SecondStep, run_chain
 
 GIVEN = np.full((16, 16, 4), 0.25, np.float32)
 

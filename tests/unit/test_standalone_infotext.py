@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_layerdiffuse.infotext import from_infotext
 from lib_layerdiffuse.methods import METHODS
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.standalone.infotext import split_sampler, webui_infotext
-from lib_layerdiffuse.standalone.job import Job
+from lib_layerdiffuse.settings.infotext import from_infotext
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone.generation import Job
+from lib_layerdiffuse.standalone.generation_parameters import split_sampler, webui_infotext
 
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"])).map(

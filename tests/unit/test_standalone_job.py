@@ -13,7 +13,7 @@ pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host 
 from tiny_diffusers import host, layer_folder
 from tiny_weights import CountingStore
 
-from lib_layerdiffuse.codec import adjusted_latent
+from lib_layerdiffuse.codec.transparent import adjusted_latent
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     BatchSizeError,
@@ -23,11 +23,11 @@ from lib_layerdiffuse.errors import (
     WeightsNotFoundError,
 )
 from lib_layerdiffuse.hosts.diffusers import Sampling, SamplingStopped
-from lib_layerdiffuse.images import ResizeMode, fit, flatten, pad_colours
+from lib_layerdiffuse.imaging.images import ResizeMode, fit, flatten, pad_colours
 from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 from lib_layerdiffuse.pipeline import Session
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.standalone.job import DECODING, SAMPLING, Job, run
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone.generation import DECODING, SAMPLING, Job, run
 
 ALL = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
 JOINT, TO_FG = find_method("joint_sd15"), find_method("bg_to_fg_sd15")

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.errors import SettingsError
-from lib_layerdiffuse.images import from_u8, to_u8
+from lib_layerdiffuse.imaging.images import from_u8, to_u8
 from lib_layerdiffuse.methods import Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.standalone.job import LayerPicture
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone.generation import LayerPicture
 from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
 from lib_layerdiffuse.standalone.sheet import SheetRow, Shown, contact_sheet, over_checkerboard
 

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib_layerdiffuse import checkpoints
-from lib_layerdiffuse.chains import begins_chain
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
-from lib_layerdiffuse.images import ResizeMode, composite, fit, from_u8, to_u8
+from lib_layerdiffuse.imaging.images import ResizeMode, composite, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.standalone import job as jobs
-from lib_layerdiffuse.standalone import studio, workbench
+from lib_layerdiffuse.settings.chains import begins_chain
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone import generation as jobs
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
-from lib_layerdiffuse.standalone.workbench import Fields, Workbench, composed, read_colour
+from lib_layerdiffuse.studio import studio_page as studio
+from lib_layerdiffuse.studio import workbench
+from lib_layerdiffuse.studio.workbench import Fields, Workbench, composed, read_colour
+from lib_layerdiffuse.weights import checkpoints
 
 VISITOR = SimpleNamespace(session_hash="one")
 NAMES = [field.name for field in fields(LayerSettings)]

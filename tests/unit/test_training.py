@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from lib_layerdiffuse.codec import TransparentDecoder, TransparentEncoder
+from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder
 from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.hosts.diffusers.attaching import attach
 from lib_layerdiffuse.methods import Arch, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.patches import read_patches
 from lib_layerdiffuse.tiny import shapes
+from lib_layerdiffuse.weights.patches import read_patches
 from training import codec, control, latents, method, vae
 from training.data import Scenes, draw, over
 from training.loop import Plan, Trainer

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lib_layerdiffuse.settings.advice import advice
 
+from lib_layerdiffuse.imaging.coverage import Verdict, measure
 from lib_layerdiffuse.methods import METHODS, Arch
-from lib_layerdiffuse.settings import LayerSettings
-from lib_layerdiffuse.transparency import Verdict, advice, measure
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 SIZE = 256
 Y, X = np.mgrid[:SIZE, :SIZE] / (SIZE - 1) * 2 - 1  # -1 to 1

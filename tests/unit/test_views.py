@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_layerdiffuse.views import VIEWS, LowerMedian, turn, turn_back
+from lib_layerdiffuse.codec.views import VIEWS, LowerMedian, turn, turn_back
 
 SIDES = st.integers(1, 9)
 VALUES = st.floats(0, 1, width=32, allow_subnormal=False)

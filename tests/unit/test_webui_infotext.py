@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from original_infotexts import original_infotexts
 
-from lib_layerdiffuse.images import ResizeMode
-from lib_layerdiffuse.infotext import for_webui, from_infotext, pictures_of, to_infotext
+from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
-from lib_layerdiffuse.settings import LayerSettings
+from lib_layerdiffuse.settings.infotext import for_webui, from_infotext, pictures_of, to_infotext
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FG, BG, BLENDED = Layer
 ODD_TEXTS = [

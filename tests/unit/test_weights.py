@@ -22,11 +22,11 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from lib_layerdiffuse import checksums, hub
 from lib_layerdiffuse.errors import ChecksumError, DownloadError, WeightsNotFoundError
-from lib_layerdiffuse.hub import Download
 from lib_layerdiffuse.methods import HUB_REPO, HUB_REVISION, WeightFile
-from lib_layerdiffuse.weights import FileState, WeightStore
+from lib_layerdiffuse.weights import checksums, hub
+from lib_layerdiffuse.weights.hub import Download
+from lib_layerdiffuse.weights.store import FileState, WeightStore
 
 ROOT = Path(__file__).parents[2]
 NAME = "tiny.safetensors"
@@ -115,7 +115,7 @@ def child(folder: Path, data: bytes, endpoint: str) -> subprocess.Popen[str]:
     code = (
         "import sys; from pathlib import Path\n"
         "from lib_layerdiffuse.methods import WeightFile\n"
-        "from lib_layerdiffuse.weights import WeightStore\n"
+        "from lib_layerdiffuse.weights.store import WeightStore\n"
         "folder, stem, sha, size = sys.argv[1:]\n"
         "print(WeightStore(Path(folder)).ensure(WeightFile(stem, sha, int(size))))\n"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib_layerdiffuse.errors import SettingsError
-from lib_layerdiffuse.whole_files import part_of, whole_file, write_new
+from lib_layerdiffuse.files.whole_files import part_of, whole_file, write_new
 
 
 def names(folder: Path) -> list[str]:

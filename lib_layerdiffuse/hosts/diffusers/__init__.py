@@ -1,6 +1,6 @@
 """The host for standalone use: SD1.5 and SDXL checkpoints on the diffusers package."""
 
-from .host import DiffusersHost
+from .diffusers_host import DiffusersHost
 from .loading import Offload
 from .sampling import SAMPLERS, Sampling, SamplingStopped
 

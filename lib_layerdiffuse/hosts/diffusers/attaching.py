@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ...errors import ArchMismatchError, ChecksumError
 from ...host import Injection
 from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
-from ...patches import ATTENTION_SLOTS, CONV_IN
-from .names import diffusers_name, module_names
+from ...weights.patches import ATTENTION_SLOTS, CONV_IN
+from .parameter_names import diffusers_name, module_names
 from .patching import PatchedParameter, patched_parameter
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...checkpoints import UNET, arch_of, read_shapes, text_width
 from ...errors import (
     ArchMismatchError,
     LayerDiffuseError,
@@ -18,6 +17,7 @@ from ...errors import (
     WeightsNotFoundError,
 )
 from ...methods import Arch
+from ...weights.checkpoints import UNET, arch_of, read_shapes, text_width
 
 _CONV_IN = f"{UNET}input_blocks.0.0.weight"
 _OTHERS = {1024: "an SD2 checkpoint", 1280: "an SDXL refiner"}

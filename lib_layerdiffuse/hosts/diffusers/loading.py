@@ -14,10 +14,10 @@ import torch
 
 from ...errors import SettingsError, WeightsError, WeightsNotFoundError
 from ...methods import Arch
-from . import vae
-from .chatter import quiet
+from . import diffusers_vae as vae
 from .configs import CLASSES, COMPONENTS
 from .families import Family, family_of
+from .quiet import quiet
 from .tokenizer import write_tokenizer
 
 _DTYPES = {"cuda": torch.float16, "mps": torch.float16}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import ChecksumError
-from ...patches import LoRA, WeightPatch
+from ...weights.patches import LoRA, WeightPatch
 
 
 class PatchedParameter:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import LayerDiffuseError, SettingsError
 from ...methods import Arch
-from .prompts import embeddings
+from .prompt_encoding import embeddings
 
 OnStep = Callable[[int, int], bool]
 

@@ -1,5 +1,5 @@
 """The adapter for Forge (its `backend` package)."""
 
-from .host import ForgeAttachment, ForgeHost
+from .forge_host import ForgeAttachment, ForgeHost
 
 __all__ = ["ForgeAttachment", "ForgeHost"]

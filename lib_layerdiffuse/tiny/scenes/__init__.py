@@ -1,16 +1,7 @@
 """Procedural pictures with captions: subjects with true alpha over backgrounds."""
 
 from .backgrounds import BACKGROUNDS
-from .scene import (
-    Scene,
-    border_alpha,
-    coverage,
-    draw,
-    render,
-    scene,
-    soft_fraction,
-    vocabulary,
-)
+from .scene import Scene, border_alpha, coverage, draw, render, scene, soft_fraction, vocabulary
 from .subjects import (
     COLOURS,
     KINDS,

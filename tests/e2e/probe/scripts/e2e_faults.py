@@ -42,9 +42,9 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "encoder": lambda: (_network("nets.offset_encoder.OffsetEncoder"), "forward"),
     "control": lambda: (_network("nets.control_encoder.ControlEncoder"), "forward"),
     "weights": lambda: (_network("pipeline.Session"), "weights"),
-    "naming": lambda: (_network("webui.job.Job"), "suffix"),
+    "naming": lambda: (_network("webui.job.job.Job"), "suffix"),
     "sharing": lambda: (_network("nets.attention_sharing.SharedAttention"), "forward"),
-    "grid": lambda: (sys.modules["lib_layerdiffuse.webui.grids"], "_on_checkerboard"),
+    "grid": lambda: (sys.modules["lib_layerdiffuse.webui.flows.grids"], "_on_checkerboard"),
     "save": lambda: (images, "save_image"),
     "conds": lambda: (processing.StableDiffusionProcessing, "setup_conds"),
 }

@@ -1,0 +1,71 @@
+"""`layerdiffuse chain`: the two SDXL steps that split a picture into layers, in one go."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..methods import Layer
+from . import job_options as options
+from .generate_command import tell, tell_of_tiny
+from .parsing import add_command
+from .progress_bars import bars_of
+
+if TYPE_CHECKING:
+    from ..standalone.output import SavedPicture
+    from .parsing import Commands
+
+_ABOUTS = {
+    "bg-to-fg": "put something on a background, then take it off again, transparent",
+    "fg-to-bg": "put a foreground into a scene, then take the scene alone",
+}
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command and its two directions."""
+    about = "run the two SDXL steps in one go"
+    parser = commands.add_parser("chain", help=about, description=f"{about.capitalize()}.")
+    directions = parser.add_subparsers(metavar="DIRECTION", required=True)
+    for name, text in _ABOUTS.items():
+        direction = add_command(directions, name, _run, text)
+        direction.set_defaults(direction=name)
+        given, _, wanted = name.partition("-to-")
+        options.add_picture(direction, Layer(given), required=True)
+        options.add_prompts(direction, (Layer.BLENDED, Layer(wanted)))
+        options.add_sampling(direction)
+        direction.add_argument(
+            "--second-sampler", metavar="NAME", help="of the second step (default: the author's)"
+        )
+        direction.add_argument(
+            "--second-stop-at",
+            type=options.number(float, 0, 1),
+            metavar="PART",
+            help="of the second step (default: the author's)",
+        )
+        options.add_models(direction)
+        options.add_output(direction, Path("out"))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..standalone.output import OutputFolder
+    from ..standalone.two_steps import Direction, SecondStep, run_chain
+
+    options.check_trim(args)
+    method = Direction(args.direction).methods[0]
+    folder = OutputFolder(args.out)
+    job = options.job_of(args, method)
+    second = SecondStep(args.second_sampler, args.second_stop_at)
+    with bars_of(args) as bars:
+        tell_of_tiny(args, bars)
+        models = options.models_of(args, bars.download)
+        host, session = models.open(options.choice_of(args), method.arch)
+        number = folder.next_number()
+        all_saved: list[SavedPicture] = []
+        for step in run_chain(job, session, host, second=second, on_progress=bars.stage):
+            saved = folder.save(step.pictures, step.settings, number)
+            bars.close()
+            tell(args, saved)
+            all_saved += saved
+        tell(args, folder.save_documents(all_saved, step.settings, args.layers, trim=args.trim))
+    return 0

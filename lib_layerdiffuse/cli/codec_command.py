@@ -1,0 +1,137 @@
+"""`layerdiffuse decode` and `encode`: the transparent decoder and encoder on files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ChecksumError, LayerDiffuseError, SettingsError
+from ..methods import DECODERS, ENCODERS, Arch, WeightFile
+from .parsing import add_command, path
+
+if TYPE_CHECKING:
+    from .parsing import Commands, Parser
+
+_TENSORS = "FILE.safetensors"
+
+
+def add_to(commands: Commands) -> None:
+    """Adds both commands."""
+    decode = add_command(commands, "decode", _decode, "find the transparency of a VAE's picture")
+    _add_file(decode, "--pixels", "RGB.png", "the picture as the VAE decoded it")
+    text = "its latent: a tensor `latent` of [4, h, w], on the VAE's scale"
+    _add_file(decode, "--latent", _TENSORS, text)
+    _add_file(decode, "--decoder", "FILE", _names(DECODERS))
+    _add_file(decode, "--out", "RGBA.png", "the transparent picture")
+    decode.add_argument(
+        "--views",
+        type=int,
+        default=8,
+        metavar="N",
+        choices=range(1, 9),
+        help="1 to 8 (default: 8, which is best; fewer are faster)",
+    )
+    about = "find the latent offset that hides a picture's transparency"
+    encode = add_command(commands, "encode", _encode, about)
+    _add_file(encode, "--image", "RGBA.png", "the transparent picture")
+    _add_file(encode, "--encoder", "FILE", _names(ENCODERS))
+    _add_file(encode, "--out", _TENSORS, "receives the tensor `offset` of [4, h, w], float32")
+    for command in (decode, encode):
+        _add_place(command)
+
+
+def _add_file(parser: Parser, option: str, metavar: str, help: str) -> None:
+    parser.add_argument(option, type=path, required=True, metavar=metavar, help=help)
+
+
+def _add_place(parser: Parser) -> None:
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="what to compute in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="where, as PyTorch names it (default: %(default)s)"
+    )
+
+
+def _names(files: Mapping[Arch, WeightFile]) -> str:
+    return " or ".join(f"{file.filename} ({arch.value})" for arch, file in files.items())
+
+
+def _decode(args: argparse.Namespace) -> int:
+    import torch
+
+    from ..codec.transparent import TransparentDecoder, rgba_u8
+    from ..files.whole_files import whole_file
+    from . import files
+
+    _check_suffix(args.out, ".png")
+    rgba = files.read_rgba(args.pixels)
+    if not (rgba[..., 3] >= 1).all():
+        raise SettingsError(
+            f"Expected an opaque picture, got transparency in {args.pixels}.",
+            "Give the picture as the VAE decoded it.",
+        )
+    pixels = torch.from_numpy(rgba[..., :3]).permute(2, 0, 1)[None]
+    latent = files.read_latent(args.latent, "latent")[None]
+    weights, dtype = files.read_tensors(args.decoder), getattr(torch, args.dtype)
+    with whole_file(args.out) as out, _computing(args):
+        with _loading(args.decoder, DECODERS):
+            net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
+        (decoded,) = rgba_u8(net.decode(pixels, latent, views=args.views))
+        out.write(files.png_bytes(decoded))
+    print(f"Wrote {args.out}")
+    return 0
+
+
+def _encode(args: argparse.Namespace) -> int:
+    import torch
+    from safetensors.torch import save
+
+    from ..codec.transparent import TransparentEncoder
+    from ..files.whole_files import whole_file
+    from ..imaging.images import pad_colours
+    from . import files
+
+    _check_suffix(args.out, ".safetensors")
+    padded = pad_colours(files.read_rgba(args.image))
+    rgba = torch.from_numpy(padded).permute(2, 0, 1)[None]
+    weights, dtype = files.read_tensors(args.encoder), getattr(torch, args.dtype)
+    with whole_file(args.out) as out, _computing(args):
+        with _loading(args.encoder, ENCODERS):
+            net = TransparentEncoder.from_state_dict(weights, dtype=dtype, device=args.device)
+        out.write(save({"offset": net.offset(rgba)[0].cpu().contiguous()}))
+    print(f"Wrote {args.out}")
+    return 0
+
+
+def _check_suffix(out: Path, suffix: str) -> None:
+    if out.suffix.lower() != suffix:
+        raise SettingsError(f"Expected --out to end in {suffix}, got {out}.", "Rename it.")
+
+
+@contextmanager
+def _loading(weights: Path, released: Mapping[Arch, WeightFile]) -> Iterator[None]:
+    """Names the file where it does not hold the network."""
+    try:
+        yield
+    except ChecksumError as error:
+        raise ChecksumError(f"{weights}: {error.message}", f"Use {_names(released)}.") from error
+
+
+@contextmanager
+def _computing(args: argparse.Namespace) -> Iterator[None]:
+    """Tells what PyTorch cannot do: no such device, no such type there, too little memory."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, MemoryError) as error:
+        got = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise LayerDiffuseError(
+            f"Expected to compute in {args.dtype} on {args.device}, got: {got}.",
+            "Try --device cpu --dtype float32, or a smaller picture.",
+        ) from error

@@ -1,0 +1,80 @@
+"""`layerdiffuse generate`: one method, without a WebUI."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SettingsError
+from ..methods import Layer, find_method
+from . import job_options as options
+from .parsing import add_command, path
+from .progress_bars import Bars, bars_of
+
+if TYPE_CHECKING:
+    from ..standalone.output import SavedDocument, SavedPicture
+    from .parsing import Commands
+
+TINY_NOTE = (
+    "no --checkpoint is given, so the tiny family of this package draws, with its own layer files."
+)
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = add_command(commands, "generate", _run, "make layers without a WebUI")
+    parser.add_argument(
+        "--method", required=True, metavar="ID", help="see `layerdiffuse methods` for all ten"
+    )
+    for layer in Layer:
+        options.add_picture(parser, layer)
+    parser.add_argument(
+        "--init", type=path, metavar="PICTURE", help="draw over this picture, with its transparency"
+    )
+    parser.add_argument(
+        "--denoise",
+        type=options.number(float, 0, 1),
+        metavar="PART",
+        help="how much --init changes, 0 to 1 (default: 0.75)",
+    )
+    options.add_prompts(parser, Layer)
+    options.add_sampling(parser)
+    options.add_models(parser)
+    options.add_output(parser, Path("out"))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..standalone import generation as jobs
+    from ..standalone.output import OutputFolder
+
+    method = find_method(args.method)
+    options.refuse_unused(args, method)
+    options.check_trim(args)
+    if args.denoise is not None and args.init is None:
+        raise SettingsError("Expected --init with --denoise, got none.", "Give the picture.")
+    folder = OutputFolder(args.out)
+    job = options.job_of(args, method)
+    with bars_of(args) as bars:
+        tell_of_tiny(args, bars)
+        models = options.models_of(args, bars.download)
+        host, session = models.open(options.choice_of(args), method.arch)
+        made = jobs.run(job, session, host, on_progress=bars.stage)
+        saved = folder.save(made, job.settings)
+        documents = folder.save_documents(saved, job.settings, args.layers, trim=args.trim)
+    tell(args, [*saved, *documents])
+    return 0
+
+
+def tell_of_tiny(args: argparse.Namespace, bars: Bars) -> None:
+    """Says that the tiny family draws, where it does and notes are wanted."""
+    if args.checkpoint is None and not args.quiet:
+        bars.note(TINY_NOTE)
+
+
+def tell(args: argparse.Namespace, saved: Iterable[SavedPicture | SavedDocument]) -> None:
+    """Prints what was written, as lines of JSON if these are wanted."""
+    for one in saved:
+        print(json.dumps(one.as_dict()) if args.json else one.path, flush=True)

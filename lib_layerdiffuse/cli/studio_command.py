@@ -1,0 +1,54 @@
+"""`layerdiffuse studio`: a page in the browser that makes layers without a WebUI."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import MissingCapabilityError
+from . import job_options as options
+from .parsing import add_command, path
+
+if TYPE_CHECKING:
+    from .parsing import Commands
+
+_PORTS = (1, 65535)
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = add_command(commands, "studio", _run, "open a page in the browser to make layers")
+    add = parser.add_argument
+    add(
+        "--address",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="where to listen (default: %(default)s, for this computer only)",
+    )
+    add(
+        "--port",
+        type=options.number(int, *_PORTS),
+        metavar="N",
+        help="(default: the first that is free from 7860 on)",
+    )
+    add("--no-browser", action="store_true", help="only print the address")
+    add("--out", type=path, default=Path("out"), metavar="DIR", help="(default: %(default)s)")
+    options.add_models(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        from ..studio import studio_page as studio
+    except ImportError as error:
+        raise MissingCapabilityError(
+            f"Expected the packages of the standalone mode, got: {error}.",
+            "Run `pip install layerdiffuse[standalone]`.",
+        ) from error
+    from ..studio.workbench import Workbench
+
+    bench = Workbench(options.models_of(args, None), options.choice_of(args), args.out)
+    studio.serve(bench, address=args.address, port=args.port, opens=not args.no_browser)
+    return 0

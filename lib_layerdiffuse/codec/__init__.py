@@ -1,0 +1,1 @@
+"""The transparent codec: transparency in and out of a latent."""

@@ -1,0 +1,241 @@
+"""Transparency in and out of a latent: the transparent decoder and encoder.
+
+Source: Zhang & Agrawala, "Transparent Image Layer Diffusion using Latent Transparency",
+arXiv:2402.17113.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import (
+    ArchMismatchError,
+    BatchSizeError,
+    ImageSizeError,
+    LayerDiffuseError,
+    SettingsError,
+)
+from ..nets.offset_encoder import OffsetEncoder
+from ..nets.unet1024 import UNet1024
+from .views import VIEWS, LowerMedian, turn, turn_back
+
+LATENT_CELL = 8  # pixels of a picture's side to one of its latent's
+OFFSET_STRENGTH = 300.0
+
+OnView = Callable[[int, int], bool]
+
+
+Net = TypeVar("Net", UNet1024, OffsetEncoder)
+Self = TypeVar("Self", bound="_OfNet[Any]")
+
+
+class _OfNet(Generic[Net]):
+    """Half of the codec.
+
+    Args:
+        net: Its network. It may be moved to another device or type at any time.
+    """
+
+    _kind: type[Net]
+
+    def __init__(self, net: Net) -> None:
+        self.net: Net = net
+
+    @classmethod
+    def from_state_dict(
+        cls: type[Self],
+        state_dict: Mapping[str, Tensor],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Returns the decoder or encoder that a weight file holds.
+
+        Args:
+            state_dict: The file's tensors.
+            dtype: float32, float16 or bfloat16: the type the network computes in.
+            device: Where it computes.
+
+        Raises:
+            ChecksumError: A tensor is missing, surplus or of the wrong shape.
+        """
+        return cls(cls._kind.from_state_dict(state_dict).to(device=device, dtype=dtype))
+
+
+class TransparentDecoder(_OfNet[UNet1024]):
+    """Finds the colour and alpha of a decoded picture."""
+
+    _kind = UNet1024
+
+    @torch.no_grad()
+    def decode(
+        self, pixels: Tensor, latent: Tensor, *, views: int = 8, on_view: OnView | None = None
+    ) -> Tensor:
+        """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32, on the network's device.
+
+        The network sees the picture in up to eight mirrored and turned views; the result is the
+        element-wise lower median of what it makes of them. A picture's result does not depend on
+        the rest of its batch.
+
+        Args:
+            pixels: `b 3 H W` in [0, 1], R G B, as the VAE decoded them; H and W multiples of 8.
+            latent: `b 4 H/8 W/8` on the VAE's scale (the sampler's latent / scaling factor).
+            views: How many of the eight views to take: 8 is best, 4, 2 and 1 are faster.
+            on_view: Called with (views done, views) after each view; where it returns False, the
+                result is the median of the views so far.
+
+        Raises:
+            SettingsError: `views` is not in 1..8 or `pixels` is no batch of RGB pictures.
+            ArchMismatchError: The latent has other than 4 channels.
+            BatchSizeError: As many latents as pictures are needed.
+            ImageSizeError: H or W is not a multiple of 8, or not 8 times the latent's.
+            LayerDiffuseError: The network's output is not finite.
+        """
+        _check_views(views)
+        _check_pair(pixels, latent)
+        height, width = pixels.shape[2:]
+        inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
+        median = LowerMedian(views)
+        for done, (mirrored, turns) in enumerate(VIEWS[:views], start=1):
+            pictures = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
+            seen = torch.cat([self.net(*picture) for picture in pictures]).float()
+            _check_finite(seen)
+            median.add(turn_back(seen.clamp(0, 1), mirrored, turns)[..., :height, :width])
+            if on_view is not None and on_view(done, views) is False:
+                break
+        return median.value.roll(-1, dims=1)
+
+
+class TransparentEncoder(_OfNet[OffsetEncoder]):
+    """Finds the offset that hides a picture's alpha in its latent."""
+
+    _kind = OffsetEncoder
+
+    @torch.no_grad()
+    def offset(self, rgba: Tensor) -> Tensor:
+        """Returns the latent offset `b 4 H/8 W/8`, float32, on the network's device.
+
+        Args:
+            rgba: `b 4 H W` in [0, 1], R G B A, straight alpha; the colour under alpha 0 has to be
+                padded from its surroundings. H and W multiples of 8.
+
+        Raises:
+            SettingsError: `rgba` is no batch of RGBA pictures.
+            ImageSizeError: H or W is not a multiple of 8.
+            LayerDiffuseError: The network's output is not finite.
+        """
+        _check_picture(rgba, "RGBA")
+        (argb,) = _like_net(self.net, rgba.roll(1, dims=1))
+        offset: Tensor = self.net(argb).float()
+        _check_finite(offset)
+        return offset
+
+
+def adjusted_latent(
+    mean: Tensor, std: Tensor, offset: Tensor, strength: float = OFFSET_STRENGTH
+) -> Tensor:
+    """Returns mean + std · strength · offset: the latent of a transparent picture, VAE scale.
+
+    The author's diffusers program multiplies the encoder's output by 300, and so do we; the
+    original WebUI extension adds it as it is (strength 1) with the same weights.
+
+    Args:
+        mean: `b 4 h w`, mean of the VAE's posterior of the picture flattened on 0.5 grey.
+        std: `b 4 h w`, its standard deviation.
+        offset: `b 4 h w`, from `TransparentEncoder.offset`.
+        strength: Factor of the offset.
+
+    Raises:
+        ImageSizeError: The three are not of one shape.
+    """
+    if not mean.shape == std.shape == offset.shape:
+        shapes = [list(x.shape) for x in (mean, std, offset)]
+        raise ImageSizeError(
+            f"Expected mean, std and offset of one shape, got {shapes}.",
+            "Use the same picture for the VAE and the transparent encoder.",
+        )
+    return mean + std * (strength * offset)
+
+
+def rgba_u8(rgba: Tensor) -> list[npt.NDArray[np.uint8]]:
+    """Returns each picture as `h w 4` uint8 in 0..255, rounded; the alpha kind stays.
+
+    Args:
+        rgba: `b 4 H W` in [0, 1].
+    """
+    rounded = rgba.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return list(rounded.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def _like_net(net: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Returns the tensors in the type and on the device of the network's parameters."""
+    parameter = next(net.parameters())
+    return tuple(x.to(device=parameter.device, dtype=parameter.dtype) for x in tensors)
+
+
+def _pad_together(pixels: Tensor, latent: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """Returns both with their edges repeated right and below up to `multiple` pixels, float32."""
+    bottom, right = (-side % (multiple // LATENT_CELL) for side in latent.shape[2:])
+    cells = (0, right, 0, bottom)
+    return (
+        F.pad(pixels.float(), tuple(LATENT_CELL * n for n in cells), mode="replicate"),
+        F.pad(latent.float(), cells, mode="replicate"),
+    )
+
+
+def _check_views(views: int) -> None:
+    if not 1 <= views <= len(VIEWS):
+        raise SettingsError(
+            f"Expected 1 to {len(VIEWS)} views, got {views}.",
+            "Use 8 for the best alpha, or 4, 2 or 1 to save time.",
+        )
+
+
+def _check_picture(picture: Tensor, channels: str) -> None:
+    if picture.ndim != 4 or picture.shape[1] != len(channels) or not len(picture):
+        raise SettingsError(
+            f"Expected {channels} pictures as b {len(channels)} H W, got {list(picture.shape)}.",
+            f"Convert the pictures to {channels}.",
+        )
+    height, width = picture.shape[2:]
+    if height % LATENT_CELL or width % LATENT_CELL or not height * width:
+        raise ImageSizeError(
+            f"Expected width and height in multiples of {LATENT_CELL}, got {width}×{height}.",
+            "Choose another width or height.",
+        )
+
+
+def _check_pair(pixels: Tensor, latent: Tensor) -> None:
+    _check_picture(pixels, "RGB")
+    if latent.ndim != 4 or latent.shape[1] != 4:
+        raise ArchMismatchError(
+            f"Expected latents as b 4 h w, got {list(latent.shape)}.",
+            "Choose an SD1.5 or SDXL checkpoint.",
+        )
+    if len(pixels) != len(latent):
+        raise BatchSizeError(
+            f"Expected one latent for each picture, got {len(latent)} for {len(pixels)}.",
+            "Decode each picture with its own latent.",
+        )
+    height, width = (side * LATENT_CELL for side in latent.shape[2:])
+    if tuple(pixels.shape[2:]) != (height, width):
+        raise ImageSizeError(
+            f"Expected a picture of {width}×{height} for this latent, "
+            f"got {pixels.shape[3]}×{pixels.shape[2]}.",
+            "Use the picture as the VAE decoded it, before it was resized or cropped.",
+        )
+
+
+def _check_finite(output: Tensor) -> None:
+    if not output.isfinite().all():
+        raise LayerDiffuseError(
+            "Expected finite numbers from the transparency network, got NaN or infinity.",
+            "Run it in float32, and check that the picture itself is not black.",
+        )

@@ -1,0 +1,1 @@
+"""What the tiny family draws: the demo and its figures."""

@@ -1,0 +1,235 @@
+"""What `make demo` shows: every kind of layer, drawn by the tiny family, one made from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..imaging.images import PictureU8, from_u8
+from ..methods import Layer, LayerMethod, find_method
+from ..settings.layer_settings import LayerSettings
+from ..standalone.defaults import defaults
+from ..standalone.generation import Job, LayerPicture, run
+from ..standalone.models import ModelChoice, Models
+from ..standalone.output import write_png
+from ..standalone.sheet import SheetRow, Shown, contact_sheet
+from ..standalone.two_steps import run_chain
+from ..studio.workbench import over_picture
+from .demo_page import write_page
+
+OnPart = Callable[[int, int, str], None]
+OnProgress = Callable[[str, int, int], bool]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One part of the demo.
+
+    Attributes:
+        name: What its files are called after.
+        title: For people.
+        method: Id of the method, the first one of a chain.
+        prompts: Of each layer that is made.
+        given: Names of an earlier part and its layer to start from.
+        seed: Of the first picture.
+    """
+
+    name: str
+    title: str
+    method: str
+    prompts: dict[Layer, str]
+    given: tuple[str, Layer] | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One picture of the demo.
+
+    Attributes:
+        name: The layer, "given" for one that the part starts from, or "composite".
+        caption: What it is, for people.
+        pixels: RGB or straight RGBA, uint8.
+        infotext: Empty for what no model drew here.
+        path: Its file.
+    """
+
+    name: str
+    caption: str
+    pixels: PictureU8
+    infotext: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one plan made: what was given, the layers in order, and the true composite."""
+
+    plan: Plan
+    exhibits: Sequence[Exhibit]
+
+    def pixels(self, name: str) -> PictureU8:
+        """Returns the picture of that name."""
+        return next(one.pixels for one in self.exhibits if one.name == name)
+
+
+_FG, _BG, _BLENDED = Layer.FG, Layer.BG, Layer.BLENDED
+
+PLANS: tuple[Plan, ...] = (
+    Plan(
+        "1-subject",
+        "A transparent subject, SD1.5",
+        "fg_attn_sd15",
+        {_FG: "a large blue glass ball"},
+    ),
+    Plan("2-subject", "Another one, SDXL", "fg_attn_sdxl", {_FG: "an orange flame"}),
+    Plan(
+        "3-joint",
+        "Everything together",
+        "joint_sd15",
+        {
+            _FG: "a purple butterfly",
+            _BG: "a green meadow",
+            _BLENDED: "a purple butterfly, a green meadow",
+        },
+    ),
+    Plan(
+        "4-background",
+        "A background for the glass ball",
+        "fg_to_bg_sd15",
+        {_BG: "a sunset", _BLENDED: "a large blue glass ball, a sunset"},
+        ("1-subject", _FG),
+    ),
+    Plan(
+        "5-foreground",
+        "A foreground for the meadow",
+        "bg_to_fg_sd15",
+        {_FG: "a red mushroom", _BLENDED: "a red mushroom, a green meadow"},
+        ("3-joint", _BG),
+    ),
+    Plan(
+        "6-chain",
+        "Both SDXL steps: onto the sunset, and off it again",
+        "bg_to_blended_sdxl",
+        {_BLENDED: "a yellow star, a sunset", _FG: "a yellow star"},
+        ("4-background", _BG),
+    ),
+)
+
+
+def run_demo(
+    out: Path,
+    models: Models,
+    *,
+    plans: Sequence[Plan] = PLANS,
+    steps: int | None = None,
+    on_part: OnPart | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Part]:
+    """Makes the parts one after the other, and writes pictures, sheet.png and index.html.
+
+    Args:
+        out: A folder, made if need be. Files of the same names are replaced.
+        models: Loads the tiny family.
+        plans: What to make.
+        steps: Of each run; None for as many as usual.
+        on_part: Told of each part before it is made: its number from 1, of how many, its title.
+        on_progress: As in `run`.
+
+    Raises:
+        LayerDiffuseError: Something cannot work or be written.
+    """
+    parts: list[Part] = []
+    for number, plan in enumerate(plans, start=1):
+        if on_part is not None:
+            on_part(number, len(plans), plan.title)
+        part = _make(plan, parts, models, steps, on_progress, out)
+        parts.append(part)
+        for one in part.exhibits:
+            write_png(one.path, one.pixels, one.infotext)
+    write_png(out / "sheet.png", contact_sheet(list(_rows(parts))))
+    write_page(out / "index.html", parts)
+    return parts
+
+
+def _rows(parts: Sequence[Part]) -> Iterator[SheetRow]:
+    """Yields a row for each part; parts of one picture that follow each other share one."""
+    titles: list[str] = []
+    shown: list[Shown] = []
+    for part, after in zip(parts, [*parts[1:], None], strict=True):
+        titles.append(part.plan.title)
+        shown += [Shown(one.pixels, one.caption) for one in part.exhibits]
+        if after is None or len(part.exhibits) > 1 or len(after.exhibits) > 1:
+            yield SheetRow(" · ".join(titles), shown)
+            titles, shown = [], []
+
+
+def _make(
+    plan: Plan,
+    earlier: Sequence[Part],
+    models: Models,
+    steps: int | None,
+    on_progress: OnProgress | None,
+    out: Path,
+) -> Part:
+    method = find_method(plan.method)
+    given = _given(plan, earlier)
+    host, session = models.open(ModelChoice(), method.arch)
+    job = _job(plan, method, given, steps)
+    if plan.given is not None and method.outputs == (_BLENDED,):
+        chain = run_chain(job, session, host, on_progress=on_progress)
+        made = [picture for step in chain for picture in step.pictures]
+    else:
+        made = run(job, session, host, on_progress=on_progress)
+    return Part(plan, list(_exhibits(plan, given, made, out)))
+
+
+def _given(plan: Plan, earlier: Sequence[Part]) -> PictureU8 | None:
+    if plan.given is None:
+        return None
+    name, layer = plan.given
+    return next(part for part in earlier if part.plan.name == name).pixels(layer.value)
+
+
+def _job(plan: Plan, method: LayerMethod, given: PictureU8 | None, steps: int | None) -> Job:
+    author = defaults(method, tiny=True)
+    settings: dict[str, object] = {"method": method}
+    if plan.given is not None and given is not None:
+        settings[f"{plan.given[1].value}_image"] = from_u8(given)
+    several = len(plan.prompts) > 1
+    if several:
+        settings |= {f"{layer.value}_prompt": text for layer, text in plan.prompts.items()}
+    return Job(
+        settings=LayerSettings.from_args([settings]),
+        prompt="" if several else next(iter(plan.prompts.values())),
+        width=author.side,
+        height=author.side,
+        seed=plan.seed,
+        steps=steps or author.steps,
+        cfg=author.cfg,
+        sampler=author.sampler,
+    )
+
+
+def _exhibits(
+    plan: Plan, given: PictureU8 | None, made: Sequence[LayerPicture], out: Path
+) -> Iterator[Exhibit]:
+    layers = {picture.layer: picture.picture for picture in made}
+    if plan.given is not None and given is not None:
+        layer = plan.given[1]
+        layers[layer] = given
+        yield _exhibit(plan, "given", f"{layer.label}, given", given, out)
+    for picture in made:
+        caption = f"{picture.layer.label}: “{plan.prompts[picture.layer]}”"
+        name = picture.layer.value
+        yield _exhibit(plan, name, caption, picture.picture, out, picture.infotext)
+    if _FG in layers and _BG in layers:
+        caption = "True composite: the foreground over the background"
+        yield _exhibit(plan, "composite", caption, over_picture(layers[_FG], layers[_BG]), out)
+
+
+def _exhibit(
+    plan: Plan, name: str, caption: str, pixels: PictureU8, out: Path, infotext: str = ""
+) -> Exhibit:
+    return Exhibit(name, caption, pixels, infotext, out / f"{plan.name}-{name}.png")

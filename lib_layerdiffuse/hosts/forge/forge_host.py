@@ -1,0 +1,286 @@
+"""`ForgeHost`: the checkpoint that Forge has loaded.
+
+The caller's UNet is never edited: everything rides on a clone's options. Weight patches go through
+the host's own LoRA loader. Attention sharing replaces the 32 attention modules' `forward` for the
+duration of each UNet call only, so the parameters stay visible to the host and nothing is left
+behind by an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from backend.attention import attention_function
+from backend.utils import get_attr
+from torch import Tensor, nn
+
+from ...errors import ChecksumError, HostError, LayerDiffuseError, MissingCapabilityError
+from ...host import Injection
+from ...methods import Arch, LayerMethod
+from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ...weights.patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
+from . import memory
+from .forge_vae import posterior
+
+_SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
+_Seen = Callable[[LayerDiffuseError], Exception]
+
+
+class ForgeAttachment:
+    """An injection on one UNet clone; counts the UNet calls that went through it.
+
+    Args:
+        plain: The patcher that it was put on a clone of.
+    """
+
+    def __init__(self, plain: Any) -> None:
+        self.calls = 0
+        self._plain = plain
+
+    def detach(self) -> None:
+        """Puts the UNet's weights back as they were.
+
+        The host does so by itself before it uses another patcher; but it believes that weights are
+        as they were where merging them has failed halfway.
+        """
+        loader, patches = self._plain.lora_loader, self._plain.lora_patches
+        loader.refresh(patches, offload_device=self._plain.offload_device, force_refresh=True)
+
+
+class ForgeHost:
+    """The checkpoint that Forge has loaded.
+
+    Args:
+        sd_model: The WebUI's `p.sd_model`.
+        seen: Gives what is raised in place of an error in a UNet call; None for that error.
+    """
+
+    def __init__(self, sd_model: Any, seen: _Seen | None = None) -> None:
+        self.sd_model, self._seen = sd_model, seen
+
+    def arch(self) -> Arch | None:
+        """Returns the checkpoint's family; None for one that no method fits."""
+        if getattr(self.sd_model, "is_sd1", False):
+            return Arch.SD15
+        return Arch.SDXL if getattr(self.sd_model, "is_sdxl", False) else None
+
+    def check(self, method: LayerMethod) -> None:
+        """Checks that the UNet takes four latent channels, as an ordinary checkpoint's does.
+
+        Raises:
+            MissingCapabilityError: It is an inpainting or editing checkpoint.
+        """
+        # Not the weight's shape: the last job's wider one stays merged until the next load.
+        conv_in = get_attr(self.sd_model.forge_objects.unet.model, CONV_IN.removesuffix(".weight"))
+        channels = conv_in.in_channels
+        if channels != 4:
+            raise MissingCapabilityError(
+                f"Expected a checkpoint with 4 latent channels, got {channels}.",
+                "Choose an ordinary checkpoint instead of one for inpainting or editing.",
+                field="method",
+            )
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
+        vae = self.sd_model.forge_objects.vae
+        return vae.first_stage_model.process_in(vae.encode(picture.movedim(1, -1)))
+
+    def posterior(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale.
+
+        Raises:
+            HostError: Memory does not suffice even for tiles, or the result is not finite.
+        """
+        return posterior(self.sd_model.forge_objects.vae, picture)
+
+    def vae_latent(self, latent: Tensor) -> Tensor:
+        """Returns the sampler's latent on the VAE's own scale."""
+        return self.sd_model.forge_objects.vae.first_stage_model.process_out(latent)
+
+    def sampler_latent(self, latent: Tensor) -> Tensor:
+        """Returns the VAE's latent on the sampler's scale."""
+        return self.sd_model.forge_objects.vae.first_stage_model.process_in(latent)
+
+    def sigmas(self) -> Tensor:
+        """Returns the model's own sigmas, one for each of its timesteps, rising."""
+        return self.sd_model.forge_objects.unet.model.predictor.sigmas
+
+    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+        """Moves a network to the host's device through its memory manager.
+
+        Args:
+            net: A transparent decoder's or encoder's network.
+            pixels: Pixels of the picture to come, for which memory is made free.
+            dtype: The type to compute in; None for the host's choice.
+        """
+        memory.place(net, pixels, dtype)
+
+    def attach(self, injection: Injection) -> ForgeAttachment:
+        """Puts the injection on a clone of the UNet that the coming sampling run uses.
+
+        Raises:
+            ChecksumError: The weight file has keys that the UNet lacks.
+            MissingCapabilityError: Another extension replaces the attention that must be shared.
+        """
+        memory.forget_sharing_but(injection.sharing)
+        plain = self.sd_model.forge_objects.unet
+        unet = plain.clone()
+        attachment = ForgeAttachment(plain)
+        patched = (
+            _share_attention(unet, injection)
+            if injection.sharing is not None
+            else _patch_weights(unet, plain, injection)
+        )
+        _wrap_unet_call(unet, injection.stop_at, attachment, patched, self._seen)
+        self.sd_model.forge_objects.unet = unet
+        return attachment
+
+
+_UnetCall = Callable[[Callable[..., Tensor], dict[str, Any]], Tensor]
+_Applied = Callable[[bool, dict[str, Any]], Any]
+
+
+def _wrap_unet_call(
+    unet: Any, stop_at: float, attachment: ForgeAttachment, applied: _Applied, seen: _Seen | None
+) -> None:
+    """Runs each UNet call of a clone inside `applied(whether the method acts, arguments)`."""
+    inner: _UnetCall = unet.model_options.get("model_function_wrapper") or _plain_call
+    sigma_end = unet.model.predictor.percent_to_sigma(stop_at)
+
+    def call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
+        attachment.calls += 1
+        acts = stop_at >= 1 or bool(args["timestep"].max() >= sigma_end)
+        try:
+            with applied(acts, args) as changed:
+                return inner(apply_model, changed)
+        except LayerDiffuseError as error:
+            if seen is None:
+                raise
+            raise seen(error) from error
+
+    unet.set_model_unet_function_wrapper(call)
+
+
+def _plain_call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
+    return apply_model(args["input"], args["timestep"], **args["c"])
+
+
+def _patch_weights(unet: Any, plain: Any, injection: Injection) -> _Applied:
+    patches = {key: _encode(patch) for key, patch in (injection.patches or {}).items()}
+    accepted = unet.add_patches(
+        filename=injection.identity, patches=patches, strength_patch=injection.strength
+    )
+    unused = sorted(patches.keys() - accepted)
+    if unused:
+        raise ChecksumError(
+            f"Expected every key of the weight file in the UNet, got {len(unused)} that it lacks, "
+            f"such as {unused[0]}.",
+            "Choose an ordinary checkpoint of the method's family, or download the file again.",
+        )
+
+    # Not the clone itself: it would be in a cycle with what rides on it, and live on.
+    loader, offload = unet.lora_loader, unet.offload_device
+    patched, unpatched = unet.lora_patches, plain.lora_patches
+
+    @contextmanager
+    def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if injection.stop_at < 1:  # No work unless it has changed since the last call.
+            loader.refresh(patched if acts else unpatched, offload_device=offload)
+        if acts and injection.concat is not None:
+            x = args["input"]
+            _check_whole(x, injection.concat)
+            concat = injection.concat.to(x).expand(x.shape[0], -1, -1, -1)
+            args = args | {"c": args["c"] | {"c_concat": concat}}
+        yield args
+
+    return applied
+
+
+def _check_whole(x: Tensor, concat: Tensor) -> None:
+    if x.shape[2:] != concat.shape[2:]:
+        (height, width), (wanted_height, wanted_width) = x.shape[2:], concat.shape[2:]
+        raise HostError(
+            f"Expected the UNet to be called for the whole picture of {wanted_width}×"
+            f"{wanted_height} latent pixels, got {width}×{height}.",
+            "Turn off extensions that sample tiles or regions one by one.",
+        )
+
+
+def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:
+    if isinstance(patch, LoRA):
+        parts: list[Tensor | None] = [patch.up, patch.down]
+        return "lora", parts + [None] * (_SLOTS_OF_A_PATCH - len(parts))
+    return "diff", [patch.delta]
+
+
+def _refuse_replaced_attention(unet: Any) -> None:
+    replaced = unet.model_options.get("transformer_options", {}).get("patches_replace", {})
+    if any(replaced.get(name) for name in ("attn1", "attn2")):
+        raise MissingCapabilityError(
+            "Expected the UNet's own attention, but another extension replaces it.",
+            "Turn off IP-Adapter, Reference, StyleAlign and the like for SD1.5 layer methods.",
+        )
+
+
+def _share_attention(unet: Any, injection: Injection) -> _Applied:
+    assert injection.sharing is not None
+    _refuse_replaced_attention(unet)
+    sharing = injection.sharing.to(unet.model.computation_dtype)
+    unet.add_extra_model_patcher_during_sampling(
+        memory.patcher(sharing, unet.load_device, unet.offload_device)
+    )
+    run = SharingRun(sharing, injection.control, attend=attention_function)
+    modules = [get_attr(unet.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
+
+    @contextmanager
+    def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not acts:
+            yield args
+            return
+        previous = [vars(module).get("forward") for module in modules]
+        try:
+            for slot, module in enumerate(modules):
+                module.forward = partial(_shared_forward, run, slot, module)
+            yield args
+        finally:
+            for module, forward in zip(modules, previous, strict=True):
+                _restore_forward(module, forward)
+
+    return applied
+
+
+def _restore_forward(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:
+    if forward is not None:
+        module.forward = forward
+    elif "forward" in vars(module):
+        del module.forward
+
+
+def _shared_forward(
+    run: SharingRun,
+    slot: int,
+    module: Any,
+    x: Tensor,
+    context: Tensor | None = None,
+    value: Tensor | None = None,
+    **_: Any,
+) -> Tensor:
+    layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
+    base = BaseAttention(module.heads, *map(_projection, layers))
+    return run(slot, base, x, context, value)
+
+
+def _projection(layer: nn.Module) -> Projection:
+    """Returns the layer, or its bare call where more than its weight decides what it computes."""
+    more = (
+        getattr(layer, "forge_online_loras", None),
+        getattr(layer, "scale_weight", None) is not None,
+        "forward" in vars(layer),
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+    )
+    return layer.__call__ if any(more) else layer

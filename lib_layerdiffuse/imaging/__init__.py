@@ -1,0 +1,1 @@
+"""Images as numpy arrays: read, fitted, composited, measured and kept."""

@@ -1,0 +1,66 @@
+"""Masks as numpy arrays `h w` in [0, 1], and what of a picture they keep."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SettingsError
+from .images import Picture, premultiply, unpremultiply
+
+Mask = npt.NDArray[np.float32]
+
+
+class MaskSource(str, Enum):
+    """Which part of an init picture is redrawn; the value is what the panel calls it."""
+
+    TAB = "As the tab says"
+    VISIBLE = "Visible part"
+    TRANSPARENT = "Transparent part"
+
+
+def alpha_mask(rgba: Picture, source: MaskSource) -> Mask:
+    """Returns the mask that a picture's own alpha gives: 1 is redrawn.
+
+    Args:
+        rgba: `h w 4`.
+        source: The visible or the transparent part.
+
+    Raises:
+        SettingsError: The picture has no such part.
+    """
+    alpha: Mask = rgba[..., 3]
+    mask: Mask = alpha if source is MaskSource.VISIBLE else 1 - alpha
+    if not mask.any():
+        raise SettingsError(
+            f"Expected an init picture with a {source.value.lower()}, got one without.",
+            "Choose another picture, or draw the mask.",
+        )
+    return mask
+
+
+def feather(mask: Mask, radius: float) -> Mask:
+    """Returns a mask with soft edges: blurred by a Gaussian of that many pixels' deviation."""
+    if radius <= 0:
+        return mask.copy()
+    blurred = cv2.GaussianBlur(mask, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, dtype=np.float32).clip(0, 1)
+
+
+def put_back(made: Picture, original: Picture, keep: Mask) -> Picture:
+    """Returns a made picture with an original where that is to be kept, straight RGBA.
+
+    Where `keep` is 1 the original comes back as it is, with the colour under its alpha 0; where it
+    is 0 the made one. Between, the two are mixed premultiplied.
+
+    Args:
+        made: `h w 4`, straight.
+        original: `h w 4`, straight.
+        keep: `h w`, how much of the original is kept.
+    """
+    share = keep[..., None]
+    mixed = unpremultiply(premultiply(made) * (1 - share) + premultiply(original) * share)
+    return np.where(share >= 1, original, np.where(share <= 0, made, mixed))

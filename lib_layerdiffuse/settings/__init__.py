@@ -1,0 +1,1 @@
+"""The user's choices: validation, infotext, chains and what helps to choose."""

@@ -1,0 +1,82 @@
+"""The infotext that the WebUI writes into its pictures, for pictures made without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..settings.infotext import to_infotext
+
+if TYPE_CHECKING:
+    from .generation import Job
+
+SCHEDULES = ("Karras", "Exponential", "SGM Uniform")
+"""The schedules that a sampler's name may end in; newer WebUIs write them under a key of theirs."""
+
+_AUTOMATICALLY_OTHERS = ("DPM++", "DPM2")
+"""Beginnings of the names whose schedule newer WebUIs choose; without one it was the uniform."""
+
+
+def webui_infotext(
+    job: Job,
+    *,
+    seed: int,
+    model: str,
+    model_hash: str | None = None,
+    loras: Sequence[tuple[str, float]] = (),
+) -> str:
+    """Returns the infotext of one picture; the WebUI's "paste" and "PNG info" read it.
+
+    Args:
+        job: What was asked for.
+        seed: This picture's own.
+        model: The checkpoint's name without its suffix.
+        model_hash: The first ten digits of its SHA-256, or None to leave it out.
+        loras: Names and weights of the user's LoRAs, written as the WebUI's tags.
+    """
+    tags = [f"<lora:{name}:{weight:g}>" for name, weight in loras]
+    sampler, schedule = split_sampler(job.sampler)
+    values = {
+        "Steps": job.steps,
+        "Sampler": sampler,
+        "Schedule type": schedule or _unnamed_schedule(sampler),
+        "CFG scale": f"{job.cfg:g}",
+        "Seed": seed,
+        "Size": f"{job.width}x{job.height}",
+        "Model hash": model_hash,
+        "Model": model,
+        "Denoising strength": f"{job.denoise:g}" if job.init is not None else None,
+        "RNG": "CPU",  # The noise is drawn as the WebUI does with this setting.
+        **to_infotext(job.settings),
+    }
+    return _lines(
+        " ".join([job.prompt.strip(), *tags]).strip(), job.negative_prompt.strip(), values
+    )
+
+
+def split_sampler(name: str) -> tuple[str, str | None]:
+    """Returns a WebUI sampler's name and its schedule, or None for the sampler's own."""
+    for schedule in SCHEDULES:
+        if name.endswith(f" {schedule}"):
+            return name.removesuffix(f" {schedule}"), schedule
+    return name, None
+
+
+def _unnamed_schedule(sampler: str) -> str | None:
+    return "Uniform" if sampler.startswith(_AUTOMATICALLY_OTHERS) else None
+
+
+def _lines(prompt: str, negative: str, values: Mapping[str, object]) -> str:
+    texts = [prompt] if prompt else []
+    if negative:
+        texts.append(f"Negative prompt: {negative}")
+    pairs = ((key, value) for key, value in values.items() if value not in (None, ""))
+    return "\n".join([*texts, ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs)])
+
+
+def _quoted(value: object) -> str:
+    """Returns a value as text, in quotes where the WebUI would otherwise misread it."""
+    text = str(value)
+    odd = set(text) & set(",\n:") or text.startswith('"')
+    return json.dumps(text, ensure_ascii=False) if odd else text

@@ -1,0 +1,1 @@
+"""A page in the browser that makes layers without a WebUI."""

@@ -1,0 +1,239 @@
+"""What the studio's page does, without the page: jobs from its fields, views of their results."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import LayerDiffuseError, SettingsError
+from ..hosts.diffusers.families import family_of
+from ..imaging.images import Picture, PictureU8, ResizeMode, as_rgba, composite, fit, flatten, to_u8
+from ..methods import Arch, Layer
+from ..settings.chains import check_chain
+from ..settings.layer_settings import LayerSettings
+from ..standalone import generation as jobs
+from ..standalone.defaults import defaults, read_size
+from ..standalone.models import ModelChoice, Models
+from ..standalone.output import OutputFolder, SavedPicture
+from ..standalone.sheet import over_checkerboard
+from ..standalone.two_steps import run_chain
+
+AUTOMATIC = "Automatic"
+"""What a size or a sampler is called that the author's choice for the method is taken for."""
+
+SIZES = (AUTOMATIC, "512x512", "512x640", "640x512", "1024x1024", "896x1152", "1152x896")
+"""Sizes to choose from; another may be typed."""
+
+BACKDROPS = ("Checkerboard", "Colour", "Picture", "The set's background")
+"""What a layer can be looked at over."""
+
+_MOST_SEED = 2**32 - 1
+
+OnProgress = Callable[[str, int, int], bool]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What stands in the page's fields beside the panel.
+
+    Attributes:
+        checkpoint: A path; empty for the tiny family.
+        size: "512x640", or `AUTOMATIC`.
+        seed: Below 0 for a new one.
+        sampler: By its WebUI name, or `AUTOMATIC`.
+        init: A picture to draw over, or None.
+        denoise: How much of it changes.
+    """
+
+    checkpoint: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
+    size: str = AUTOMATIC
+    sets: int = 1
+    seed: int = -1
+    steps: int = 20
+    cfg: float = 7.0
+    sampler: str = AUTOMATIC
+    init: Image.Image | None = None
+    denoise: float = 0.75
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job made.
+
+    Attributes:
+        settings: The job's.
+        saved: Its files in order.
+    """
+
+    settings: LayerSettings
+    saved: Sequence[SavedPicture]
+
+    def of_set(self, layer: Layer, chosen: SavedPicture) -> Picture | None:
+        """Returns a layer that was made in the same set as a picture, or given to it; or None.
+
+        It is straight RGBA `h w 4` of the picture's size.
+        """
+        for one in self.saved:
+            same = one.picture.set_index == chosen.picture.set_index
+            if same and one.layer is layer:
+                return as_rgba(one.picture.picture)
+        given = self.settings.picture(layer)
+        height, width = chosen.picture.picture.shape[:2]
+        mode = self.settings.resize_mode
+        return None if given is None else fit(as_rgba(given), width, height, mode)
+
+
+class Workbench:
+    """Runs the page's jobs and saves what they make.
+
+    Args:
+        models: Loads checkpoints.
+        choice: How they are loaded; the page's field says which.
+        out: Where pictures are saved.
+    """
+
+    def __init__(self, models: Models, choice: ModelChoice, out: Path) -> None:
+        self.models, self.choice = models, choice
+        self.folder = OutputFolder(out)
+
+    def generate(self, fields: Fields, panel: Sequence[Any], on_progress: OnProgress) -> Result:
+        """Returns what one job made.
+
+        Args:
+            fields: The page's own.
+            panel: The values of the panel's components, in order.
+            on_progress: As in `run`.
+
+        Raises:
+            LayerDiffuseError: The job cannot work; it says why and what to do.
+        """
+        settings = replace(LayerSettings.from_args(panel, read_picture), enabled=True)
+        check_chain(settings)
+        settings.check_pictures()
+        choice = replace(self.choice, checkpoint=_path_of(fields.checkpoint))
+        job = _job(fields, settings, choice)
+        on_progress("loading", 0, 1)
+        host, session = self.models.open(choice, settings.method.arch)
+        if not settings.chain:
+            made = jobs.run(job, session, host, on_progress=on_progress)
+            return Result(settings, self.folder.save(made, settings))
+        number = self.folder.next_number()
+        saved: list[SavedPicture] = []
+        for step in run_chain(job, session, host, on_progress=on_progress):
+            saved += self.folder.save(step.pictures, step.settings, number)
+        return Result(step.settings, saved)
+
+
+def arch_of(checkpoint: str) -> Arch | None:
+    """Returns the family of what the page's field says; None where that is unknown or any."""
+    path = _path_of(checkpoint)
+    try:
+        return family_of(path).arch if path else None
+    except LayerDiffuseError:
+        return None
+
+
+def _path_of(checkpoint: str) -> Path | None:
+    text = checkpoint.strip().strip("\"'")
+    return Path(text).expanduser() if text else None
+
+
+def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> jobs.Job:
+    author = defaults(settings.method, tiny=choice.tiny)
+    size = fields.size.strip()
+    width, height = (author.side,) * 2 if size in ("", AUTOMATIC) else read_size(size)
+    return jobs.Job(
+        settings=settings,
+        prompt=fields.prompt.strip(),
+        negative_prompt=fields.negative_prompt.strip(),
+        width=width,
+        height=height,
+        sets=int(fields.sets),
+        seed=random.randint(0, _MOST_SEED) if fields.seed < 0 else int(fields.seed),
+        steps=int(fields.steps),
+        cfg=float(fields.cfg),
+        sampler=author.sampler if fields.sampler in ("", AUTOMATIC) else fields.sampler,
+        init=read_picture(fields.init),
+        denoise=float(fields.denoise),
+    )
+
+
+def read_picture(value: Image.Image | None) -> Picture | None:
+    """Returns straight RGBA `h w 4` of what a picture slot holds; None for none."""
+    if value is None:
+        return None
+    return as_rgba(np.asarray(ImageOps.exif_transpose(value).convert("RGBA")))
+
+
+def composed(
+    result: Result, chosen: SavedPicture, backdrop: str, colour: str, picture: Image.Image | None
+) -> PictureU8:
+    """Returns a set's foreground over one of the `BACKDROPS`, `h w 3`.
+
+    The foreground is the one that was made or given; for want of both it is the chosen picture.
+    A checkerboard stands in for a picture that there is none of.
+
+    Args:
+        result: The job that made the set.
+        chosen: A picture of the set.
+        backdrop: Which.
+        colour: The colour picker's text.
+        picture: A PIL picture of the user's, or None.
+    """
+    made = result.of_set(Layer.FG, chosen)
+    rgba = as_rgba(chosen.picture.picture) if made is None else made
+    under = read_picture(picture) if backdrop == "Picture" else result.of_set(Layer.BG, chosen)
+    if backdrop == "Colour":
+        return over_colour(rgba, colour)
+    if backdrop != "Checkerboard" and under is not None:
+        return over_picture(rgba, under)
+    height, width = rgba.shape[:2]
+    return over_checkerboard(rgba, width, height)
+
+
+def over_colour(layer: Picture | PictureU8, colour: str) -> PictureU8:
+    """Returns a layer over a colour, `h w 3`.
+
+    Args:
+        layer: RGB or straight RGBA.
+        colour: As a colour picker gives it: "#ffaa00" or "rgba(255, 170, 0, 1)".
+    """
+    return to_u8(flatten(as_rgba(layer), [part / 255 for part in read_colour(colour)]))
+
+
+def over_picture(layer: Picture | PictureU8, background: Picture | PictureU8) -> PictureU8:
+    """Returns a layer over a picture that covers it, `h w 3`; transparency there is grey."""
+    rgba = as_rgba(layer)
+    height, width = rgba.shape[:2]
+    covering = fit(as_rgba(background), width, height, ResizeMode.CROP)
+    return to_u8(composite(rgba, flatten(covering)))
+
+
+def read_colour(text: str) -> tuple[int, int, int]:
+    """Returns red, green and blue in 0..255 of a colour picker's text.
+
+    Raises:
+        SettingsError: It is no colour.
+    """
+    text = text.strip()
+    digits = text.removeprefix("#")
+    try:
+        if text.startswith("rgb"):
+            parts = text.partition("(")[2].rstrip(")").split(",")
+            red, green, blue = (round(float(part)) for part in parts[:3])
+        else:
+            digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+            red, green, blue = bytes.fromhex(digits)
+    except ValueError as error:
+        raise SettingsError(
+            f"Expected a colour such as #ffaa00, got {text!r}.", "Choose one with the picker."
+        ) from error
+    return red, green, blue

@@ -1,0 +1,1 @@
+"""The panel that the WebUI's pages and the studio share."""

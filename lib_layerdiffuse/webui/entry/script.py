@@ -1,0 +1,281 @@
+"""The WebUI's hooks: a job from its settings to its saved layers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from modules import scripts, shared
+
+from ...methods import Layer
+from ...pipeline import Session
+from ...settings.infotext import for_webui, to_infotext
+from ...settings.layer_settings import LayerSettings, by_name
+from ..flows import second_step as chain
+from ..flows.axes import axis_values
+from ..flows.grids import give_a_plot_a_sheet, give_one_picture_a_set
+from ..flows.layer_files import add_layer_files
+from ..job import hires, init_pictures, inpaint, passes, results
+from ..job.arguments import read_settings
+from ..job.checks import check_job, check_token_merging
+from ..job.job import Job, begin, end, is_nested, job_of
+from ..job.layer_prompts import row_prompts
+from ..job.pictures import is_opaque, png_base64
+from ..job.progress import stopped, telling
+from ..page import kept_pictures
+from ..page import webui_panel as panel
+from ..page.gallery import BelowGallery
+from ..page.options import Choices, choices
+from .abort import abort, is_aborted
+from .hooks import hook_of
+
+TITLE = "LayerDiffuse"
+_GREY = "#808080"
+_INPAINT_UPLOAD = "img_inpaint_base"  # The other tabs hand over alpha.
+_log = logging.getLogger(__name__)
+_hook = hook_of(job_of)
+
+
+class LayerDiffuseScript(scripts.Script):
+    """The always-on script."""
+
+    session: Session | None = None
+    wiring = panel.Wiring()
+    unfinished: Job | None = None  # It runs, or has ended in an exception.
+
+    def title(self) -> str:
+        return TITLE
+
+    def show(self, is_img2img: bool) -> object:
+        if is_img2img:
+            self.on_after_component(_keep_alpha_of_uploads, elem_id=_INPAINT_UPLOAD)
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        problem = self._problem()
+        if problem:
+            _log.warning("LayerDiffuse: %s", problem)
+            panel.notice(TITLE, problem)
+            return []
+        tab = "img2img" if is_img2img else "txt2img"
+        built = panel.build(TITLE, self.elem_id, is_img2img=is_img2img)
+        self.wiring.add(tab, built)
+        self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
+        BelowGallery("img2img" if is_img2img else "txt2img", built).watch(self.on_after_component)
+        return built.components
+
+    def _problem(self) -> str | None:
+        """Returns why the extension stays off, or None."""
+        if not passes.is_possible():
+            return "This WebUI lacks Forge's model backend. Use Stable Diffusion WebUI Forge."
+        for data in scripts.scripts_data:
+            other = data.script_class
+            if not issubclass(other, LayerDiffuseScript) and _title_of(other) == TITLE:
+                return (
+                    f"The original extension is installed too ({data.path}), so this one stays "
+                    "off. Disable the original in the Extensions tab and restart."
+                )
+        return None
+
+    # Before sampling
+
+    def before_process(self, p: Any, *args: Any) -> None:
+        end(p)
+        step = chain.step_of(p)
+        if is_aborted(p) or (step is None and is_nested()):
+            return
+        try:
+            self._clear_up()
+            settings = step or self._asked(p, args)
+            if settings is not None and settings.enabled:
+                self._begin(p, settings, args)
+        except Exception as error:
+            abort(p, error)
+
+    @staticmethod
+    def _asked(p: Any, args: tuple[Any, ...]) -> LayerSettings | None:
+        axes = axis_values(p)
+        on = by_name(args) or axes or (args and args[0] not in (None, False, "False", "false"))
+        return read_settings(args, axes) if args and on else None
+
+    @staticmethod
+    def _clear_up() -> None:
+        """Takes off what an exception may have left on the UNet and among the host's options."""
+        left, LayerDiffuseScript.unfinished = LayerDiffuseScript.unfinished, None
+        if left is not None:
+            left.give_back()
+            if left.attachment is not None:
+                left.attachment.detach()
+
+    def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
+        check_job(p, settings)
+        asked = p.batch_size
+        counts_pictures = getattr(p, "is_api", False) and not by_name(args)
+        job = begin(p, settings, asked if counts_pictures else None)
+        LayerDiffuseScript.unfinished = job
+        init_pictures.lay_out(p, job, by_row=counts_pictures)
+        if counts_pictures and p.batch_size != asked:
+            job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
+        if is_opaque(settings.fg_image):
+            job.note(p, "the foreground picture has no transparency.")
+        _keep_alpha(p, job)
+
+    @_hook
+    def process(self, p: Any, job: Job, *args: Any) -> None:
+        """Checks the checkpoint, fetches the weights, and writes the infotext."""
+        method = job.settings.method
+        check_token_merging(p, job.settings)
+        if not hires.from_button(p):  # Its checkpoint is loaded later.
+            passes.checked(p, method)
+        hires.take_picture(p, job)
+        job.choices = choices()
+        session = self._session(job.choices)
+        with telling("loading the weights"):
+            if job.settings.acts:
+                session.weights(job.settings)
+            if method.decodes:
+                session.decoder(method.arch, job.choices.dtype)
+            if method.decodes and (job.first_picture is not None or job.init is not None):
+                session.encoder(method.arch)
+        if job.settings.chain:
+            chain.prepare(p, job, passes.loaded(p), session)
+        # A new dict: copies of the object, such as a plot's cells, share the one that was there.
+        params = p.extra_generation_params.items()
+        others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
+        ours = to_infotext(job.settings, kept_pictures.keep(p, job))
+        p.extra_generation_params = others | for_webui(ours)
+
+    @classmethod
+    def _session(cls, now: Choices) -> Session:
+        session = LayerDiffuseScript.session
+        if session is None:
+            session = LayerDiffuseScript.session = Session(now.store())
+        elif not now.has(session.store):
+            session.store = now.store()
+        return session
+
+    @_hook
+    def before_process_init_images(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
+        """Notes what the host cuts out and masks; it flattens the pictures next."""
+        if job.init is not None:
+            job.init.region = pp["crop_region"]
+            job.init.mask = p.latent_mask if p.latent_mask is not None else pp["image_mask"]
+
+    @_hook
+    def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
+        """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
+        job.forget_batch()
+        p.prompts = row_prompts(job.settings, p.prompts, negative=False)
+        p.negative_prompts = row_prompts(job.settings, p.negative_prompts, negative=True)
+
+    @_hook
+    def process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
+        hires.give_prompts(p, job.settings)
+
+    @_hook
+    def process_before_every_sampling(
+        self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
+    ) -> None:
+        session = self._session(job.choices)
+        init_pictures.encode_foregrounds(p, job, passes.loaded(p), session)
+        passes.prepare(p, job, session, x)
+
+    @_hook
+    def before_hr(self, p: Any, job: Job, *args: Any) -> None:
+        if getattr(p, "firstpass_image", None) is None:
+            passes.check_acted(p, job)
+
+    # After sampling
+
+    @_hook
+    def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
+        job.stopped = stopped()
+        passes.check_acted(p, job)
+        job.attachment = None
+        passes.keep_latents(p, job, ps.samples)
+
+    @_hook
+    def postprocess_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
+        job.pixels = kwargs["images"].clone()  # Another extension may edit it in place.
+        job.pair(list(job.pixels))
+
+    @_hook
+    def postprocess_batch_list(self, p: Any, job: Job, pp: Any, *args: Any, **kwargs: Any) -> None:
+        job.pair(pp.images)
+
+    @_hook
+    def postprocess_maskoverlay(self, p: Any, job: Job, ppmo: Any, *args: Any) -> None:
+        inpaint.hold_overlay(job, ppmo)
+
+    @_hook
+    def postprocess_image_after_composite(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
+        row = job.row(p.batch_index)
+        if row is None:
+            job.note(p, "a picture that another extension put in has no latent; it stays RGB.")
+            return
+        layer = job.layer(row)
+        if layer is Layer.FG:
+            arch, dtype = job.settings.method.arch, job.choices.dtype
+            decoder = self._session(job.choices).decoder(arch, dtype)
+            raw, sampled = pp.image, inpaint.before_overlay(p, job, row, pp.image)
+            rgba = results.transparent(p, job, passes.loaded(p), decoder, row, sampled)
+            pp.image = inpaint.put_overlay(p, job, row, rgba)
+            results.add_extras(p, job, pp.image, raw)
+        job.results.append((pp.image, layer.value))
+        job.layers[layer] = pp.image
+        if layer is job.settings.method.outputs[-1]:
+            results.add_composite(p, job, job.layers)
+            job.layers = {}
+        if job.settings.chain:
+            chain.remember(p, job, row, pp.image)
+
+    @_hook
+    def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
+        end(p)
+        LayerDiffuseScript.unfinished = None
+        if p.script_args[0]:
+            give_one_picture_a_set(job, processed)
+            give_a_plot_a_sheet(p, job, processed)
+        if job.settings.chain:
+            files = chain.add_second_steps(p, job, processed)
+        else:
+            files = [str(path) for path in add_layer_files(p, job, processed)]
+        told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
+        if not p.script_args[0]:  # A selectable script puts the pictures of many jobs together.
+            told["layerdiffusion_layers"] = results.name_pictures(job, processed)
+        if files:
+            told["layerdiffusion_files"] = files
+        processed.extra_generation_params = processed.extra_generation_params | told
+        if _is_answer(p) and shared.opts.samples_format.lower() != "png":
+            processed.images = [
+                png_base64(image) if image.mode == "RGBA" else image for image in processed.images
+            ]
+
+
+def _is_answer(p: Any) -> bool:
+    """Whether the pictures go straight into an API's answer, not through a selectable script."""
+    return getattr(p, "is_api", False) and not p.script_args[0]
+
+
+def _keep_alpha(p: Any, job: Job) -> None:
+    """Keeps the host, for this job, from erasing alpha by hidden infotext or laying it on white."""
+    for name, value in (("stealth_pnginfo_option", "None"), ("img2img_background_color", _GREY)):
+        if name in shared.opts.data_labels:
+            # The host restores only what has a value; a default alone is none.
+            before = shared.opts.data.setdefault(name, shared.opts.get_default(name))
+            if not p.override_settings_restore_afterwards:
+                job.options[name] = before
+            job.change(p, "override_settings", p.override_settings | {name: value})
+
+
+def _keep_alpha_of_uploads(created: Any) -> None:
+    """Lets a slot of the host's hand over alpha, which it drops otherwise."""
+    created.component.image_mode = "RGBA"
+
+
+def _title_of(script_class: type) -> str | None:
+    try:
+        return script_class.title(None)  # type: ignore[attr-defined]
+    except Exception:
+        return None

@@ -1,0 +1,1 @@
+"""What goes beyond one job: second steps, grids, plots, layer files, extras."""

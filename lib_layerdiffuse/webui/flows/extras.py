@@ -1,0 +1,137 @@
+"""Transparent pictures in the Extras tab: colour and alpha are upscaled apart.
+
+The host's upscalers and face restorers know RGB only. So each of its scripts is given a
+transparent picture's colours, and what only resizes is given its alpha, too. No script's place in
+the order matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from modules import scripts, scripts_postprocessing, shared
+from PIL import Image
+
+from ...errors import MissingCapabilityError
+from ...imaging.colours import fill_hidden
+from ...imaging.images import from_u8, to_u8
+from ..entry.hooks import callback_of
+
+_MARK = "layerdiffuse_keep"
+_ALPHA = "layerdiffuse_alpha"  # On a picture that we have put together.
+_RESIZERS = ("Upscale",)
+_NEARLY = 2  # levels by which an upscaler may miss clear and solid
+
+Process = Callable[..., Any]
+
+
+class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
+    """The option, and what takes care of a picture whichever scripts follow."""
+
+    name = "Keep transparency"
+    order = 900  # Its place on the page: above "Upscale".
+
+    def ui(self) -> dict[str, Any]:
+        keep = gr.Checkbox(
+            True,
+            label="Keep transparency",
+            info="Colour and alpha of a transparent picture are upscaled apart.",
+            elem_id="extras_layerdiffuse_keep_transparency",
+        )
+        return {"keep": keep}
+
+    def process_firstpass(self, pp: Any, keep: bool | None = None) -> None:
+        """Marks a picture that has transparency to keep; only the API gives no value.
+
+        Raises:
+            MissingCapabilityError: The host could not hand the result out with its transparency.
+        """
+        if keep is False or not _is_transparent(pp.image):
+            return
+        if keep is None and shared.opts.samples_format.lower() != "png":
+            raise MissingCapabilityError(
+                f"Expected PNG as the format of the API's answers, got "
+                f"{shared.opts.samples_format}, which the WebUI sends without transparency.",
+                "Set the option samples_format to png.",
+            )
+        if shared.opts.data.get("stealth_pnginfo_option") == "RGB":
+            raise MissingCapabilityError(
+                "Expected an infotext that is not hidden in colours, since the WebUI cannot hide "
+                "it in a transparent picture.",
+                "Set the stealth infotext to Alpha or None in the settings.",
+            )
+        setattr(pp.shared, _MARK, True)  # Copies of a picture have this object in common.
+        pp.info[self.name] = self.name
+        for script in scripts.scripts_postproc.scripts:
+            if not isinstance(script, KeepTransparency):
+                _take_care_of(script)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
+
+
+def _take_care_of(script: Any) -> None:
+    """Has a script process marked pictures without their alpha; others as ever."""
+    if "process" in vars(script):
+        return
+    inner: Process = script.process
+
+    def process(pp: Any, **args: Any) -> None:
+        if getattr(pp.shared, _MARK, False) and _is_transparent(pp.image):
+            _process_apart(script, inner, pp, args)
+        else:
+            inner(pp, **args)
+
+    script.process = process
+
+
+def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -> None:
+    rgba, more = pp.image, len(pp.extra_images)
+    alpha = rgba.getchannel("A")
+    pp.image = _colours(rgba)
+    inner(pp, **args)
+    resized = pp.image.size != rgba.size
+    if len(pp.extra_images) > more or (resized and script.name not in _RESIZERS):
+        raise MissingCapabilityError(
+            f"Expected scripts that know how to keep transparency, got {script.name}.",
+            f"Turn off {script.name}, or Keep transparency.",
+        )
+    if resized:
+        copy = pp.create_copy(alpha.convert("RGB"))
+        inner(copy, **args)
+        alpha = _settled(copy.image.convert("L"))
+    pp.image = pp.image.convert("RGB")
+    put_alpha(pp.image, alpha)
+
+
+def _colours(rgba: Image.Image) -> Image.Image:
+    """Returns a picture's colours, continued where alpha hides them; once for all scripts."""
+    if hasattr(rgba, _ALPHA):
+        return rgba.convert("RGB")
+    return Image.fromarray(to_u8(fill_hidden(from_u8(np.asarray(rgba)))[..., :3]))
+
+
+def _settled(alpha: Image.Image) -> Image.Image:
+    """Returns alpha with clear and solid where an upscaler has just missed them."""
+    table = [0 if v <= _NEARLY else 255 if v >= 255 - _NEARLY else v for v in range(256)]
+    return alpha.point(table)
+
+
+def put_alpha(image: Image.Image, alpha: Image.Image) -> None:
+    """Gives a picture alpha, and remembers it: the host may erase it to hide an infotext there."""
+    image.putalpha(alpha)
+    setattr(image, _ALPHA, alpha)
+
+
+@callback_of("image")
+def keep_alpha(params: Any) -> None:
+    """Brings back the alpha of a picture that is about to be saved, as PNG."""
+    alpha = getattr(params.image, _ALPHA, None)
+    if alpha is not None:
+        put_alpha(params.image, alpha)
+        stem, _, _ = params.filename.rpartition(".")
+        params.filename = f"{stem}.png"

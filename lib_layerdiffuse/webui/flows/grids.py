@@ -1,0 +1,72 @@
+"""Layers in the grids that the WebUI and its scripts make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from modules import images
+from PIL import Image
+
+from ...imaging.images import checkerboard, composite, from_u8, to_u8
+from ..entry.hooks import callback_of
+from ..job.arguments import selected_script
+from ..job.job import LISTS, Job, is_nested
+
+_CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other
+
+
+@callback_of("imgs")
+def show_transparency(params: Any) -> None:
+    """Lays transparent pictures on a checkerboard for the grid of a script that runs many jobs.
+
+    Such a script draws a legend and drops alpha, so colours that nobody should see would show. The
+    grid of a single job keeps alpha.
+    """
+    if not is_nested():
+        params.imgs = [_on_checkerboard(i) if i.mode == "RGBA" else i for i in params.imgs]
+
+
+def _on_checkerboard(image: Image.Image) -> Image.Image:
+    board = checkerboard(image.width, image.height, _CELL)
+    return Image.fromarray(to_u8(composite(from_u8(np.asarray(image)), board)))
+
+
+def give_one_picture_a_set(job: Job, processed: Any) -> None:
+    """Gives a script that asked for a list of prompts one picture for each: the set in a row.
+
+    The layers themselves come after, among the extra pictures.
+
+    Args:
+        job: The job, with its results.
+        processed: The host's result.
+    """
+    frames = job.settings.method.frames
+    asked_for_a_list = any(isinstance(job.asked.get(name), list) for name in LISTS)
+    if frames == 1 or not asked_for_a_list:
+        return
+    start = processed.index_of_first_image
+    layers, texts = processed.images[start:], processed.infotexts[start:]
+    sets = [layers[i : i + frames] for i in range(0, len(layers), frames)]
+    rows = [images.image_grid(of_set, rows=1) for of_set in sets]
+    processed.images = processed.images[:start] + rows
+    processed.infotexts = processed.infotexts[:start] + texts[::frames] + texts
+    processed.extra_images = [*layers, *processed.extra_images]
+
+
+def give_a_plot_a_sheet(p: Any, job: Job, processed: Any) -> None:
+    """Gives an X/Y/Z plot, whose cell is a job's first picture, a sheet of all layers.
+
+    The host itself makes one, but not over the API, nor where its settings say so.
+
+    Args:
+        p: The host's processing object.
+        job: The job, with its results.
+        processed: The host's result.
+    """
+    made = processed.index_of_first_image > 0
+    if made or job.settings.method.frames == 1 or selected_script(p) != "X/Y/Z plot":
+        return
+    processed.images.insert(0, images.image_grid(processed.images, p.batch_size))
+    processed.infotexts.insert(0, processed.infotexts[0])
+    processed.index_of_first_image = 1

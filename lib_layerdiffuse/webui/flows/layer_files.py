@@ -1,0 +1,120 @@
+"""Each set's layers in one file, beside its pictures, as the settings page asks for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...documents.kinds import DocumentKind
+from ...documents.layer_set import document_of, with_given
+from ...documents.writing import write_document
+from ...errors import LayerDiffuseError
+from ...methods import Layer
+from ..job.job import Job
+
+Set = dict[Layer, Image.Image]
+
+
+def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
+    """Returns the files that were written for a job that is done; none if none are wanted.
+
+    The user is told their names. The pictures are there already, so what goes wrong here is told
+    and ends nothing.
+
+    Args:
+        p: The host's processing object.
+        job: The job, with its results.
+        processed: The host's result, whose comments stand below the pictures.
+    """
+    paths: list[Path] = []
+    try:
+        if not job.choices.files:
+            return []
+        paths += write_sets(job, job.choices.files)
+        if paths:
+            tell(processed, f"layers saved as {', '.join(path.name for path in paths)}")
+        elif not getattr(p, "is_api", False):
+            tell(processed, "no layer files, since no pictures are saved.")
+    except LayerDiffuseError as error:
+        job.notes.append(str(error))
+        tell(processed, f"no layer files: {error}")
+    return paths
+
+
+def write_sets(job: Job, kinds: Sequence[DocumentKind]) -> list[Path]:
+    """Returns the files that were written: each saved set of a job, in each of the kinds.
+
+    A file stands beside the set's first saved picture and has its name, with "layers" in the
+    layer's place. What the method was given and did not make is a layer, too.
+
+    Raises:
+        SettingsError: Nothing can be written there.
+    """
+    sets = list(_sets(job))
+    paths = []
+    for number, of_set in enumerate(sets, 1):
+        name = _name_beside(of_set)
+        if name is None:
+            continue
+        pictures = {layer: _pixels(image) for layer, image in of_set.items()}
+        document = document_of(
+            with_given(pictures, job.settings),
+            number=number if len(sets) > 1 else None,
+            infotexts={layer: _infotext(image) for layer, image in of_set.items()},
+        )
+        paths += [write_document(name, document, kind) for kind in kinds]
+    return paths
+
+
+def write_set(of_set: Set, kind: DocumentKind, folder: Path) -> Path:
+    """Returns the new file in a folder that holds one set, with the name that it has elsewhere.
+
+    Raises:
+        SettingsError: Nothing can be written there.
+        ImageSizeError: The layers differ in size, or are too large for the kind.
+    """
+    name = _name_beside(of_set)
+    document = document_of(
+        {layer: _pixels(image) for layer, image in of_set.items()},
+        infotexts={layer: _infotext(image) for layer, image in of_set.items()},
+    )
+    return write_document(folder / (name.name if name else "layers"), document, kind)
+
+
+def _sets(job: Job) -> Iterator[Set]:
+    """Yields the job's whole sets in order."""
+    layers = {layer.value: layer for layer in Layer}
+    made = [(layers[name], image) for image, name in job.results if name in layers]
+    frames = job.settings.method.frames
+    for start in range(0, len(made) - frames + 1, frames):
+        yield dict(made[start : start + frames])
+
+
+def _name_beside(of_set: Set) -> Path | None:
+    """Returns the name for a set's file, without its ending; None where no picture is saved."""
+    for layer, image in of_set.items():
+        saved = getattr(image, "already_saved_as", None)  # The host notes it there.
+        if saved:
+            path = Path(saved)
+            # The host may have put a number behind a name that was taken.
+            stem = re.sub(rf"-{layer.value}(-\d+)?$", r"\1", path.stem)
+            return path.with_name(f"{stem}-layers")
+    return None
+
+
+def _pixels(image: Image.Image) -> Any:
+    return np.asarray(image if image.mode == "RGBA" else image.convert("RGB"))
+
+
+def _infotext(image: Image.Image) -> str:
+    return str(image.info.get("parameters", ""))
+
+
+def tell(processed: Any, text: str) -> None:
+    """Tells the user something below the pictures, once the host has put its comments together."""
+    processed.comments = f"{getattr(processed, 'comments', '')}LayerDiffuse: {text}\n"

@@ -1,0 +1,1 @@
+"""One job: its state, checks, passes, and what becomes of its rows."""

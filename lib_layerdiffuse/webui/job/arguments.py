@@ -1,0 +1,43 @@
+"""A job's settings, from the script's arguments and the plot's axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...settings.layer_settings import LayerSettings, by_name
+from ...settings.schema import check
+from .pictures import read_picture
+
+
+def read_settings(args: Sequence[Any], axes: Mapping[str, Any] | None = None) -> LayerSettings:
+    """Returns the settings of a job.
+
+    Args:
+        args: The script's arguments: values in order, a dict by name among them, or both.
+        axes: What the axes of a plot set, by field; they win, and switch the job on.
+
+    Raises:
+        SettingsError: Something in them cannot be used.
+    """
+    for value in args:
+        if by_name([value]):
+            check(value)
+    return LayerSettings.from_args(_with_axes(args, axes) if axes else args, read_picture)
+
+
+def _with_axes(args: Sequence[Any], axes: Mapping[str, Any]) -> list[Any]:
+    named: dict[str, Any] = {}
+    for value in args:
+        named |= value if by_name([value]) else {}
+    values = [None if by_name([value]) else value for value in args]
+    return [{**named, **axes}, *values[1:]]
+
+
+def selected_script(p: Any) -> str | None:
+    """Returns the title of the selectable script that runs the job, or None without one."""
+    number = p.script_args[0] if p.script_args else 0
+    selectable = getattr(p.scripts, "selectable_scripts", ())
+    if not isinstance(number, int) or not 0 < number <= len(selectable):
+        return None
+    return str(selectable[number - 1].title())

@@ -1,0 +1,90 @@
+"""What of img2img's init pictures can be refused before sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...codec.transparent import LATENT_CELL
+from ...errors import ImageSizeError, MissingCapabilityError
+from ...imaging.images import Picture
+from ...settings.layer_settings import LayerSettings
+
+LATENT_UPSCALE = 3
+"""The host's number of the resize mode that encodes a picture at its own size."""
+
+_FILL = 2  # The host's number of "Resize and fill".
+
+
+def check_init_pictures(p: Any, settings: LayerSettings, pictures: Sequence[Picture]) -> None:
+    """Checks that the pictures have the sizes, and the job the area, that it can work with.
+
+    Args:
+        p: The host's processing object, with the mask that it will use.
+        settings: The user's choices.
+        pictures: The init pictures, `h w 4`.
+
+    Raises:
+        ImageSizeError: One is too small, or the mask that a part is cut out by has another size.
+        MissingCapabilityError: A chain is to go on with a part.
+    """
+    if is_cut(p):
+        _check_chain(settings)
+        check_mask(p, pictures)
+    elif p.resize_mode == LATENT_UPSCALE:
+        _check_cells(pictures)
+    elif p.resize_mode == _FILL:
+        _check_fits(p, pictures)
+
+
+def is_cut(p: Any) -> bool:
+    """Whether the host cuts the masked part out of the init pictures."""
+    return p.image_mask is not None and bool(p.inpaint_full_res)
+
+
+def _check_chain(settings: LayerSettings) -> None:
+    """The second step draws at the job's size, not at that of the picture that is put together."""
+    if settings.chain:
+        raise MissingCapabilityError(
+            "Expected a chain to inpaint the whole picture, not only what is masked.",
+            'Choose "Whole picture", or run the two methods one after the other.',
+            field="chain",
+        )
+
+
+def check_mask(p: Any, pictures: Sequence[Picture]) -> None:
+    """Checks that the mask that a part is cut out by has the pictures' size.
+
+    Raises:
+        ImageSizeError: It has another.
+    """
+    for picture in pictures:
+        size = (picture.shape[1], picture.shape[0])
+        if p.image_mask.size != size:
+            wide, high = p.image_mask.size
+            raise ImageSizeError(
+                f"Expected a mask of {size[0]}×{size[1]}, as the init picture, got {wide}×{high}.",
+                'Bring them to one size, or inpaint the "Whole picture".',
+            )
+
+
+def _check_cells(pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        if min(height, width) < LATENT_CELL:
+            raise ImageSizeError(
+                f"Expected an init picture of at least {LATENT_CELL}×{LATENT_CELL} for this resize "
+                f"mode, got {width}×{height}.",
+                'Choose another resize mode than "Just resize (latent upscale)".',
+            )
+
+
+def _check_fits(p: Any, pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        if min(width * p.height // height, height * p.width // width) < 1:
+            raise ImageSizeError(
+                f"Expected an init picture that fits into {p.width}×{p.height}, got {width}×"
+                f"{height}, of which less than a pixel across would be left.",
+                'Choose another resize mode than "Resize and fill".',
+            )

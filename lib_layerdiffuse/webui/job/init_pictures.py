@@ -1,0 +1,266 @@
+"""img2img: each layer begins with the init picture, the foreground with its transparency.
+
+The host flattens every init picture. So its pictures are kept before that, and the foreground's
+rows of its latent are replaced before sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from modules import images, masking, shared
+from modules.processing import create_random_tensors
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...codec.transparent import LATENT_CELL
+from ...errors import BatchSizeError, MissingLayerError, SettingsError
+from ...host import Host
+from ...imaging.images import (
+    Picture,
+    ResizeMode,
+    as_rgba,
+    composite,
+    fit,
+    from_u8,
+    matte,
+    pad_colours,
+    to_u8,
+)
+from ...imaging.masks import MaskSource, alpha_mask
+from ...methods import Layer
+from ...pipeline import Session, encode, first_picture
+from ...settings.layer_settings import LayerSettings
+from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
+from .job import Job
+from .out_of_memory import room_for
+from .pictures import read_picture
+from .progress import telling
+from .state import CHANGE_MAP, find, forget_mask_afterwards
+
+_MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
+_ORIENTATION = 0x0112  # In EXIF.
+_FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the picture itself.
+
+
+@dataclass(eq=False)
+class InitPictures:
+    """The init pictures of a job, in the host's order.
+
+    Attributes:
+        foregrounds: Straight RGBA where a foreground begins with it, None elsewhere.
+        region: What the host cuts out of them, as left, top, right and bottom; None for all.
+        mask: The host's mask at the job's size, to fill by; None for none.
+        encoded: Whether they are in the host's latent.
+    """
+
+    foregrounds: list[Picture | None]
+    region: tuple[int, int, int, int] | None = None
+    mask: Image.Image | None = None
+    encoded: bool = False
+
+    def foreground(self, row: int) -> Picture | None:
+        """Returns what a row of the batch begins with, if it is a foreground."""
+        return self.foregrounds[row if len(self.foregrounds) > 1 else 0]
+
+
+def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
+    """Gives each row of the batch its init picture, and the host its mask; nothing in txt2img.
+
+    Args:
+        p: The host's processing object, its batch laid out as whole sets.
+        job: The job on it.
+        by_row: Whether several pictures count rows of the batch, not sets.
+
+    Raises:
+        MissingLayerError: There is no init picture.
+        SettingsError: One cannot be read, or has not the part that is to be redrawn.
+        ImageSizeError: One is too small, or the mask that a part is cut out by has another size.
+        MissingCapabilityError: A chain is to go on with a part.
+        BatchSizeError: There are more pictures than sets, or ones that count rows are not whole
+            sets.
+    """
+    given: Sequence[Any] | None = getattr(p, "init_images", None)
+    if given is None:
+        return
+    settings = job.settings
+    read = {id(image): _read(image) for image in given}
+    pictures = [read[id(image)] for image in given]
+    mapped = find(p, CHANGE_MAP) is not None  # A change map is a mask, too.
+    if settings.mask_source is not MaskSource.TAB and not mapped:
+        job.change(p, "image_mask", _own_mask(settings, pictures))
+        job.change(p, "inpainting_mask_invert", 0)
+        forget_mask_afterwards(p, job)
+    rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=by_row)
+    check_init_pictures(p, settings, pictures)
+    shown = [_shown(p, settings, layer, given[i], pictures[i]) for i, layer in rows]
+    job.change(p, "init_images", shown)
+    job.init = InitPictures([pictures[i] if layer is Layer.FG else None for i, layer in rows])
+
+
+def _read(image: Any) -> Picture:
+    picture = read_picture(image)
+    if picture is None:
+        raise MissingLayerError("Expected an init picture, got none.", "Put one into the tab.")
+    return picture
+
+
+def _rows(
+    given: int, outputs: Sequence[Layer], batch_size: int, *, by_row: bool
+) -> list[tuple[int, Layer]]:
+    """Returns for each row of the batch the init picture that it begins with, and its layer."""
+    frames = len(outputs)
+    if by_row and given > 1:
+        if given % frames:
+            raise BatchSizeError(
+                f"Expected init pictures for whole sets of {frames}, got {given}.",
+                "Give one for each layer, or a single one.",
+            )
+        return [(row, outputs[row % frames]) for row in range(given)]
+    if given * frames > batch_size:
+        raise BatchSizeError(
+            f"Expected at most {batch_size // frames} init pictures, got {given}.",
+            "Raise the batch size: each begins a set.",
+        )
+    sets = range(given) if given > 1 else [0] * (batch_size // frames)
+    return [(index, layer) for index in sets for layer in outputs]
+
+
+def _shown(
+    p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, picture: Picture
+) -> Image.Image:
+    """Returns the init picture that the host gets for one row."""
+    if layer is Layer.BLENDED:
+        fitted = not is_cut(p) and p.resize_mode != LATENT_UPSCALE
+        own = resized(picture, p.width, p.height, p.resize_mode) if fitted else picture
+        first = first_picture(settings, layer, own)
+        if first is not own:
+            return Image.fromarray(to_u8(first[..., :3]))
+    as_is = image.mode in ("RGB", "RGBA") and not image.getexif().get(_ORIENTATION)
+    return image if as_is else Image.fromarray(to_u8(picture))
+
+
+def _own_mask(settings: LayerSettings, pictures: Sequence[Picture]) -> Image.Image:
+    """Returns the mask of the init pictures' own alpha; the host has one for all of them."""
+    masks = [alpha_mask(picture, settings.mask_source) for picture in pictures]
+    if not all(np.array_equal(masks[0], mask) for mask in masks):
+        raise SettingsError(
+            "Expected init pictures of one shape for a mask from their transparency, got several.",
+            "Run them one by one, or in the Batch tab.",
+            field="mask_source",
+        )
+    return Image.fromarray(to_u8(masks[0]), mode="L")
+
+
+def cut_settings(p: Any, job: Job) -> LayerSettings:
+    """Returns the settings with the given layers cut out and resized as the init pictures are."""
+    if job.init is None or job.init.region is None:
+        return job.settings
+    width, height = p.image_mask.size
+    left, top, right, bottom = job.init.region
+    cut: dict[str, Any] = {}
+    for layer in job.settings.method.inputs:
+        whole = fit(as_rgba(job.settings.picture(layer)), width, height, job.settings.resize_mode)
+        part = whole[top:bottom, left:right]
+        part = fit(part, p.width, p.height, ResizeMode.FILL)
+        cut[f"{layer.value}_image"] = whole_cells(part)
+    return replace(job.settings, **cut)
+
+
+def resized(rgba: Picture, width: int, height: int, mode: int) -> Picture:
+    """Returns straight RGBA as the host resizes an init picture, by its number of the mode."""
+    fitted = fit(rgba, width, height, _MODES[mode])
+    upscaler = shared.opts.upscaler_for_img2img
+    grows = width > rgba.shape[1] or height > rgba.shape[0]
+    if upscaler in (None, "None") or not grows:
+        return fitted
+    padded = Image.fromarray(to_u8(pad_colours(rgba)[..., :3]))
+    colour = from_u8(np.asarray(images.resize_image(mode, padded, width, height)))
+    return np.concatenate([colour, fitted[..., 3:]], axis=2)
+
+
+def resized_whole(p: Any, rgba: Picture) -> Picture:
+    """Returns a whole init picture at the job's size, as the host resizes it."""
+    mode = 0 if p.resize_mode == LATENT_UPSCALE else p.resize_mode
+    return resized(rgba, p.width, p.height, mode)
+
+
+def encode_foregrounds(p: Any, job: Job, host: Host, session: Session) -> None:
+    """Replaces the foregrounds' rows of the host's latent, once for all batches of a job."""
+    init = job.init
+    if init is None or init.encoded or not job.settings.method.decodes:
+        return
+    made: dict[int, Tensor] = {}
+    hosts = p.init_latent.float()  # TAESD's may have half the digits.
+    latents = list(hosts)
+    for row in range(len(latents)):
+        rgba = init.foreground(row)
+        if rgba is None:
+            continue
+        if id(rgba) not in made:
+            made[id(rgba)] = _latent(p, job, host, session, rgba).to(hosts)
+        latents[row] = made[id(rgba)]
+    rows = [row for row in range(len(latents)) if init.foreground(row) is not None]
+    p.init_latent = _filled(p, torch.stack(latents), hosts, rows)
+    init.encoded = True
+
+
+def _latent(p: Any, job: Job, host: Host, session: Session, rgba: Picture) -> Tensor:
+    """Returns the latent `4 h w` at the job's size, sampler's scale."""
+    assert job.init is not None
+    encoder = session.encoder(job.settings.method.arch)
+    begun = _begun(p, job.init, rgba)
+    with room_for("transparent encoder"), telling("encoding the init picture"):
+        latent = encode(encoder, host, begun, job.choices.offset_strength)
+    size = (p.height // LATENT_CELL, p.width // LATENT_CELL)
+    if tuple(latent.shape[2:]) != size:
+        latent = F.interpolate(latent, size=size, mode="bilinear")
+    return latent[0]
+
+
+def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
+    """Returns the picture that is encoded: cut out, resized and filled as the host does."""
+    if init.region is not None:
+        left, top, right, bottom = init.region
+        rgba = resized(
+            rgba[top:bottom, left:right], p.width, p.height, _MODES.index(ResizeMode.FILL)
+        )
+    elif p.resize_mode != LATENT_UPSCALE:
+        rgba = resized(rgba, p.width, p.height, p.resize_mode)
+    if init.mask is not None and p.inpainting_fill == _FILL:
+        rgba = _with_fill(rgba, init.mask)
+    return whole_cells(rgba)
+
+
+def whole_cells(picture: Picture) -> Picture:
+    """Returns what of a picture or mask has latents; the host's VAE leaves out odd ends."""
+    height, width = (side - side % LATENT_CELL for side in picture.shape[:2])
+    return picture[:height, :width]
+
+
+def _with_fill(rgba: Picture, mask: Image.Image) -> Picture:
+    """Returns straight RGBA with the host's fill under a mask of its size."""
+    around = rgba.copy()  # What is under the mask gives no colour to what is hidden beside it.
+    around[..., 3] *= 1 - from_u8(np.asarray(mask.convert("L")))
+    parts = (composite(rgba, pad_colours(around)[..., :3]), matte(rgba))
+    filled = [masking.fill(Image.fromarray(to_u8(part)), mask) for part in parts]
+    colour, alpha = (from_u8(np.asarray(part)) for part in filled)
+    return np.concatenate([colour, alpha[..., :1]], axis=2)
+
+
+def _filled(p: Any, latents: Tensor, hosts: Tensor, rows: Sequence[int]) -> Tensor:
+    """Returns the latents with what the host puts under its mask, in the rows that are ours."""
+    if p.mask is None or p.inpainting_fill not in (_NOISE, _NOTHING):
+        return latents
+    kept = latents * p.mask
+    if p.inpainting_fill == _NOISE:
+        noise = create_random_tensors(latents.shape[1:], p.all_seeds[: len(latents)])
+        kept = kept + noise.to(kept) * p.nmask
+    filled = hosts.clone()
+    filled[rows] = kept[rows].to(hosts)
+    return filled

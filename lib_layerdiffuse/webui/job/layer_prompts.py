@@ -1,0 +1,58 @@
+"""The layers' own prompts, as the WebUI composes prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ...errors import SettingsError
+from ...methods import Layer
+from ...pipeline import layer_prompts
+from ...settings.chains import step_prompt
+from ...settings.layer_settings import LayerSettings
+
+_AND = re.compile(r"\bAND\b")  # As the host splits a prompt into those that it composes.
+_EXTRA_NETWORK = re.compile(r"<\w+:[^<>]+>")
+
+
+def row_prompts(settings: LayerSettings, prompts: Sequence[str], negative: bool) -> list[str]:
+    """Returns each row's prompt, with its layer's own before each prompt that AND composes.
+
+    Args:
+        settings: The layers' own prompts.
+        prompts: The batch's (negative) prompts by row.
+        negative: Whether these are the negative ones, which the host does not compose.
+
+    Raises:
+        BatchSizeError: The rows are not whole sets.
+    """
+    return layer_prompts(settings, prompts, negative, step_prompt if negative else _put_before_each)
+
+
+def _put_before_each(own: str, main: str) -> str:
+    if not own:
+        return main
+    return " AND ".join(step_prompt(own, part.strip()) for part in _AND.split(main))
+
+
+def check_layer_prompts(settings: LayerSettings) -> None:
+    """Checks that the layers' own prompts hold nothing that acts on the whole batch.
+
+    Raises:
+        SettingsError: One does; `field` names it.
+    """
+    for layer in Layer:
+        for name in (f"{layer.value}_prompt", f"{layer.value}_negative_prompt"):
+            tag = _EXTRA_NETWORK.search(getattr(settings, name))
+            if tag:
+                raise _acts_on_all(f"extra networks, got {tag[0]}", name)
+        if _AND.search(settings.prompt(layer)):
+            raise _acts_on_all("AND", f"{layer.value}_prompt")
+
+
+def _acts_on_all(what: str, field: str) -> SettingsError:
+    return SettingsError(
+        f"Expected a layer prompt without {what}.",
+        "Put it into the main prompt: it acts on all layers.",
+        field=field,
+    )

@@ -1,0 +1,120 @@
+"""A sampling pass: what is put on its UNet before, and the latents that it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import ref
+
+from torch import Tensor
+
+from ...errors import HostError
+from ...host import Host
+from ...methods import LayerMethod
+from ...pipeline import Session, check_arch, inject
+from ..entry.abort import abort
+from . import hires
+from .init_pictures import cut_settings
+from .job import Job
+from .progress import stopped
+
+try:
+    from ...hosts.forge import ForgeHost
+except ImportError:  # Another WebUI; the panel says so.
+    ForgeHost = None  # type: ignore[assignment, misc]
+
+
+def is_possible() -> bool:
+    """Whether this WebUI has a backend that we know."""
+    return ForgeHost is not None
+
+
+def loaded(p: Any) -> Host:
+    """Returns the loaded checkpoint; ask at each use, since hires fix or a nested job changes it.
+
+    To keep it would keep its memory.
+    """
+    known = ref(p)  # The UNet outlives it.
+    host: Host = ForgeHost(p.sd_model, lambda error: abort(known(), error))
+    return host
+
+
+def checked(p: Any, method: LayerMethod) -> Host:
+    """Returns the loaded checkpoint if the method can act on it.
+
+    Raises:
+        ArchMismatchError: It is of another family.
+        MissingCapabilityError: It lacks something.
+    """
+    host = loaded(p)
+    check_arch(method, host.arch())
+    host.check(method)
+    return host
+
+
+def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
+    """Puts the method on the UNet of the coming pass.
+
+    Args:
+        p: The host's processing object.
+        job: The job.
+        session: Where the weights are.
+        x: What the pass starts from, `b 4 h w`.
+
+    Raises:
+        LayerDiffuseError: The method cannot act on this checkpoint or batch.
+    """
+    host = checked(p, job.settings.method)
+    second = bool(getattr(p, "is_hr_pass", False))
+    if second:
+        hires.keep_latent(p, job)
+        if job.first_picture is not None:
+            encoder = session.encoder(job.settings.method.arch)
+            hires.start_transparent(p, job, host, encoder, x)
+    if not job.settings.acts:
+        return
+    height, width = (8 * side for side in x.shape[2:])
+    of = (second, width, height)
+    if job.injection is None or job.injection[0] != of:  # The host may call twice for a pass.
+        settings = cut_settings(p, job)
+        job.injection = of, inject(settings, session, host, width, height)
+    job.attachment = host.attach(job.injection[1])
+
+
+def check_acted(p: Any, job: Job) -> None:
+    """Checks that the pass just sampled went through the method.
+
+    Raises:
+        HostError: It did not, though the UNet ran and nobody stopped it.
+    """
+    acted = job.attachment is not None and job.attachment.calls
+    if job.settings.acts and not acted and not stopped() and not _is_idle(p, job):
+        raise HostError(
+            "Expected the UNet to run with the layer method, but something replaced it.",
+            "Turn off extensions that wrap the UNet, such as tiled diffusion.",
+        )
+
+
+def _is_idle(p: Any, job: Job) -> bool:
+    """Whether img2img was to change so little that its sampler has not taken a step."""
+    denoiser = getattr(p.sampler, "model_wrap_cfg", None)
+    return job.init is not None and getattr(denoiser, "step", None) == 0
+
+
+def keep_latents(p: Any, job: Job, samples: Any) -> None:
+    """Keeps a batch's latents for the decoder.
+
+    Args:
+        p: The host's processing object.
+        job: The job.
+        samples: What the host has sampled: latents, or pixels after hires fix.
+
+    Raises:
+        HostError: There are no latents.
+    """
+    latents = job.second_pass if getattr(samples, "already_decoded", False) else samples
+    if latents is None:
+        raise HostError(
+            "Expected the latents of the second pass, but something else has sampled it.",
+            "Turn off extensions that change hires fix.",
+        )
+    job.vae_latents = loaded(p).vae_latent(latents)

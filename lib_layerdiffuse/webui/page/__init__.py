@@ -1,0 +1,1 @@
+"""What stands on the WebUI's page, in its settings and behind its API."""

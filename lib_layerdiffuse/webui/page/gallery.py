@@ -1,0 +1,244 @@
+"""Below the gallery: results go into the panel's slots, and a set's layers are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ...documents.kinds import DocumentKind
+from ...errors import LayerDiffuseError, SettingsError
+from ...methods import Layer, find_method
+from ...settings.chains import next_method
+from ...ui.panel import Panel
+from ..flows.layer_files import write_set
+from .gallery_sets import Shown
+
+_WITH_CHOSEN = (
+    "(gallery, info, chosen, ...rest) => [gallery, info, selected_gallery_index(), ...rest]"
+)
+
+
+class BelowGallery:
+    """The buttons of one tab, and what they say and open.
+
+    The host builds the page from above, so each part is made when what it needs is there.
+    """
+
+    def __init__(self, tab: str, panel: Panel) -> None:
+        """Keeps what the buttons act on.
+
+        Args:
+            tab: "txt2img" or "img2img".
+            panel: That tab's.
+        """
+        self.tab, self.panel = tab, panel
+        self.gallery: Any = None
+        self.folder = TemporaryDirectory(prefix="layerdiffuse-")  # As long as the page is there.
+
+    def watch(self, on_after_component: Callable[..., None]) -> None:
+        """Asks the host to be told of its components; an API without a page never does."""
+        for elem_id, act in (
+            (f"{self.tab}_gallery", self._keep_gallery),
+            (f"download_files_{self.tab}", self._build),
+            (f"generation_info_{self.tab}", self._connect),
+        ):
+            on_after_component(act, elem_id=elem_id)
+
+    def _keep_gallery(self, made: Any) -> None:
+        self.gallery = made.component
+
+    def _build(self, _made: Any) -> None:
+        name = f"layerdiffuse_{{}}_{self.tab}".format
+        with gr.Row(elem_id=name("results"), elem_classes=["layerdiffuse-results"]):
+            self.put = {
+                layer: gr.Button(
+                    f"→ {layer.label}",
+                    elem_id=name(f"to_{layer.value}"),
+                    size="sm",
+                    min_width=110,
+                    tooltip=f"Put the chosen picture into LayerDiffuse's {layer.label} slot",
+                )
+                for layer in Layer
+            }
+            self.view = gr.Button(
+                "Composite view",
+                elem_id=name("view"),
+                size="sm",
+                min_width=110,
+                tooltip="Look at the foreground over its background, a colour or any picture",
+            )
+        with gr.Row(elem_id=name("files"), elem_classes=["layerdiffuse-results"]):
+            self.files = {
+                kind: gr.Button(
+                    f"Layers as {kind.label}",
+                    elem_id=name(f"as_{kind.value}"),
+                    size="sm",
+                    min_width=110,
+                    tooltip="Download all layers of the chosen picture's set in one file",
+                )
+                for kind in DocumentKind
+            }
+        self.told = gr.HTML("", elem_id=name("told"), elem_classes=["layerdiffuse-told"])
+        gr.HTML('<div class="layerdiffuse-composite"></div>', elem_id=name("composite"))
+        self.chosen = gr.Number(-1, precision=0, visible=False)
+        self.layers = gr.Gallery(visible=False, format="png", type="filepath")
+        self.file = gr.File(visible=False)
+
+    def _connect(self, made: Any) -> None:
+        part = self.panel.component
+        slots = [part(f"{layer.value}_image") for layer in Layer]
+        what = [self.gallery, made.component, self.chosen]
+        quiet = {"_js": _WITH_CHOSEN, "show_progress": "hidden"}
+        for layer, button in self.put.items():
+            button.click(
+                partial(put, layer),
+                inputs=[*what, part("method"), *slots],
+                outputs=[part(f"{layer.value}_image"), part("method"), part("enabled"), self.told],
+                **quiet,
+            )
+        self.view.click(
+            look, inputs=[*what, *slots], outputs=[self.layers, self.told], **quiet
+        ).then(
+            None,
+            _js=f"(layers) => layerdiffuseComposite.show('{self.tab}', layers)",
+            inputs=[self.layers],
+            outputs=[],
+        )
+        for kind, button in self.files.items():
+            button.click(
+                partial(give, kind, self.folder.name),
+                inputs=[*what, *slots],
+                outputs=[self.file, self.told],
+                **quiet,
+            ).then(
+                None,
+                _js="(file) => layerdiffuseComposite.save(file)",
+                inputs=[self.file],
+                outputs=[],
+            )
+
+
+def put(
+    layer: Layer,
+    gallery: Sequence[Any] | None,
+    info: str,
+    chosen: int,
+    method: str,
+    *slots: Any,
+) -> list[Any]:
+    """Returns the slot, the method and the tick box after a result was put there, and what to say.
+
+    Args:
+        layer: The slot.
+        gallery: The gallery's value.
+        info: The page's generation info.
+        chosen: The place of the chosen picture; below 0 for none.
+        method: The label of the panel's method.
+        slots: What the panel's slots hold, in the order of the layers.
+    """
+    try:
+        shown = Shown.read(gallery, info)
+        index = shown.choose(int(chosen))
+        made = shown.method(index)
+        filled = {one for one, held in zip(Layer, slots, strict=True) if held is not None}
+        current = find_method(method)
+        after = next_method(layer, made=made, current=current, filled=filled - {layer})
+    except LayerDiffuseError as error:
+        return [gr.update(), gr.update(), gr.update(), _told(error)]
+    said = [("This picture is now in the slot", layer.label), ("The method is now", after.label)]
+    if after.arch is not (made or current).arch:
+        said.append(("This method needs a checkpoint of the family", after.arch.value))
+    missing = [one.label for one in after.inputs if one not in filled | {layer}]
+    if missing:
+        said.append(("Still missing", ", ".join(missing)))
+    picture = _as_served(shown.images[index])
+    return [gr.update(value=picture), gr.update(value=after.label), True, _said(*said)]
+
+
+def look(
+    gallery: Sequence[Any] | None, info: str, chosen: int, *slots: Any
+) -> tuple[list[tuple[Image.Image, str]], str]:
+    """Returns the chosen set's foreground and background for the composite view, and what to say.
+
+    Args:
+        gallery: The gallery's value.
+        info: The page's generation info.
+        chosen: The place of the chosen picture; where it is no layer, the last set is taken.
+        slots: What the panel's slots hold, in the order of the layers.
+    """
+    try:
+        layers = _layers(gallery, info, chosen, slots)
+        if Layer.FG not in layers:
+            raise SettingsError(
+                "This set has no foreground.", "Make one of the blended picture, or choose another."
+            )
+    except LayerDiffuseError as error:
+        return [], _told(error)
+    seen = [layer for layer in (Layer.FG, Layer.BG) if layer in layers]
+    return [(layers[layer], layer.value) for layer in seen], ""
+
+
+def give(
+    kind: DocumentKind,
+    folder: str,
+    gallery: Sequence[Any] | None,
+    info: str,
+    chosen: int,
+    *slots: Any,
+) -> tuple[str | None, str]:
+    """Returns the path of a new file with the chosen set's layers, and what to say.
+
+    Args:
+        kind: The kind of file.
+        folder: Where to make it, in a folder of its own.
+        gallery: The gallery's value.
+        info: The page's generation info.
+        chosen: The place of the chosen picture; where it is no layer, the last set is taken.
+        slots: What the panel's slots hold, in the order of the layers.
+    """
+    try:
+        layers = _layers(gallery, info, chosen, slots)
+        return str(write_set(layers, kind, Path(mkdtemp(dir=folder)))), ""
+    except LayerDiffuseError as error:
+        return None, _told(error)
+
+
+def _layers(
+    gallery: Sequence[Any] | None, info: str, chosen: int, slots: Sequence[Any]
+) -> dict[Layer, Image.Image]:
+    """Returns the layers of the chosen set, or of the last, as the host serves them."""
+    shown = Shown.read(gallery, info)
+    layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
+    return {layer: _as_served(image) for layer, image in layers.items()}
+
+
+def _as_served(image: Image.Image) -> Image.Image:
+    """Returns a picture that the host serves from the file that it came from, if it did."""
+    name = str(getattr(image, "filename", ""))
+    if name:
+        image.already_saved_as = name.rpartition("?")[0] or name  # type: ignore[attr-defined]
+    return image
+
+
+def _told(error: LayerDiffuseError) -> str:
+    return _said((error.message, ""), (error.hint, ""))
+
+
+def _said(*sentences: tuple[str, str]) -> str:
+    """Returns sentences as HTML, each text by itself, since pages are translated text by text.
+
+    Args:
+        sentences: Each a text, and what follows it behind a colon; empty for nothing.
+    """
+    texts = (
+        f"<span>{escape(text)}</span>" + (f": <b>{escape(what)}</b>." if what else "")
+        for text, what in sentences
+    )
+    return f'<div role="status">{" ".join(texts)}</div>'

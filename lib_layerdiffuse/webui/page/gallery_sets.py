@@ -1,0 +1,146 @@
+"""What stands in a gallery: pictures, with what the job has told the page of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from modules.infotext_utils import image_from_url_text, parse_generation_parameters
+from PIL import Image
+
+from ...errors import SettingsError
+from ...imaging.images import ResizeMode, as_rgba, fit, to_u8
+from ...methods import Layer, LayerMethod
+from ...settings.infotext import from_infotext, pictures_of
+from ..job.pictures import read_picture
+from .kept_pictures import store
+
+Slots = Mapping[Layer, Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A gallery's pictures in order.
+
+    Attributes:
+        images: As the WebUI serves them: the files that it saved, or else lossless copies.
+        names: What each is, such as "fg" or "fg-matte"; None where that is not known.
+        infotexts: Their infotexts; extras at the end have none.
+        first: The place of the first picture that is no grid.
+    """
+
+    images: Sequence[Image.Image]
+    names: Sequence[str | None]
+    infotexts: Sequence[str]
+    first: int
+
+    @classmethod
+    def read(cls, gallery: Sequence[Any] | None, info: str) -> Shown:
+        """Returns what a gallery's value and the page's generation info say.
+
+        Only files that the host serves are opened: the host sees to that.
+        """
+        images = [image_from_url_text([one]) for one in gallery or ()]
+        told = _parsed(info)
+        names = (told.get("extra_generation_params") or {}).get("layerdiffusion_layers") or []
+        if len(names) != len(images):  # Other pictures than the job's have come in between.
+            names = [None] * len(images)
+        infotexts = told.get("infotexts") or []
+        return cls(images, names, infotexts, int(told.get("index_of_first_image") or 0))
+
+    def choose(self, index: int) -> int:
+        """Returns the place of the chosen picture; where there is only one, of that.
+
+        Raises:
+            SettingsError: None is chosen, or one that is no result by itself.
+        """
+        if not self.images:
+            raise SettingsError("There is no picture yet.", "Generate one first.")
+        if len(self.images) == 1:
+            return 0
+        if not 0 <= index < len(self.images):
+            raise SettingsError("No picture is chosen.", "Choose one in the gallery.")
+        if index < self.first:
+            raise SettingsError("This is the grid.", "Choose a single picture in the gallery.")
+        name = self.names[index] or ""
+        if name.endswith(("-preview", "-matte")):
+            raise SettingsError("This only shows a layer.", "Choose the layer itself.")
+        return index
+
+    def method(self, index: int) -> LayerMethod | None:
+        """Returns the method that made a picture, or None if none did."""
+        found: LayerMethod | None = from_infotext(self._params(index)).get("method")
+        return found
+
+    def _params(self, index: int) -> dict[str, str]:
+        """Returns what a picture's infotext says; for an extra, that of the first picture."""
+        place = index if index < len(self.infotexts) else self.first
+        if place >= len(self.infotexts):
+            return {}
+        params: dict[str, str] = parse_generation_parameters(self.infotexts[place], [])
+        return params
+
+    def sets(self) -> list[dict[Layer, int]]:
+        """Returns each set's layers with their places."""
+        layers = {layer.value: layer for layer in Layer}
+        found: list[dict[Layer, int]] = []
+        for place, name in enumerate(self.names):
+            layer = layers.get(name or "")
+            if layer is None:
+                continue
+            if not found or layer in found[-1]:
+                found.append({})
+            found[-1][layer] = place
+        return found
+
+    def layers(self, index: int, slots: Slots) -> dict[Layer, Image.Image]:
+        """Returns the layers of the chosen set, or of the last one, as there are.
+
+        A layer that the method did not make is the one that it was given, at the set's size: the
+        one in the gallery, or else the kept one, or else what is in the panel's slot.
+
+        Args:
+            index: The place of a picture in the gallery; anything else for none.
+            slots: What the panel's slots hold.
+
+        Raises:
+            SettingsError: There is no set.
+        """
+        sets = self.sets()
+        if not sets:
+            raise SettingsError("There are no layers in the gallery.", "Make some first.")
+        chosen = next((one for one in sets if index in one.values()), sets[-1])
+        found = {layer: self.images[place] for layer, place in chosen.items()}
+        last = max(chosen.values())
+        for layer in Layer:
+            if layer not in found:
+                given = self._given(layer, last, slots)
+                found |= {} if given is None else {layer: given}
+        return found
+
+    def _given(self, layer: Layer, place: int, slots: Slots) -> Image.Image | None:
+        if f"{layer.value}-given" in self.names:
+            return self.images[self.names.index(f"{layer.value}-given")]
+        params = self._params(place)
+        settings, given = from_infotext(params), pictures_of(params)
+        if layer not in given:
+            return None
+        name = given[layer]
+        kept = store().load(name) if name else None
+        picture = read_picture(slots.get(layer)) if kept is None else as_rgba(kept)
+        if picture is None:
+            return None
+        width, height = self.images[place].size
+        mode = settings.get("resize_mode", ResizeMode.CROP)
+        return Image.fromarray(to_u8(fit(np.asarray(picture), width, height, mode)))
+
+
+def _parsed(info: str) -> dict[str, Any]:
+    try:
+        told = json.loads(info)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

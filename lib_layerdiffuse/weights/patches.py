@@ -1,0 +1,78 @@
+"""What a method's weight file does to the UNet, in a form of its own that each host encodes.
+
+Source: the released files' layout, `<model key>::<patch type>::<index>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import ChecksumError
+from ..methods import LayerMethod
+
+CONV_IN = "diffusion_model.input_blocks.0.0.weight"
+
+_BLOCKS = (
+    *(f"input_blocks.{i}" for i in (1, 2, 4, 5, 7, 8)),
+    *(f"output_blocks.{i}" for i in range(3, 12)),
+    "middle_block",
+)
+ATTENTION_SLOTS: tuple[str, ...] = tuple(
+    f"{block}.1.transformer_blocks.0.{name}" for block in _BLOCKS for name in ("attn1", "attn2")
+)
+"""The SD1.5 UNet's attention modules in the order of the sharing files' layers, as ldm names."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoRA:
+    """W' = W + strength · up @ down, with `up` `out r` and `down` `r in`."""
+
+    up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Diff:
+    """W' = W + strength · delta; a 4-D W with fewer input channels is zero-padded to delta's."""
+
+    delta: Tensor
+
+
+WeightPatch = LoRA | Diff
+
+
+def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str, WeightPatch]:
+    """Returns the patches of an SDXL file by `diffusion_model.…` key.
+
+    Raises:
+        ChecksumError: The keys are not of the released layout, or the file is for a method with
+            other inputs.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, slot = key.partition("::")
+        parts.setdefault(name, {})[slot] = tensor
+    patches = {name: _patch(name, slots) for name, slots in parts.items()}
+    conv_in = patches.get(CONV_IN)
+    channels = conv_in.delta.shape[1] if isinstance(conv_in, Diff) else 4
+    if channels != 4 + method.concat_channels:
+        raise ChecksumError(
+            f"Expected a file with {4 + method.concat_channels} input channels for {method.id}, "
+            f"got {channels}.",
+            f"Put the released {method.weights.filename} in its place.",
+        )
+    return patches
+
+
+def _patch(name: str, slots: dict[str, Tensor]) -> WeightPatch:
+    if slots.keys() == {"lora::0", "lora::1"}:
+        return LoRA(slots["lora::0"], slots["lora::1"])
+    if slots.keys() == {"diff::0"}:
+        return Diff(slots["diff::0"])
+    raise ChecksumError(
+        f"Expected lora::0 and lora::1, or diff::0, for {name}, got {', '.join(sorted(slots))}.",
+        "Download the file again, or choose the method that it was made for.",
+    )
