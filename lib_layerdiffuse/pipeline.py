@@ -25,9 +25,10 @@ from .codec.transparent import (
 )
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
-from .imaging.images import Picture, as_rgba, composite, fit, flatten, pad_colours
+from .imaging.images import Picture, as_rgba, composite, flatten, pad_colours
 from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
 from .nets.attention_sharing import AttentionSharing
+from .outputs import given_layer
 from .settings.chains import step_prompt
 from .settings.layer_settings import LayerSettings
 from .weights.patches import read_patches
@@ -155,8 +156,9 @@ def layer_prompts(
 
 def conditioning_picture(settings: LayerSettings, layer: Layer, width: int, height: int) -> Picture:
     """Returns a conditioning picture at the job's size, `H W 3`, flattened on 0.5 grey."""
-    rgba = as_rgba(settings.picture(layer), field=f"{layer.value}_image")
-    return flatten(fit(rgba, width, height, settings.resize_mode))
+    given = given_layer(settings, layer, width, height)
+    assert given is not None, "`check_pictures` comes first"
+    return flatten(given)
 
 
 def picture_tensor(picture: Picture) -> Tensor:

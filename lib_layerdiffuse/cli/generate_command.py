@@ -47,8 +47,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..standalone import generation as jobs
     from ..standalone.output import OutputFolder
+    from ..standalone.run import run
 
     method = find_method(args.method)
     options.refuse_unused(args, method)
@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
         tell_of_tiny(args, bars)
         models = options.models_of(args, bars.download)
         host, session = models.open(options.choice_of(args), method.arch)
-        made = jobs.run(job, session, host, on_progress=bars.stage)
+        made = run(job, session, host, on_progress=bars.stage)
         saved = folder.save(made, job.settings)
         documents = folder.save_documents(saved, job.settings, args.layers, trim=args.trim)
     tell(args, [*saved, *documents])

@@ -16,7 +16,7 @@ from .stores import add_store_options, store_of
 if TYPE_CHECKING:
     from ..documents.kinds import DocumentKind
     from ..settings.layer_settings import LayerSettings
-    from ..standalone.generation import Job
+    from ..standalone.generation import Generation
     from ..standalone.models import ModelChoice, Models
     from ..weights.store import Progress
     from .parsing import Parser
@@ -194,20 +194,20 @@ def _lora(text: str) -> tuple[Path, float]:
         return path(text), 1.0
 
 
-def job_of(args: argparse.Namespace, method: LayerMethod) -> Job:
+def job_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
     """Returns the job that the options describe.
 
     Raises:
         SettingsError: A picture cannot be read, or the method has no use for an option.
     """
     from ..standalone.defaults import defaults
-    from ..standalone.generation import Job
+    from ..standalone.generation import Generation
     from .files import read_rgba
 
     author = defaults(method, tiny=args.checkpoint is None)
     width, height = args.size or (author.side, author.side)
     init = getattr(args, "init", None)
-    return Job(
+    return Generation(
         settings=_settings(args, method, author.stop_at),
         prompt=args.prompt,
         negative_prompt=args.negative_prompt,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..errors import SettingsError
 from ..methods import find_method
 from ..standalone.two_steps import Direction
-
-if TYPE_CHECKING:
-    from .run_demo import Exhibit, Part
+from .exhibits import Exhibit, Part
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -19,8 +19,9 @@ from ..methods import METHODS, Arch, Layer, LayerMethod, PatchKind, find_method
 from ..pipeline import decode, picture_tensor
 from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import TINY_CFG
-from ..standalone.generation import Job, run
+from ..standalone.generation import Generation
 from ..standalone.models import ModelChoice, Models
+from ..standalone.run import run
 from ..tiny import scenes
 from ..tiny.shapes import SIDE
 from .figures import Figure, foreground_figures, matched_psnr, psnr, soft_iou
@@ -132,7 +133,7 @@ class _Method:
             f"{layer.value}_image": given[layer] for layer in self.method.inputs
         }
         settings = LayerSettings(enabled=True, method=self.method, **prompts, **more)
-        job = Job(
+        job = Generation(
             replace(settings, strength=1.0 if acts else 0.0),
             "" if prompts else texts[self.method.outputs[0]],
             width=SIDE,

@@ -3,75 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..imaging.images import PictureU8, from_u8
 from ..methods import Layer, LayerMethod, find_method
+from ..outputs import over
 from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import defaults
-from ..standalone.generation import Job, LayerPicture, run
+from ..standalone.generation import Generation, LayerPicture
 from ..standalone.models import ModelChoice, Models
 from ..standalone.output import write_png
+from ..standalone.run import run
 from ..standalone.sheet import SheetRow, Shown, contact_sheet
 from ..standalone.two_steps import run_chain
-from ..studio.workbench import over_picture
 from .demo_page import write_page
+from .exhibits import Exhibit, Part, Plan
 
 OnPart = Callable[[int, int, str], None]
 OnProgress = Callable[[str, int, int], bool]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One part of the demo.
-
-    Attributes:
-        name: What its files are called after.
-        title: For people.
-        method: Id of the method, the first one of a chain.
-        prompts: Of each layer that is made.
-        given: Names of an earlier part and its layer to start from.
-        seed: Of the first picture.
-    """
-
-    name: str
-    title: str
-    method: str
-    prompts: dict[Layer, str]
-    given: tuple[str, Layer] | None = None
-    seed: int = 1
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """One picture of the demo.
-
-    Attributes:
-        name: The layer, "given" for one that the part starts from, or "composite".
-        caption: What it is, for people.
-        pixels: RGB or straight RGBA, uint8.
-        infotext: Empty for what no model drew here.
-        path: Its file.
-    """
-
-    name: str
-    caption: str
-    pixels: PictureU8
-    infotext: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one plan made: what was given, the layers in order, and the true composite."""
-
-    plan: Plan
-    exhibits: Sequence[Exhibit]
-
-    def pixels(self, name: str) -> PictureU8:
-        """Returns the picture of that name."""
-        return next(one.pixels for one in self.exhibits if one.name == name)
 
 
 _FG, _BG, _BLENDED = Layer.FG, Layer.BG, Layer.BLENDED
@@ -192,7 +141,7 @@ def _given(plan: Plan, earlier: Sequence[Part]) -> PictureU8 | None:
     return next(part for part in earlier if part.plan.name == name).pixels(layer.value)
 
 
-def _job(plan: Plan, method: LayerMethod, given: PictureU8 | None, steps: int | None) -> Job:
+def _job(plan: Plan, method: LayerMethod, given: PictureU8 | None, steps: int | None) -> Generation:
     author = defaults(method, tiny=True)
     settings: dict[str, object] = {"method": method}
     if plan.given is not None and given is not None:
@@ -200,7 +149,7 @@ def _job(plan: Plan, method: LayerMethod, given: PictureU8 | None, steps: int | 
     several = len(plan.prompts) > 1
     if several:
         settings |= {f"{layer.value}_prompt": text for layer, text in plan.prompts.items()}
-    return Job(
+    return Generation(
         settings=LayerSettings.from_args([settings]),
         prompt="" if several else next(iter(plan.prompts.values())),
         width=author.side,
@@ -226,7 +175,7 @@ def _exhibits(
         yield _exhibit(plan, name, caption, picture.picture, out, picture.infotext)
     if _FG in layers and _BG in layers:
         caption = "True composite: the foreground over the background"
-        yield _exhibit(plan, "composite", caption, over_picture(layers[_FG], layers[_BG]), out)
+        yield _exhibit(plan, "composite", caption, over(layers[_FG], layers[_BG]), out)
 
 
 def _exhibit(

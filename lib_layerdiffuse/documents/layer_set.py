@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import ImageSizeError, SettingsError
-from ..imaging.images import PictureU8, as_rgba, composite, fit, flatten, to_u8
+from ..imaging.images import PictureU8
 from ..methods import Layer
-from ..settings.layer_settings import LayerSettings
-from .document import Document, DocumentLayer, is_opaque
+from .document import Document, DocumentLayer
 
 _BOTTOM_TO_TOP = (Layer.BG, Layer.FG, Layer.BLENDED)
 
@@ -55,42 +54,3 @@ def document_of(
         if layer in pictures
     )
     return Document(width, height, layers)
-
-
-def with_given(
-    pictures: Mapping[Layer, PictureU8], settings: LayerSettings
-) -> dict[Layer, PictureU8]:
-    """Returns a set with those pictures that the method was given and did not make itself.
-
-    They are brought to the set's size as for the method, and keep their transparency.
-
-    Args:
-        pictures: What was made, `H W 3|4` each, uint8, straight alpha.
-        settings: That run's.
-    """
-    height, width = next(iter(pictures.values())).shape[:2]
-    given: dict[Layer, PictureU8] = {}
-    for layer in settings.method.inputs:
-        picture = settings.picture(layer)
-        if layer not in pictures and picture is not None:
-            rgba = to_u8(fit(as_rgba(picture), width, height, settings.resize_mode))
-            given[layer] = rgba[..., :3].copy() if is_opaque(rgba) else rgba
-    return {**pictures, **given}
-
-
-def true_composite(
-    pictures: Mapping[Layer, PictureU8], settings: LayerSettings
-) -> PictureU8 | None:
-    """Returns a set's foreground over its background, `H W 3`; None where one of them is missing.
-
-    Either may have been made or given. Transparency of the background is grey.
-
-    Args:
-        pictures: What was made, `H W 3|4` each, uint8, straight alpha.
-        settings: That run's.
-    """
-    layers = with_given(pictures, settings)
-    if not {Layer.FG, Layer.BG} <= set(layers):
-        return None
-    fg, bg = as_rgba(layers[Layer.FG]), as_rgba(layers[Layer.BG])
-    return to_u8(composite(fg, flatten(bg)))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..settings.infotext import to_infotext
-
-if TYPE_CHECKING:
-    from .generation import Job
+from .generation import Generation
 
 SCHEDULES = ("Karras", "Exponential", "SGM Uniform")
 """The schedules that a sampler's name may end in; newer WebUIs write them under a key of theirs."""
@@ -19,7 +16,7 @@ _AUTOMATICALLY_OTHERS = ("DPM++", "DPM2")
 
 
 def webui_infotext(
-    job: Job,
+    job: Generation,
     *,
     seed: int,
     model: str,

@@ -8,24 +8,21 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..documents.kinds import DocumentKind
-from ..documents.layer_set import document_of, true_composite, with_given
+from ..documents.layer_set import document_of
 from ..documents.png import png_bytes
 from ..documents.writing import write_document
 from ..errors import SettingsError
 from ..files.whole_files import whole_file
-from ..imaging.images import PictureU8, checkerboard, composite, from_u8, matte, to_u8
+from ..imaging.images import PictureU8
 from ..methods import Layer
-
-if TYPE_CHECKING:
-    from ..settings.layer_settings import LayerSettings
-    from .generation import LayerPicture
+from ..outputs import COMPOSITE, asked_for, foreground_extras, true_composite, with_given
+from ..settings.layer_settings import LayerSettings
+from .generation import LayerPicture
 
 _NUMBERED = re.compile(r"(\d{5,})-")
-_PREVIEW_CELL = 16
-_COMPOSITE = "composite"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class SavedPicture:
     @property
     def label(self) -> str:
         """What it is called for people."""
-        if self.extra == _COMPOSITE:
+        if self.extra == COMPOSITE:
             return "Composite"
         return f"{self.layer.label} ({self.extra})" if self.extra else self.layer.label
 
@@ -166,7 +163,7 @@ class OutputFolder:
         ]
 
     def _write(self, made: LayerPicture, first: int, pixels_u8: PictureU8, extra: str) -> Path:
-        layer = "" if extra == _COMPOSITE else made.layer.value
+        layer = "" if extra == COMPOSITE else made.layer.value
         parts = [f"{first + made.set_index:05}", str(made.seed), layer, extra]
         name = "-".join(part for part in parts if part)
         return write_png(self.folder / f"{name}.png", pixels_u8, made.infotext)
@@ -201,30 +198,17 @@ def _views(
     of_set: Sequence[LayerPicture], settings: LayerSettings
 ) -> Iterator[tuple[LayerPicture, str, PictureU8]]:
     """Yields all pictures of a set that are wanted, with the layer and the extra that each is."""
+    wanted = asked_for(settings)
     for made in of_set:
         yield made, "", made.picture
-        for extra, pixels in _extras(made, settings).items():
-            yield made, extra, pixels
-    if settings.show_composite:
+        if made.layer is Layer.FG:
+            extras = foreground_extras(made.picture, made.before_decode, wanted)
+            for extra, pixels in extras.items():
+                yield made, extra, pixels
+    if "show_composite" in wanted:
         composed = true_composite({made.layer: made.picture for made in of_set}, settings)
         if composed is not None:
-            yield of_set[0], _COMPOSITE, composed
-
-
-def _extras(made: LayerPicture, settings: LayerSettings) -> dict[str, PictureU8]:
-    """Returns the other views of a foreground that the settings ask for, by name."""
-    if made.layer is not Layer.FG:
-        return {}
-    rgba = from_u8(made.picture)
-    height, width = rgba.shape[:2]
-    views = {}
-    if settings.show_preview:
-        views["preview"] = to_u8(composite(rgba, checkerboard(width, height, _PREVIEW_CELL)))
-    if settings.show_matte:
-        views["matte"] = to_u8(matte(rgba))
-    if settings.show_raw and made.before_decode is not None:
-        views["raw"] = made.before_decode
-    return views
+            yield of_set[0], COMPOSITE, composed
 
 
 def write_png(path: Path, pixels_u8: PictureU8, infotext: str = "") -> Path:

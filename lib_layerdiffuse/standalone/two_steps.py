@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
     from ..pipeline import Session
     from ..settings.layer_settings import LayerSettings
-    from .generation import Job, LayerPicture
+    from .generation import Generation, LayerPicture
 
 OnProgress = Callable[[str, int, int], bool]
 
@@ -71,7 +71,7 @@ class SecondStep:
 
 
 def run_chain(
-    job: Job,
+    job: Generation,
     session: Session,
     host: DiffusersHost,
     *,
@@ -94,7 +94,7 @@ def run_chain(
     Raises:
         SettingsError: The job's method begins no chain.
     """
-    from .generation import run
+    from .run import run
 
     last = second_job(job, second or SecondStep())
     first = _with_prompts(job, job.settings, Layer.BLENDED)
@@ -110,7 +110,7 @@ def run_chain(
     yield Step(last.settings, pictures)
 
 
-def second_job(job: Job, second: SecondStep) -> Job:
+def second_job(job: Generation, second: SecondStep) -> Generation:
     """Returns the second step's job, without its blended picture."""
     settings = second_settings(job.settings, stop_at=second.stop_at)
     sampler = second.sampler or SECOND_STEPS[settings.method.id].sampler
@@ -118,7 +118,7 @@ def second_job(job: Job, second: SecondStep) -> Job:
     return _with_prompts(changed, job.settings, settings.method.outputs[0])
 
 
-def _with_prompts(job: Job, own: LayerSettings, layer: Layer) -> Job:
+def _with_prompts(job: Generation, own: LayerSettings, layer: Layer) -> Generation:
     """Returns the job with a layer's own prompts before the main ones, as text of the prompts."""
     return replace(
         job,

@@ -13,14 +13,16 @@ from PIL import Image, ImageOps
 
 from ..errors import LayerDiffuseError, SettingsError
 from ..hosts.diffusers.families import family_of
-from ..imaging.images import Picture, PictureU8, ResizeMode, as_rgba, composite, fit, flatten, to_u8
+from ..imaging.images import Picture, PictureU8, as_rgba, flatten, to_u8
 from ..methods import Arch, Layer
+from ..outputs import given_layer, over
 from ..settings.chains import check_chain
 from ..settings.layer_settings import LayerSettings
-from ..standalone import generation as jobs
 from ..standalone.defaults import defaults, read_size
+from ..standalone.generation import Generation
 from ..standalone.models import ModelChoice, Models
 from ..standalone.output import OutputFolder, SavedPicture
+from ..standalone.run import run
 from ..standalone.sheet import over_checkerboard
 from ..standalone.two_steps import run_chain
 
@@ -85,10 +87,8 @@ class Result:
             same = one.picture.set_index == chosen.picture.set_index
             if same and one.layer is layer:
                 return as_rgba(one.picture.picture)
-        given = self.settings.picture(layer)
         height, width = chosen.picture.picture.shape[:2]
-        mode = self.settings.resize_mode
-        return None if given is None else fit(as_rgba(given), width, height, mode)
+        return given_layer(self.settings, layer, width, height)
 
 
 class Workbench:
@@ -123,7 +123,7 @@ class Workbench:
         on_progress("loading", 0, 1)
         host, session = self.models.open(choice, settings.method.arch)
         if not settings.chain:
-            made = jobs.run(job, session, host, on_progress=on_progress)
+            made = run(job, session, host, on_progress=on_progress)
             return Result(settings, self.folder.save(made, settings))
         number = self.folder.next_number()
         saved: list[SavedPicture] = []
@@ -146,11 +146,11 @@ def _path_of(checkpoint: str) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> jobs.Job:
+def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Generation:
     author = defaults(settings.method, tiny=choice.tiny)
     size = fields.size.strip()
     width, height = (author.side,) * 2 if size in ("", AUTOMATIC) else read_size(size)
-    return jobs.Job(
+    return Generation(
         settings=settings,
         prompt=fields.prompt.strip(),
         negative_prompt=fields.negative_prompt.strip(),
@@ -194,7 +194,7 @@ def composed(
     if backdrop == "Colour":
         return over_colour(rgba, colour)
     if backdrop != "Checkerboard" and under is not None:
-        return over_picture(rgba, under)
+        return over(rgba, under)
     height, width = rgba.shape[:2]
     return over_checkerboard(rgba, width, height)
 
@@ -207,14 +207,6 @@ def over_colour(layer: Picture | PictureU8, colour: str) -> PictureU8:
         colour: As a colour picker gives it: "#ffaa00" or "rgba(255, 170, 0, 1)".
     """
     return to_u8(flatten(as_rgba(layer), [part / 255 for part in read_colour(colour)]))
-
-
-def over_picture(layer: Picture | PictureU8, background: Picture | PictureU8) -> PictureU8:
-    """Returns a layer over a picture that covers it, `h w 3`; transparency there is grey."""
-    rgba = as_rgba(layer)
-    height, width = rgba.shape[:2]
-    covering = fit(as_rgba(background), width, height, ResizeMode.CROP)
-    return to_u8(composite(rgba, flatten(covering)))
 
 
 def read_colour(text: str) -> tuple[int, int, int]:

@@ -47,13 +47,13 @@ def ui(webui, models, tmp_path):
 def decoded(ui, monkeypatch):
     """The foregrounds as they were decoded, before anything was put back."""
     ui.job(FG)
-    seen, transparent = [], ui.script_module.results.transparent
+    seen, with_original = [], ui.script_module.results.with_original
 
-    def spy(*args):
-        seen.append(transparent(*args))
-        return seen[-1]
+    def spy(row, rgba_u8):
+        seen.append(Image.fromarray(rgba_u8))
+        return with_original(row, rgba_u8)
 
-    monkeypatch.setattr(ui.script_module.results, "transparent", spy)
+    monkeypatch.setattr(ui.script_module.results, "with_original", spy)
     return seen
 
 

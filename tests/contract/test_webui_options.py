@@ -211,7 +211,7 @@ class TestFolders:
     def test_the_command_lines_folder_comes_first(self, ui, elsewhere):
         ui.shared.cmd_opts.layerdiffuse_models_dir = str(elsewhere[1])
         choose(ui, models_folders=f"{elsewhere[0]}\n{elsewhere[1]}")
-        now = import_module("lib_layerdiffuse.webui.page.options").choices()
+        now = import_module("lib_layerdiffuse.webui.job.choices").choices()
         assert now.folders == (elsewhere[1], elsewhere[0])
         assert now.store().extra_folders == now.folders
 
@@ -222,7 +222,7 @@ class TestFolders:
     def test_offline(self, ui, flag, option, offline):
         ui.shared.cmd_opts.layerdiffuse_offline = flag
         choose(ui, offline=option)
-        store = import_module("lib_layerdiffuse.webui.page.options").choices().store()
+        store = import_module("lib_layerdiffuse.webui.job.choices").choices().store()
         assert store.offline is offline
 
     def test_offline_acts_on_the_next_job(self, webui, tmp_path, monkeypatch):
@@ -236,5 +236,5 @@ class TestFolders:
 
     def test_a_home_folder(self, ui):
         choose(ui, models_folders="~/weights")
-        (folder,) = import_module("lib_layerdiffuse.webui.page.options").choices().folders
+        (folder,) = import_module("lib_layerdiffuse.webui.job.choices").choices().folders
         assert folder == Path.home() / "weights"

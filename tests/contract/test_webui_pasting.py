@@ -26,7 +26,7 @@ def ui(webui, models, tmp_path):
 
 
 def store():
-    return import_module("lib_layerdiffuse.webui.page.kept_pictures").store()
+    return import_module("lib_layerdiffuse.webui.job.kept_images").store()
 
 
 def notices():

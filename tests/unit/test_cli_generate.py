@@ -23,7 +23,8 @@ from lib_layerdiffuse.cli.progress_bars import Bars
 from lib_layerdiffuse.hosts.diffusers import Offload
 from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
-from lib_layerdiffuse.standalone import generation as jobs
+from lib_layerdiffuse.standalone import run as running
+from lib_layerdiffuse.standalone.generation import Generation
 
 ROOT = Path(__file__).parents[2]
 SIDE = random_family.SIDE
@@ -112,10 +113,10 @@ def test_a_checkpoint_of_the_users_takes_the_ordinary_files(capfd, family):
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, family: Path) -> list[jobs.Job]:
+def asked(monkeypatch: pytest.MonkeyPatch, family: Path) -> list[Generation]:
     """Puts a stand-in in the place of `run`, and returns the jobs that it is given."""
-    seen: list[jobs.Job] = []
-    monkeypatch.setattr(jobs, "run", lambda job, *_, **__: seen.append(job) or [])
+    seen: list[Generation] = []
+    monkeypatch.setattr(running, "run", lambda job, *_, **__: seen.append(job) or [])
     return seen
 
 

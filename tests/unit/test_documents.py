@@ -19,13 +19,14 @@ from PIL import Image, ImageFile
 from lib_layerdiffuse.documents.archive import zip_bytes
 from lib_layerdiffuse.documents.document import Document, DocumentLayer
 from lib_layerdiffuse.documents.kinds import DocumentKind, find_kinds
-from lib_layerdiffuse.documents.layer_set import document_of, with_given
+from lib_layerdiffuse.documents.layer_set import document_of
 from lib_layerdiffuse.documents.openraster import ora_bytes
 from lib_layerdiffuse.documents.packbits import packed_rows
 from lib_layerdiffuse.documents.psd import psd_bytes
 from lib_layerdiffuse.documents.writing import write_document
 from lib_layerdiffuse.errors import ImageSizeError, SettingsError
 from lib_layerdiffuse.methods import Layer
+from lib_layerdiffuse.outputs import with_given
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FEW = settings(max_examples=40, deadline=None)

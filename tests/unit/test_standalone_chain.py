@@ -11,9 +11,9 @@ from lib_layerdiffuse.errors import MissingLayerError, SettingsError
 from lib_layerdiffuse.imaging.images import from_u8
 from lib_layerdiffuse.methods import Arch, Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
-from lib_layerdiffuse.standalone import generation as jobs
+from lib_layerdiffuse.standalone import run as running
 from lib_layerdiffuse.standalone.defaults import defaults
-from lib_layerdiffuse.standalone.generation import Job, LayerPicture
+from lib_layerdiffuse.standalone.generation import Generation, LayerPicture
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
 from lib_layerdiffuse.standalone.two_steps import Direction, SecondStep, run_chain
 
@@ -21,9 +21,9 @@ GIVEN = np.full((16, 16, 4), 0.25, np.float32)
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
     """Puts a stand-in in the place of `run`, and returns the jobs that it is given."""
-    seen: list[Job] = []
+    seen: list[Generation] = []
 
     def run(job, session, host, *, on_progress=None):
         seen.append(job)
@@ -37,14 +37,14 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
             pictures.append(LayerPicture(layer, index, seed, pixels, None, job.prompt))
         return pictures
 
-    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(running, "run", run)
     return seen
 
 
-def job(direction: Direction, **more: object) -> Job:
+def job(direction: Direction, **more: object) -> Generation:
     given = {"method": direction.methods[0], f"{direction.given.value}_image": GIVEN}
     settings = LayerSettings.from_args([given | more.pop("settings", {})])
-    return Job(settings, **({"prompt": "good", "seed": 40, "sets": 2} | more))
+    return Generation(settings, **({"prompt": "good", "seed": 40, "sets": 2} | more))
 
 
 @pytest.mark.parametrize("direction", Direction)
@@ -116,7 +116,7 @@ def test_progress_names_the_step(ran):
 def test_what_begins_no_chain(ran):
     settings = LayerSettings.from_args([{"method": "fg_attn_sdxl"}])
     with pytest.raises(SettingsError, match="Expected the first method of a chain"):
-        list(run_chain(Job(settings, "x"), None, None))
+        list(run_chain(Generation(settings, "x"), None, None))
     given = job(Direction.BG_TO_FG)
     missing = replace(given, settings=replace(given.settings, bg_image=None))
     with pytest.raises(MissingLayerError, match="background"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lib_layerdiffuse.methods import METHODS
 from lib_layerdiffuse.settings.infotext import from_infotext
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
-from lib_layerdiffuse.standalone.generation import Job
+from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.generation_parameters import split_sampler, webui_infotext
 
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -32,9 +32,9 @@ def parse(infotext: str) -> tuple[str, str, dict[str, str]]:
     return prompt.strip(), negative.strip(), values
 
 
-def job(**more: object) -> Job:
+def job(**more: object) -> Generation:
     settings = LayerSettings.from_args([{"method": "joint_sd15"} | more.pop("settings", {})])
-    return Job(settings, **({"prompt": "an apple, high quality"} | more))
+    return Generation(settings, **({"prompt": "an apple, high quality"} | more))
 
 
 def test_it_reads_as_the_originals_do():

@@ -27,7 +27,8 @@ from lib_layerdiffuse.imaging.images import ResizeMode, fit, flatten, pad_colour
 from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 from lib_layerdiffuse.pipeline import Session
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
-from lib_layerdiffuse.standalone.generation import DECODING, SAMPLING, Job, run
+from lib_layerdiffuse.standalone.generation import Generation
+from lib_layerdiffuse.standalone.run import DECODING, SAMPLING, run
 
 ALL = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
 JOINT, TO_FG = find_method("joint_sd15"), find_method("bg_to_fg_sd15")
@@ -45,14 +46,14 @@ def picture(seed: int, channels: int = 4) -> np.ndarray:
     return rgba
 
 
-def job_of(method: LayerMethod, **more: object) -> Job:
+def job_of(method: LayerMethod, **more: object) -> Generation:
     pictures = {"fg_image": picture(1), "bg_image": picture(2, 3), "blended_image": picture(3, 3)}
     settings = LayerSettings(method=method, **(pictures | more.pop("settings", {})))
     sizes = {"width": 64, "height": 72, "steps": 2, "sampler": "Euler a", "seed": 100}
-    return Job(settings, "a cat", **(sizes | more))
+    return Generation(settings, "a cat", **(sizes | more))
 
 
-def sampled(monkeypatch: pytest.MonkeyPatch, job: Job, session: Session) -> list[Sampling]:
+def sampled(monkeypatch: pytest.MonkeyPatch, job: Generation, session: Session) -> list[Sampling]:
     """Runs a job and returns what the host was asked to sample."""
     one, asked = host(job.settings.method.arch), []
     sample = one.sample

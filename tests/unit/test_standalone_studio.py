@@ -16,7 +16,7 @@ from lib_layerdiffuse.imaging.images import ResizeMode, composite, fit, from_u8,
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
 from lib_layerdiffuse.settings.chains import begins_chain
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
-from lib_layerdiffuse.standalone import generation as jobs
+from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
 from lib_layerdiffuse.studio import studio_page as studio
 from lib_layerdiffuse.studio import workbench
@@ -222,8 +222,8 @@ def test_only_the_backdrop_in_use_is_shown():
 
 
 def test_fields_reach_the_job(bench, monkeypatch):
-    seen: list[jobs.Job] = []
-    monkeypatch.setattr(jobs, "run", lambda job, *_, **__: seen.append(job) or [])
+    seen: list[Generation] = []
+    monkeypatch.setattr(workbench, "run", lambda job, *_, **__: seen.append(job) or [])
     given = short(size="128x64", sets=2, cfg=4.5, init=picture(), denoise=0.5, negative_prompt="n")
     bench.generate(given, panel("bg_to_fg_sd15", bg_image=picture(3), strength=0.5), go_on)
     bench.generate(Fields(), panel("fg_attn_sdxl"), go_on)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,23 +13,26 @@ from ...methods import Layer
 from ...pipeline import Session
 from ...settings.infotext import for_webui, to_infotext
 from ...settings.layer_settings import LayerSettings, by_name
-from ..flows import second_step as chain
+from ..flows import second_step
 from ..flows.axes import axis_values
 from ..flows.grids import give_a_plot_a_sheet, give_one_picture_a_set
-from ..flows.layer_files import add_layer_files
 from ..job import hires, init_pictures, inpaint, passes, results
+from ..job.abort import abort, is_aborted
 from ..job.arguments import read_settings
+from ..job.batch import Batch
 from ..job.checks import check_job, check_token_merging
+from ..job.choices import Choices, choices
+from ..job.hooks import hook_of
 from ..job.job import Job, begin, end, is_nested, job_of
+from ..job.kept_images import keep
+from ..job.layer_files import add_layer_files
 from ..job.layer_prompts import row_prompts
 from ..job.pictures import is_opaque, png_base64
 from ..job.progress import stopped, telling
+from ..job.rows import row_of
 from ..page import kept_pictures
 from ..page import webui_panel as panel
 from ..page.gallery import BelowGallery
-from ..page.options import Choices, choices
-from .abort import abort, is_aborted
-from .hooks import hook_of
 
 TITLE = "LayerDiffuse"
 _GREY = "#808080"
@@ -82,7 +86,7 @@ class LayerDiffuseScript(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         end(p)
-        step = chain.step_of(p)
+        step = second_step.step_of(p)
         if is_aborted(p) or (step is None and is_nested()):
             return
         try:
@@ -105,8 +109,8 @@ class LayerDiffuseScript(scripts.Script):
         left, LayerDiffuseScript.unfinished = LayerDiffuseScript.unfinished, None
         if left is not None:
             left.give_back()
-            if left.attachment is not None:
-                left.attachment.detach()
+            if left.batch.attachment is not None:
+                left.batch.attachment.detach()
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         check_job(p, settings)
@@ -139,11 +143,11 @@ class LayerDiffuseScript(scripts.Script):
             if method.decodes and (job.first_picture is not None or job.init is not None):
                 session.encoder(method.arch)
         if job.settings.chain:
-            chain.prepare(p, job, passes.loaded(p), session)
+            second_step.prepare(p, job, passes.loaded(p), session)
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.
         params = p.extra_generation_params.items()
         others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
-        ours = to_infotext(job.settings, kept_pictures.keep(p, job))
+        ours = to_infotext(job.settings, keep(job.settings, partial(job.note, p)))
         p.extra_generation_params = others | for_webui(ours)
 
     @classmethod
@@ -165,7 +169,7 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
         """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
-        job.forget_batch()
+        job.batch = Batch()
         p.prompts = row_prompts(job.settings, p.prompts, negative=False)
         p.negative_prompts = row_prompts(job.settings, p.negative_prompts, negative=True)
 
@@ -190,19 +194,19 @@ class LayerDiffuseScript(scripts.Script):
 
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
-        job.stopped = stopped()
+        job.batch.stopped = stopped()
         passes.check_acted(p, job)
-        job.attachment = None
+        job.batch.attachment = None
         passes.keep_latents(p, job, ps.samples)
 
     @_hook
     def postprocess_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
-        job.pixels = kwargs["images"].clone()  # Another extension may edit it in place.
-        job.pair(list(job.pixels))
+        pixels = job.batch.pixels = kwargs["images"].clone()  # Others may edit it in place.
+        job.batch.pair(list(pixels))
 
     @_hook
     def postprocess_batch_list(self, p: Any, job: Job, pp: Any, *args: Any, **kwargs: Any) -> None:
-        job.pair(pp.images)
+        job.batch.pair(pp.images)
 
     @_hook
     def postprocess_maskoverlay(self, p: Any, job: Job, ppmo: Any, *args: Any) -> None:
@@ -210,25 +214,25 @@ class LayerDiffuseScript(scripts.Script):
 
     @_hook
     def postprocess_image_after_composite(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
-        row = job.row(p.batch_index)
-        if row is None:
+        index = job.batch.row(p.batch_index)
+        if index is None:
             job.note(p, "a picture that another extension put in has no latent; it stays RGB.")
             return
-        layer = job.layer(row)
+        layer = job.layer(index)
         if layer is Layer.FG:
             arch, dtype = job.settings.method.arch, job.choices.dtype
             decoder = self._session(job.choices).decoder(arch, dtype)
-            raw, sampled = pp.image, inpaint.before_overlay(p, job, row, pp.image)
-            rgba = results.transparent(p, job, passes.loaded(p), decoder, row, sampled)
-            pp.image = inpaint.put_overlay(p, job, row, rgba)
+            raw, row = pp.image, row_of(p, job, index, pp.image)
+            pp.image = results.transparent(p, job, passes.loaded(p), decoder, row)
             results.add_extras(p, job, pp.image, raw)
         job.results.append((pp.image, layer.value))
-        job.layers[layer] = pp.image
+        layers = job.batch.layers
+        layers[layer] = pp.image
         if layer is job.settings.method.outputs[-1]:
-            results.add_composite(p, job, job.layers)
-            job.layers = {}
+            results.add_composite(p, job, layers)
+            layers.clear()
         if job.settings.chain:
-            chain.remember(p, job, row, pp.image)
+            second_step.remember(p, job, index, pp.image)
 
     @_hook
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
@@ -238,7 +242,7 @@ class LayerDiffuseScript(scripts.Script):
             give_one_picture_a_set(job, processed)
             give_a_plot_a_sheet(p, job, processed)
         if job.settings.chain:
-            files = chain.add_second_steps(p, job, processed)
+            files = second_step.add_second_steps(p, job, processed)
         else:
             files = [str(path) for path in add_layer_files(p, job, processed)]
         told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}

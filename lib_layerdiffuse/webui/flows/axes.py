@@ -16,7 +16,7 @@ from ...errors import HostError, LayerDiffuseError
 from ...imaging.images import ResizeMode
 from ...methods import METHODS, find_method
 from ...settings.chains import check_chain
-from ..entry.abort import as_seen
+from ..job.abort import as_seen
 from ..job.arguments import read_settings
 from ..job.layer_prompts import check_layer_prompts
 from ..job.state import find, put

@@ -23,10 +23,11 @@ from ...imaging.change_map import MOST_FEATHER, ChangeMap, MapSource
 from ...imaging.images import from_u8, to_u8
 from ...imaging.masks import Mask
 from ...nets.differential import DifferentialRun
-from ..entry.abort import abort, is_aborted
-from ..entry.hooks import hook_of
+from ..job.abort import abort, is_aborted
+from ..job.hooks import hook_of
 from ..job.init_checks import check_mask, is_cut
 from ..job.job import is_nested, job_of
+from ..job.kept_images import keep_picture
 from ..job.pictures import read_picture
 from ..job.state import CHANGE_MAP, State, find, forget_mask_afterwards, put, take
 from ..page import kept_pictures
@@ -220,9 +221,7 @@ def _write_infotext(p: Any, chosen: ChangeMap) -> None:
     if chosen.feather:
         ours[_FEATHER] = f"{chosen.feather:g}"
     if chosen.source is MapSource.PICTURE and chosen.picture is not None:
-        name = kept_pictures.keep_picture(
-            chosen.picture, lambda text: p.comment(f"{TITLE}: {text}")
-        )
+        name = keep_picture(chosen.picture, lambda text: p.comment(f"{TITLE}: {text}"))
         ours |= {_HASH: name} if name else {}
     p.extra_generation_params = p.extra_generation_params | ours
 

@@ -18,7 +18,7 @@ from PIL import Image
 from ...errors import MissingCapabilityError
 from ...imaging.colours import fill_hidden
 from ...imaging.images import from_u8, to_u8
-from ..entry.hooks import callback_of
+from ..job.hooks import callback_of
 
 _MARK = "layerdiffuse_keep"
 _ALPHA = "layerdiffuse_alpha"  # On a picture that we have put together.

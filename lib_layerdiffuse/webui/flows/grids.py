@@ -9,8 +9,8 @@ from modules import images
 from PIL import Image
 
 from ...imaging.images import checkerboard, composite, from_u8, to_u8
-from ..entry.hooks import callback_of
 from ..job.arguments import selected_script
+from ..job.hooks import callback_of
 from ..job.job import LISTS, Job, is_nested
 
 _CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +19,23 @@ from modules.processing import (
 )
 from PIL import Image
 
-from ...documents.layer_set import with_given
 from ...errors import SettingsError
 from ...host import Host
 from ...imaging.images import from_u8
+from ...outputs import GIVEN, with_given
 from ...pipeline import Session
 from ...settings.chains import SECOND_STEPS, second_method, second_settings, step_prompt
 from ...settings.layer_settings import LayerSettings
 from ..job import progress
-from ..job.job import Job
+from ..job.job import FirstStep, Job
+from ..job.layer_files import add_layer_files
+from ..job.notes import tell
 from ..job.state import find, put
-from .layer_files import add_layer_files, tell
 
 _ATTRIBUTE = "layerdiffuse_step"
 _BY_ROW = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
 _TOLD = ("layerdiffusion_layers", "layerdiffusion_notes", "layerdiffusion_files")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class FirstStep:
-    """What the first step made for one set, and of what.
-
-    Attributes:
-        picture: The blended picture.
-        whole: Whether it was drawn to its end; a second step has no use for half a picture.
-    """
-
-    picture: Image.Image
-    prompt: str
-    negative_prompt: str
-    seed: int
-    subseed: int
-    whole: bool
 
 
 def step_of(p: Any) -> LayerSettings | None:
@@ -95,7 +79,7 @@ def remember(p: Any, job: Job, row: int, picture: Image.Image) -> None:
             p.negative_prompts[row],
             p.seeds[row],
             p.subseeds[row],
-            whole=not job.stopped,
+            whole=not job.batch.stopped,
         )
     )
 
@@ -220,7 +204,7 @@ def _add_given(job: Job, processed: Any) -> None:
         blended_u8 = np.asarray(job.first_steps[0].picture.convert("RGB"))
         given = Image.fromarray(with_given({made: blended_u8}, job.settings)[layer])
         processed.extra_images = [*processed.extra_images, given]
-        job.results.append((given, f"{layer.value}-given"))
+        job.results.append((given, f"{layer.value}-{GIVEN}"))
 
 
 def _write_left(p: Any, job: Job, processed: Any, left: list[FirstStep]) -> list[str]:

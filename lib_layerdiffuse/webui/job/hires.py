@@ -144,7 +144,7 @@ def keep_latent(p: Any, job: Job) -> None:
     inner = p.sampler.sample_img2img
 
     def sample_img2img(*args: Any, **kwargs: Any) -> Any:
-        job.second_pass = inner(*args, **kwargs)
-        return job.second_pass
+        job.batch.second_pass = inner(*args, **kwargs)
+        return job.batch.second_pass
 
     p.sampler.sample_img2img = sample_img2img

@@ -7,7 +7,7 @@ rows of its latent are replaced before sampling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from ...host import Host
 from ...imaging.images import (
     Picture,
     ResizeMode,
-    as_rgba,
     composite,
     fit,
     from_u8,
@@ -34,10 +33,11 @@ from ...imaging.images import (
 )
 from ...imaging.masks import MaskSource, alpha_mask
 from ...methods import Layer
+from ...outputs import given_layer
 from ...pipeline import Session, encode, first_picture
 from ...settings.layer_settings import LayerSettings
 from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
-from .job import Job
+from .job import InitPictures, Job
 from .out_of_memory import room_for
 from .pictures import read_picture
 from .progress import telling
@@ -46,27 +46,6 @@ from .state import CHANGE_MAP, find, forget_mask_afterwards
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
 _ORIENTATION = 0x0112  # In EXIF.
 _FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the picture itself.
-
-
-@dataclass(eq=False)
-class InitPictures:
-    """The init pictures of a job, in the host's order.
-
-    Attributes:
-        foregrounds: Straight RGBA where a foreground begins with it, None elsewhere.
-        region: What the host cuts out of them, as left, top, right and bottom; None for all.
-        mask: The host's mask at the job's size, to fill by; None for none.
-        encoded: Whether they are in the host's latent.
-    """
-
-    foregrounds: list[Picture | None]
-    region: tuple[int, int, int, int] | None = None
-    mask: Image.Image | None = None
-    encoded: bool = False
-
-    def foreground(self, row: int) -> Picture | None:
-        """Returns what a row of the batch begins with, if it is a foreground."""
-        return self.foregrounds[row if len(self.foregrounds) > 1 else 0]
 
 
 def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
@@ -165,7 +144,8 @@ def cut_settings(p: Any, job: Job) -> LayerSettings:
     left, top, right, bottom = job.init.region
     cut: dict[str, Any] = {}
     for layer in job.settings.method.inputs:
-        whole = fit(as_rgba(job.settings.picture(layer)), width, height, job.settings.resize_mode)
+        whole = given_layer(job.settings, layer, width, height)
+        assert whole is not None, "checked before"
         part = whole[top:bottom, left:right]
         part = fit(part, p.width, p.height, ResizeMode.FILL)
         cut[f"{layer.value}_image"] = whole_cells(part)

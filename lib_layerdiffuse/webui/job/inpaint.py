@@ -1,7 +1,7 @@
-"""Inpainting: outside the mask the init picture comes back with its transparency.
+"""Inpainting: outside the mask the init image comes back with its transparency.
 
-The host lays the flattened init picture, with a hole, over what was made. For a foreground that is
-held off, and done here once the transparency is decoded.
+The host lays the flattened init image, with a hole, over what was made. For a foreground that is
+held off (`hold_overlay`), and done once the transparency is decoded (`put_original_back`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import numpy as np
 from modules import images
 from PIL import Image
 
-from ...imaging.images import Picture, ResizeMode, fit, from_u8, to_u8
+from ...imaging.images import Picture, PictureU8, ResizeMode, fit, from_u8, to_u8
 from ...imaging.masks import Mask, put_back
 from ...methods import Layer
 from .init_pictures import resized_whole, whole_cells
 from .job import Job
+
+Place = tuple[int, int, int, int]
+"""Left, top, width and height in the whole image."""
 
 _CROP = 1  # The host's number of "Crop and resize".
 
@@ -28,60 +31,88 @@ def hold_overlay(job: Job, overlaid: Any) -> None:
         job: The job.
         overlaid: What the host hands to `postprocess_maskoverlay`.
     """
-    job.kept = None
+    job.batch.kept = None
     overlay: Image.Image | None = overlaid.overlay_image
     if overlay is not None and _is_foreground(job, overlaid.index):
-        job.kept = from_u8(np.asarray(overlay.getchannel("A")))
+        job.batch.kept = from_u8(np.asarray(overlay.getchannel("A")))
         overlaid.overlay_image = Image.new("RGBA", overlay.size)
 
 
 def _is_foreground(job: Job, batch_index: int) -> bool:
-    row = job.row(batch_index)
+    row = job.batch.row(batch_index)
     return row is not None and job.layer(row) is Layer.FG
 
 
-def before_overlay(p: Any, job: Job, row: int, image: Image.Image) -> Image.Image:
-    """Returns the row's picture at the size that was sampled.
+def sampled_part(
+    p: Any, image: Image.Image, decoded_u8: PictureU8, place: Place | None
+) -> PictureU8:
+    """Returns a finished image at the size that was sampled, `H W 3`.
 
     Where only the masked part was, the host has put it into its place by now. What has not been
     edited since comes back as it was decoded.
+
+    Args:
+        p: The host's processing object.
+        image: The image as the host and other extensions have left it.
+        decoded_u8: The same as it was decoded, `H W 3`.
+        place: Where the sampled part is; None for the whole.
     """
-    if job.kept is None or p.paste_to is None:
-        return image
-    left, top, width, height = p.paste_to
-    part = image.crop((left, top, left + width, top + height))
-    if job.pixels is not None:
-        decoded = Image.fromarray(job.decoded(row))
-        placed = images.resize_image(_CROP, decoded, width, height)
-        if np.array_equal(np.asarray(placed), np.asarray(part)):
-            return decoded
+    rgb = image.convert("RGB")
+    if place is None:
+        return np.asarray(rgb)
+    left, top, width, height = place
+    part = rgb.crop((left, top, left + width, top + height))
+    placed = images.resize_image(_CROP, Image.fromarray(decoded_u8), width, height)
+    if np.array_equal(np.asarray(placed), np.asarray(part)):
+        return decoded_u8
     larger = fit(from_u8(np.asarray(part)), p.width, p.height, ResizeMode.FILL)
-    return Image.fromarray(to_u8(whole_cells(larger)))
+    return to_u8(whole_cells(larger))
 
 
-def put_overlay(p: Any, job: Job, row: int, rgba: Image.Image) -> Image.Image:
-    """Returns a decoded foreground with the init picture around the mask, straight RGBA."""
-    original = job.init.foreground(row) if job.init is not None else None
-    if job.kept is None or original is None:
-        return rgba
-    made, kept = from_u8(np.asarray(rgba)), job.kept
-    if p.paste_to is None:
+def kept_original(
+    p: Any, original: Picture, kept: Mask, place: Place | None
+) -> tuple[Picture, Mask]:
+    """Returns the init image and how much of it is kept, both at the finished image's size.
+
+    Args:
+        p: The host's processing object.
+        original: The init image, `h w 4`, straight.
+        kept: What the host would lay over the result, `h w` in [0, 1].
+        place: Where the sampled part is, outside of which all is kept; None for the whole.
+    """
+    if place is None:
         original = resized_whole(p, original)
     else:
-        made, kept = _in_place(made, kept, p.paste_to)
-    height, width = original.shape[:2]
-    if kept.shape != (height, width):
-        kept = fit(kept[..., None], width, height, ResizeMode.STRETCH)[..., 0]
-    if p.paste_to is None:
-        original, kept = whole_cells(original), whole_cells(kept)
-    return Image.fromarray(to_u8(put_back(made, original, kept)))
+        left, top, width, height = place
+        box = (slice(top, top + height), slice(left, left + width))
+        outside = np.ones_like(kept)
+        outside[box] = kept[box]
+        kept = outside
+    rows, columns = original.shape[:2]
+    if kept.shape != (rows, columns):
+        kept = fit(kept[..., None], columns, rows, ResizeMode.STRETCH)[..., 0]
+    if place is None:
+        return whole_cells(original), whole_cells(kept)
+    return original, kept
 
 
-def _in_place(made: Picture, kept: Mask, place: tuple[int, int, int, int]) -> tuple[Picture, Mask]:
-    """Returns both at the size of the whole picture; all is kept outside of the place."""
-    left, top, width, height = place
-    box = (slice(top, top + height), slice(left, left + width))
-    whole, outside = np.zeros((*kept.shape, 4), np.float32), np.ones_like(kept)
-    whole[box] = fit(made, width, height, ResizeMode.CROP)
-    outside[box] = kept[box]
-    return whole, outside
+def put_original_back(
+    rgba_u8: PictureU8, original: Picture, keep: Mask, place: Place | None
+) -> PictureU8:
+    """Returns a decoded foreground with the init image around the mask, straight RGBA `h w 4`.
+
+    What is kept comes back bit for bit, alpha included.
+
+    Args:
+        rgba_u8: The foreground as it was decoded, straight.
+        original: The init image at the finished size, straight.
+        keep: How much of it is kept, `h w` in [0, 1].
+        place: Where the foreground belongs; None for the whole.
+    """
+    made = from_u8(rgba_u8)
+    if place is not None:
+        left, top, width, height = place
+        whole = np.zeros_like(original)
+        whole[top : top + height, left : left + width] = fit(made, width, height, ResizeMode.CROP)
+        made = whole
+    return to_u8(put_back(made, original, keep))

@@ -11,8 +11,8 @@ from ...errors import HostError
 from ...host import Host
 from ...methods import LayerMethod
 from ...pipeline import Session, check_arch, inject
-from ..entry.abort import abort
 from . import hires
+from .abort import abort
 from .init_pictures import cut_settings
 from .job import Job
 from .progress import stopped
@@ -74,10 +74,11 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
         return
     height, width = (8 * side for side in x.shape[2:])
     of = (second, width, height)
-    if job.injection is None or job.injection[0] != of:  # The host may call twice for a pass.
+    batch = job.batch
+    if batch.injection is None or batch.injection[0] != of:  # The host may call twice for a pass.
         settings = cut_settings(p, job)
-        job.injection = of, inject(settings, session, host, width, height)
-    job.attachment = host.attach(job.injection[1])
+        batch.injection = of, inject(settings, session, host, width, height)
+    batch.attachment = host.attach(batch.injection[1])
 
 
 def check_acted(p: Any, job: Job) -> None:
@@ -86,7 +87,7 @@ def check_acted(p: Any, job: Job) -> None:
     Raises:
         HostError: It did not, though the UNet ran and nobody stopped it.
     """
-    acted = job.attachment is not None and job.attachment.calls
+    acted = job.batch.attachment is not None and job.batch.attachment.calls
     if job.settings.acts and not acted and not stopped() and not _is_idle(p, job):
         raise HostError(
             "Expected the UNet to run with the layer method, but something replaced it.",
@@ -111,10 +112,10 @@ def keep_latents(p: Any, job: Job, samples: Any) -> None:
     Raises:
         HostError: There are no latents.
     """
-    latents = job.second_pass if getattr(samples, "already_decoded", False) else samples
+    latents = job.batch.second_pass if getattr(samples, "already_decoded", False) else samples
     if latents is None:
         raise HostError(
             "Expected the latents of the second pass, but something else has sampled it.",
             "Turn off extensions that change hires fix.",
         )
-    job.vae_latents = loaded(p).vae_latent(latents)
+    job.batch.vae_latents = loaded(p).vae_latent(latents)

@@ -12,51 +12,43 @@ from modules.processing import create_infotext
 from PIL import Image
 
 from ...codec.transparent import TransparentDecoder
-from ...errors import HostError
 from ...host import Host
-from ...imaging.colours import follow_edit
 from ...imaging.coverage import measure
-from ...imaging.images import (
-    Picture,
-    as_rgba,
-    checkerboard,
-    composite,
-    fit,
-    flatten,
-    from_u8,
-    matte,
-    to_u8,
-)
+from ...imaging.images import PictureU8
 from ...methods import Layer
+from ...outputs import COMPOSITE, foreground_extras, true_composite
 from ...pipeline import decode
 from ...settings.advice import advice
-from ..entry.abort import abort
-from ..page.options import wants
 from . import progress
+from .abort import abort
+from .choices import wanted
 from .job import Job, job_of
 from .out_of_memory import room_for
+from .rows import Row, with_edits, with_original
 
 
-def transparent(
-    p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: int, image: Image.Image
-) -> Image.Image:
-    """Returns a row's picture as straight RGBA.
+def transparent(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row) -> Image.Image:
+    """Returns a row's finished image as straight RGBA.
 
     Args:
         p: The host's processing object.
-        job: The job, with the batch's latents.
+        job: The job.
         host: Where the decoder runs.
         decoder: The family's decoder.
-        row: The row of the batch.
-        image: Its RGB picture as the host and other extensions have left it.
+        row: The row.
 
     Raises:
-        HostError: There is no latent for this picture, or no memory to decode it.
+        HostError: There is no memory to decode it.
     """
-    if job.vae_latents is None or len(job.vae_latents) <= row:
-        raise HostError("Expected a latent for each picture, got fewer.", "Generate again.")
-    assert job.pixels is not None
-    latent, pixels = job.vae_latents[row], job.pixels[row].float().cpu()
+    rgba_u8 = _decoded(p, job, host, decoder, row)
+    if not progress.stopped():  # Half a picture is no fault of the checkpoint.
+        told = advice(measure(rgba_u8).verdict, job.settings)
+        if told:
+            job.note(p, told)
+    return Image.fromarray(with_original(row, with_edits(row, rgba_u8)))
+
+
+def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row) -> PictureU8:
     views, dtype = job.choices.views, job.choices.dtype
 
     def on_view(done: int, total: int) -> bool:
@@ -67,16 +59,9 @@ def transparent(
 
     first = f"transparency, view 1 of {views}"
     with room_for("transparent decoder"), progress.telling(first):
-        rgba_u8 = decode(decoder, host, pixels, latent, views=views, dtype=dtype, on_view=on_view)
-    if not progress.stopped():  # Half a picture is no fault of the checkpoint.
-        told = advice(measure(rgba_u8).verdict, job.settings)
-        if told:
-            job.note(p, told)
-    before_u8 = job.decoded(row)
-    after_u8 = np.asarray(image.convert("RGB"))
-    if not np.array_equal(before_u8, after_u8):
-        rgba_u8 = to_u8(follow_edit(from_u8(rgba_u8), from_u8(before_u8), from_u8(after_u8)))
-    return Image.fromarray(rgba_u8)
+        return decode(
+            decoder, host, row.pixels, row.vae_latent, views=views, dtype=dtype, on_view=on_view
+        )
 
 
 def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
@@ -88,41 +73,24 @@ def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
         rgba: The foreground, straight alpha.
         raw: The same before its transparency was decoded.
     """
-    picture = from_u8(np.asarray(rgba))
-    height, width = picture.shape[:2]
-    fg = Layer.FG.value
-    if wants(job.settings, job.choices, "show_preview"):
-        _add_extra(p, job, f"{fg}-preview", composite(picture, checkerboard(width, height)))
-    if wants(job.settings, job.choices, "show_matte"):
-        _add_extra(p, job, f"{fg}-matte", matte(picture))
-    if wants(job.settings, job.choices, "show_raw"):
-        _add_extra(p, job, f"{fg}-raw", from_u8(np.asarray(raw.convert("RGB"))))
+    before_alpha = np.asarray(raw.convert("RGB"))
+    extras = foreground_extras(np.asarray(rgba), before_alpha, wanted(job.settings, job.choices))
+    for name, picture in extras.items():
+        _add_extra(p, job, f"{Layer.FG.value}-{name}", picture)
 
 
 def add_composite(p: Any, job: Job, layers: Mapping[Layer, Image.Image]) -> None:
     """Adds, where the user wants it, a set's foreground over its background, made or given."""
-    if not wants(job.settings, job.choices, "show_composite"):
+    if "show_composite" not in wanted(job.settings, job.choices):
         return
-    fg, bg = (_layer_picture(p, job, layers, layer) for layer in (Layer.FG, Layer.BG))
-    if fg is not None and bg is not None:
-        _add_extra(p, job, "composite", composite(fg, flatten(bg)))
+    made = {layer: np.asarray(image.convert("RGBA")) for layer, image in layers.items()}
+    composed = true_composite(made, job.settings)
+    if composed is not None:
+        _add_extra(p, job, COMPOSITE, composed)
 
 
-def _layer_picture(
-    p: Any, job: Job, layers: Mapping[Layer, Image.Image], layer: Layer
-) -> Picture | None:
-    """Returns a layer's straight RGBA at the job's size: made, or else given; None if neither."""
-    if layer in layers:
-        return from_u8(np.asarray(layers[layer].convert("RGBA")))
-    given = job.settings.picture(layer)
-    if given is None:
-        return None
-    width, height = next(iter(layers.values())).size
-    return fit(as_rgba(given), width, height, job.settings.resize_mode)
-
-
-def _add_extra(p: Any, job: Job, name: str, picture: Picture) -> None:
-    extra, row = Image.fromarray(to_u8(picture)), p.batch_index
+def _add_extra(p: Any, job: Job, name: str, picture: PictureU8) -> None:
+    extra, row = Image.fromarray(picture), p.batch_index
     info = create_infotext(
         p, p.prompts, p.seeds, p.subseeds, index=row, all_negative_prompts=p.negative_prompts
     )

@@ -8,8 +8,8 @@ from modules import shared
 
 from ...errors import LayerDiffuseError
 from ...settings.schema import methods_table, settings_schema
-from ..entry.abort import as_http
-from .options import choices
+from ..job.abort import as_http
+from ..job.choices import choices
 
 
 def methods() -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ...errors import LayerDiffuseError, SettingsError
 from ...methods import Layer, find_method
 from ...settings.chains import next_method
 from ...ui.panel import Panel
-from ..flows.layer_files import write_set
+from ..job.layer_files import write_set
 from .gallery_sets import Shown
 
 _WITH_CHOSEN = (

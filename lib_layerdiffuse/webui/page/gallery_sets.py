@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from modules.infotext_utils import image_from_url_text, parse_generation_parameters
 from PIL import Image
 
 from ...errors import SettingsError
-from ...imaging.images import ResizeMode, as_rgba, fit, to_u8
+from ...imaging.images import as_rgba, to_u8
 from ...methods import Layer, LayerMethod
+from ...outputs import GIVEN, given_layer
 from ...settings.infotext import from_infotext, pictures_of
+from ...settings.layer_settings import LayerSettings
+from ..job.kept_images import store
 from ..job.pictures import read_picture
-from .kept_pictures import store
 
 Slots = Mapping[Layer, Any]
 
@@ -122,20 +123,19 @@ class Shown:
         return found
 
     def _given(self, layer: Layer, place: int, slots: Slots) -> Image.Image | None:
-        if f"{layer.value}-given" in self.names:
-            return self.images[self.names.index(f"{layer.value}-given")]
+        shown = f"{layer.value}-{GIVEN}"
+        if shown in self.names:
+            return self.images[self.names.index(shown)]
         params = self._params(place)
-        settings, given = from_infotext(params), pictures_of(params)
+        settings, given = LayerSettings(**from_infotext(params)), pictures_of(params)
         if layer not in given:
             return None
         name = given[layer]
         kept = store().load(name) if name else None
         picture = read_picture(slots.get(layer)) if kept is None else as_rgba(kept)
-        if picture is None:
-            return None
-        width, height = self.images[place].size
-        mode = settings.get("resize_mode", ResizeMode.CROP)
-        return Image.fromarray(to_u8(fit(np.asarray(picture), width, height, mode)))
+        slot: dict[str, Any] = {f"{layer.value}_image": picture}
+        fitted = given_layer(replace(settings, **slot), layer, *self.images[place].size)
+        return None if fitted is None else Image.fromarray(to_u8(fitted))
 
 
 def _parsed(info: str) -> dict[str, Any]:

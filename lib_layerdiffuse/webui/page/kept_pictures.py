@@ -1,63 +1,22 @@
-"""The pictures that layers were made from: kept for later, and put back by pasting an infotext."""
+"""What pasting an infotext puts into the picture slots: the pictures that were kept."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
-from modules import paths_internal, shared
 from PIL import Image
 
-from ...errors import PictureStoreError
-from ...imaging.images import Picture
-from ...imaging.kept import PictureStore, is_picture_hash
+from ...imaging.kept import is_picture_hash
 from ...methods import Layer
 from ...settings.infotext import pictures_of
+from ...ui.panel import Panel
+from ..job.kept_images import store
 
-if TYPE_CHECKING:
-    from ...ui.panel import Panel
-    from ..job.job import Job
-
-FOLDER = "layerdiffuse-pictures"
-OPTION = "layerdiffuse_keep_pictures"
 _log = logging.getLogger(__name__)
-
-
-def store() -> PictureStore:
-    """Returns the store in the WebUI's output folder; nothing is read or written yet."""
-    return PictureStore(Path(paths_internal.default_output_dir) / FOLDER)
-
-
-def keep(p: Any, job: Job) -> dict[Layer, str]:
-    """Keeps the pictures that a job was given, unless the user turned that off.
-
-    A job goes on where they cannot be kept, with a note.
-
-    Returns:
-        The name of each kept picture.
-    """
-    given = {layer: job.settings.picture(layer) for layer in job.settings.method.inputs}
-    named = {
-        layer: keep_picture(picture, partial(job.note, p))
-        for layer, picture in given.items()
-        if picture is not None
-    }
-    return {layer: name for layer, name in named.items() if name is not None}
-
-
-def keep_picture(picture: Picture, note: Callable[[str], None]) -> str | None:
-    """Returns the name under which a picture is kept; None if it is not, which may be noted."""
-    if not getattr(shared.opts, OPTION, True):
-        return None
-    try:
-        return store().keep(picture)
-    except PictureStoreError as error:
-        note(f"pasting will not bring the pictures back. {error}")
-        return None
 
 
 def paste_fields(panel: Panel) -> list[tuple[Any, Callable[[Mapping[str, str]], Any]]]:

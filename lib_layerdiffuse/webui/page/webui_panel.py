@@ -15,7 +15,7 @@ from ...methods import Arch
 from ...ui.panel import CSS, Panel
 from ...ui.panel import build as build_panel
 from ...weights.checkpoints import CheckpointReader
-from .options import outputs_always_given
+from ..job.choices import outputs_always_given
 
 _TABS = ("txt2img", "img2img")
 _COUNTS = ("batch_size", "batch_count")

@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ...documents.kinds import DocumentKind
-from ...documents.layer_set import document_of, with_given
+from ...documents.layer_set import document_of
 from ...documents.writing import write_document
 from ...errors import LayerDiffuseError
 from ...methods import Layer
-from ..job.job import Job
+from ...outputs import with_given
+from .job import Job
+from .notes import tell
 
 Set = dict[Layer, Image.Image]
 
@@ -113,8 +115,3 @@ def _pixels(image: Image.Image) -> Any:
 
 def _infotext(image: Image.Image) -> str:
     return str(image.info.get("parameters", ""))
-
-
-def tell(processed: Any, text: str) -> None:
-    """Tells the user something below the pictures, once the host has put its comments together."""
-    processed.comments = f"{getattr(processed, 'comments', '')}LayerDiffuse: {text}\n"

@@ -13,7 +13,7 @@ from fastapi import HTTPException
 
 from ...errors import LayerDiffuseError, SettingsError
 from ...settings.layer_settings import api_name
-from ..job.state import take_all
+from .state import take_all
 
 _log = logging.getLogger(__name__)
 _BAD_REQUEST, _SERVER_ERROR = 422, 500

@@ -1,0 +1,163 @@
+"""Runs one generation on the diffusers host, from settings to layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
+from ..imaging.images import as_rgba, fit, flatten, to_u8
+from ..methods import Layer
+from ..pipeline import (
+    Session,
+    decode,
+    encode,
+    first_picture,
+    inject,
+    layer_prompts,
+    picture_tensor,
+)
+from .generation import Generation, LayerPicture, check_generation
+from .generation_parameters import webui_infotext
+
+SAMPLING, DECODING = "sampling", "transparency"
+"""The stages that `run` reports."""
+
+OnProgress = Callable[[str, int, int], bool]
+
+
+def run(
+    job: Generation,
+    session: Session,
+    host: DiffusersHost,
+    *,
+    on_progress: OnProgress | None = None,
+) -> list[LayerPicture]:
+    """Returns the job's layers, set by set, in the method's order.
+
+    Args:
+        job: What to make.
+        session: The layer methods' weights.
+        host: The checkpoint.
+        on_progress: Called with the stage, the steps done and the steps to do; False stops.
+
+    Raises:
+        LayerDiffuseError: Something does not fit together or is missing; known before sampling.
+        SamplingStopped: `on_progress` returned False.
+    """
+    check_generation(job, host)
+    method = job.settings.method
+    decoder = session.decoder(method.arch) if method.decodes else None
+    latents = _sample(job, session, host, on_progress)
+    progress = _Progress(on_progress, DECODING, job.sets * 8 if decoder else 0)
+    layers = []
+    for index, of_set in enumerate(latents):
+        pixels = host.pixels(of_set)
+        for frame, (layer, seed) in enumerate(zip(method.outputs, job.seeds(index), strict=True)):
+            rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
+            picture = rgb_u8
+            if layer is Layer.FG and decoder is not None:
+                latent = host.vae_latent(of_set[frame])
+                picture = decode(
+                    decoder, host, pixels[frame], latent, on_view=progress.of_part(index)
+                )
+                progress.check()
+            before = rgb_u8 if layer is Layer.FG else None
+            info = _infotext(job, host, seed)
+            layers.append(LayerPicture(layer, index, seed, picture, before, info))
+    return layers
+
+
+def _sample(
+    job: Generation, session: Session, host: DiffusersHost, on_progress: OnProgress | None
+) -> list[Tensor]:
+    """Returns each set's latents `f 4 h w`; the sets run one by one, so that memory is one's."""
+    init = _init_latents(job, session, host)
+    attached: AbstractContextManager[object] = nullcontext()
+    if job.settings.acts:
+        attached = host.attached(inject(job.settings, session, host, job.width, job.height))
+    progress = _Progress(on_progress, SAMPLING, 0)
+    with attached:
+        return [
+            host.sample(_sampling(job, index, init, progress.of_set(index, job.sets)))
+            for index in range(job.sets)
+        ]
+
+
+def _sampling(
+    job: Generation, index: int, init: Tensor | None, on_step: Callable[[int, int], bool]
+) -> Sampling:
+    settings, frames = job.settings, job.settings.method.frames
+    return Sampling(
+        prompts=layer_prompts(settings, [job.prompt] * frames, negative=False),
+        negative_prompts=layer_prompts(settings, [job.negative_prompt] * frames, negative=True),
+        seeds=job.seeds(index),
+        width=job.width,
+        height=job.height,
+        steps=job.steps,
+        cfg=job.cfg,
+        sampler=job.sampler,
+        init=init,
+        denoise=job.denoise,
+        on_step=on_step,
+    )
+
+
+def _init_latents(job: Generation, session: Session, host: DiffusersHost) -> Tensor | None:
+    """Returns what every set begins with, `f 4 h w`, sampler's scale, or None for noise.
+
+    The foreground's frame begins with the transparent picture's latent, the others with what
+    `first_picture` says, flattened on grey.
+    """
+    if job.init is None:
+        return None
+    method = job.settings.method
+    rgba = fit(as_rgba(job.init), job.width, job.height, job.settings.resize_mode)
+
+    def latent(layer: Layer) -> Tensor:
+        if layer is Layer.FG:
+            return encode(session.encoder(method.arch), host, rgba)
+        flat = flatten(first_picture(job.settings, layer, rgba))
+        return host.encode(picture_tensor(flat))
+
+    return torch.cat([latent(layer) for layer in method.outputs])
+
+
+def _infotext(job: Generation, host: DiffusersHost, seed: int) -> str:
+    loras: Sequence[tuple[str, float]] = [(path.stem, weight) for path, weight in host.loras]
+    on = replace(job, settings=replace(job.settings, enabled=True))
+    return webui_infotext(on, seed=seed, model=host.name, model_hash=host.model_hash, loras=loras)
+
+
+class _Progress:
+    """One stage's progress over all sets, and whether the user stopped it."""
+
+    def __init__(self, on_progress: OnProgress | None, stage: str, total: int) -> None:
+        self._on_progress, self._stage, self._total = on_progress, stage, total
+        self._stopped = False
+
+    def _report(self, done: int, total: int) -> bool:
+        if self._on_progress is not None and self._on_progress(self._stage, done, total) is False:
+            self._stopped = True
+        return not self._stopped
+
+    def of_set(self, index: int, sets: int) -> Callable[[int, int], bool]:
+        """Returns what one set's sampling reports to."""
+        return lambda done, total: self._report(index * total + done, sets * total)
+
+    def of_part(self, index: int) -> Callable[[int, int], bool]:
+        """Returns what one picture's decoding reports to."""
+        return lambda done, total: self._report(index * total + done, self._total)
+
+    def check(self) -> None:
+        """Ends a run that was stopped while it decoded.
+
+        Raises:
+            SamplingStopped: It was.
+        """
+        if self._stopped:
+            raise SamplingStopped("Stopped before the last picture.")
