@@ -14,7 +14,7 @@ from ..standalone.generation import Generation, LayerPicture
 from ..standalone.models import ModelChoice, Models
 from ..standalone.output import write_png
 from ..standalone.run import run
-from ..standalone.sheet import SheetRow, Shown, contact_sheet
+from ..standalone.sheet import SheetRow, Tile, contact_sheet
 from ..standalone.two_steps import run_chain
 from .demo_page import write_page
 from .exhibits import Exhibit, Part, Plan
@@ -105,10 +105,10 @@ def run_demo(
 def _rows(parts: Sequence[Part]) -> Iterator[SheetRow]:
     """Yields a row for each part; parts of one picture that follow each other share one."""
     titles: list[str] = []
-    shown: list[Shown] = []
+    shown: list[Tile] = []
     for part, after in zip(parts, [*parts[1:], None], strict=True):
         titles.append(part.plan.title)
-        shown += [Shown(one.pixels, one.caption) for one in part.exhibits]
+        shown += [Tile(one.pixels, one.caption) for one in part.exhibits]
         if after is None or len(part.exhibits) > 1 or len(after.exhibits) > 1:
             yield SheetRow(" · ".join(titles), shown)
             titles, shown = [], []

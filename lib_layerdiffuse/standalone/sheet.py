@@ -14,20 +14,17 @@ from ..imaging.images import (
     PictureU8,
     ResizeMode,
     as_rgba,
-    checkerboard,
-    composite,
     fit,
-    to_u8,
 )
+from ..outputs import preview
 
 _GAP, _LINE, _FONT_SIZE, _TITLE_SIZE = 12, 17, 13, 16
-_CELL_OF_BOARD, _GREYS = 16, (0.78, 0.92)
 _PAPER, _INK, _PALE = (250, 250, 250), (20, 20, 20), (100, 100, 100)
 _CAPTION_LINES = 3
 
 
 @dataclass(frozen=True)
-class Shown:
+class Tile:
     """One picture of a sheet: uint8 or float, RGB or straight RGBA, and what is said of it."""
 
     picture: PictureU8 | Picture
@@ -39,11 +36,11 @@ class SheetRow:
     """A titled row of pictures."""
 
     title: str
-    shown: Sequence[Shown]
+    tiles: Sequence[Tile]
 
 
 def over_checkerboard(picture: PictureU8 | Picture, width: int, height: int) -> PictureU8:
-    """Returns a picture at a size, `height width 3`, over a light checkerboard where it has alpha.
+    """Returns a picture at a size, `height width 3`, over a checkerboard where it has alpha.
 
     Small pictures keep their pixels visible: they are enlarged without smoothing.
     """
@@ -54,8 +51,7 @@ def over_checkerboard(picture: PictureU8 | Picture, width: int, height: int) -> 
         rgba = rgba.repeat(times, axis=0).repeat(times, axis=1)
     else:
         rgba = fit(rgba, width, height, ResizeMode.STRETCH)
-    board = checkerboard(width, height, _CELL_OF_BOARD, _GREYS)
-    return to_u8(composite(rgba, board))
+    return preview(rgba)
 
 
 def contact_sheet(rows: Sequence[SheetRow], cell: int = 256) -> PictureU8:
@@ -65,7 +61,7 @@ def contact_sheet(rows: Sequence[SheetRow], cell: int = 256) -> PictureU8:
         rows: What it shows, from the top.
         cell: Longest side of each picture in pixels.
     """
-    columns = max((len(row.shown) for row in rows), default=1)
+    columns = max((len(row.tiles) for row in rows), default=1)
     row_height = _TITLE_SIZE + _GAP + cell + _CAPTION_LINES * _LINE + 2 * _GAP
     width = columns * (cell + _GAP) + _GAP
     sheet = Image.new("RGB", (width, max(1, len(rows)) * row_height + _GAP), _PAPER)
@@ -79,12 +75,12 @@ def _draw_row(sheet: Image.Image, row: SheetRow, top: int, cell: int) -> None:
     draw.text((_GAP, top), row.title, _INK, ImageFont.load_default(_TITLE_SIZE))
     font = ImageFont.load_default(_FONT_SIZE)
     top += _TITLE_SIZE + _GAP
-    for column, shown in enumerate(row.shown):
+    for column, tile in enumerate(row.tiles):
         left = _GAP + column * (cell + _GAP)
-        width, height = _inside(shown.picture, cell)
-        picture = Image.fromarray(over_checkerboard(shown.picture, width, height))
+        width, height = _inside(tile.picture, cell)
+        picture = Image.fromarray(over_checkerboard(tile.picture, width, height))
         sheet.paste(picture, (left, top))
-        for line, text in enumerate(_wrapped(shown.caption, cell)):
+        for line, text in enumerate(_wrapped(tile.caption, cell)):
             draw.text((left, top + cell + 4 + line * _LINE), text, _PALE, font)
 
 

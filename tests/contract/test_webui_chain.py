@@ -339,6 +339,6 @@ def test_too_few_steps_for_the_second_sampler_are_told_before_the_first(ui, meth
     if method is FROM_BG or steps == 3:
         assert told(ui.run(p))["notes"] == []
         return
-    with pytest.raises(SettingsError, match="at least 3 steps"):
+    with pytest.raises(SettingsError, match="at least 3 sampling steps, but there are"):
         ui.run(p)
     assert p.sampled_with == []

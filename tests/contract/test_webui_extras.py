@@ -173,12 +173,12 @@ class TestSaving:
     def test_the_api_has_to_send_png(self, ui):
         ui.shared.opts.data["samples_format"] = "jpg"
         extras = Extras(ui, script("Upscale", upscale))
-        with pytest.raises(MissingCapabilityError, match="got jpg"):
+        with pytest.raises(MissingCapabilityError, match="as jpg, without its transparency"):
             extras.run(transparent())
         assert extras.run(transparent().convert("RGB")).image.mode == "RGB"
 
     def test_infotext_hidden_in_colours_is_refused(self, ui):
         ui.shared.opts.data["stealth_pnginfo_option"] = "RGB"
-        with pytest.raises(MissingCapabilityError, match="hidden in colours"):
+        with pytest.raises(MissingCapabilityError, match="hide an infotext in the colours"):
             Extras(ui).run(transparent())
         assert Extras(ui).run(transparent().convert("RGB")).image.mode == "RGB"

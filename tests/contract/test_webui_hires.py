@@ -165,7 +165,7 @@ class TestRefused:
 
         other = ui.new_script(process_before_every_sampling=replace)
         error, _ = self.refused(ui, hires(ui, JOINT, after=[other]), HostError)
-        assert "something replaced it" in str(error)
+        assert "another extension has replaced the UNet" in str(error)
 
     def test_a_second_pass_that_something_else_sampled(self, ui):
         def replace(self, p, *_):

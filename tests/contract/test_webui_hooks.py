@@ -655,7 +655,7 @@ class TestReplacedUNet:
     def test_it_ends_the_job(self, ui):
         other = ui.new_script(process_before_every_sampling=self.replace)
         p = ui.job(JOINT, request(JOINT), after=[other])
-        with pytest.raises(HostError, match="something replaced it"):
+        with pytest.raises(HostError, match="another extension has replaced the UNet"):
             ui.run(p)
         assert ui.saved() == []
 

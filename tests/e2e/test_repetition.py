@@ -13,8 +13,8 @@ from layers import assert_decoded, check_layers, generate, notes, request
 from pictures import glass_ball
 from random_weights import SD15
 
-from lib_layerdiffuse.imaging.images import checkerboard, composite, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method
+from lib_layerdiffuse.outputs import preview
 
 SIDE = 64
 SMALL = {"width": SIDE, "height": SIDE, "steps": 1}
@@ -39,8 +39,7 @@ def assert_pictures(got: list[np.ndarray], wanted: list[np.ndarray], levels: int
 
 def seen(rgba: np.ndarray) -> np.ndarray:
     """Returns a transparent picture as a plot shows it."""
-    size = rgba.shape[1], rgba.shape[0]
-    return to_u8(composite(from_u8(rgba), checkerboard(*size, 16)))
+    return preview(rgba)
 
 
 @pytest.mark.parametrize("method_id", [FG, JOINT])

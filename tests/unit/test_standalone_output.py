@@ -16,7 +16,7 @@ from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 from lib_layerdiffuse.standalone.generation import LayerPicture
 from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
-from lib_layerdiffuse.standalone.sheet import SheetRow, Shown, contact_sheet, over_checkerboard
+from lib_layerdiffuse.standalone.sheet import SheetRow, Tile, contact_sheet, over_checkerboard
 
 INFO = "ein Bäumchen ⛵, b\nNegative prompt: x\nSteps: 2, Sampler: Euler"
 
@@ -155,7 +155,7 @@ def test_a_layer_over_the_checkerboard():
     rgba[:4] = (255, 0, 0, 255)
     shown = over_checkerboard(rgba, 32, 32)
     assert (shown[:16] == (255, 0, 0)).all()
-    assert set(np.unique(shown[16:])) == set(to_u8(np.array([0.78, 0.92], np.float32)))
+    assert set(np.unique(shown[16:])) == set(to_u8(np.array([0.45, 0.55], np.float32)))
     half = over_checkerboard(rgba[:, :6], 10, 8)
     assert half.shape == (8, 10, 3)
 
@@ -163,12 +163,12 @@ def test_a_layer_over_the_checkerboard():
 def test_a_sheet_shows_every_picture():
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (5, 3), np.uint8)
-    shown = [Shown(np.broadcast_to(c, (16, 16, 3)).copy(), "a caption " * 9) for c in colours]
+    shown = [Tile(np.broadcast_to(c, (16, 16, 3)).copy(), "a caption " * 9) for c in colours]
     rows = [SheetRow("one", shown[:2]), SheetRow("two", shown[2:])]
     sheet = contact_sheet(rows, cell=64)
     found = {tuple(pixel) for pixel in sheet.reshape(-1, 3)}
     assert {tuple(colour) for colour in colours} <= found
-    wide = Shown(from_u8(np.full((10, 40, 4), 255, np.uint8)))
+    wide = Tile(from_u8(np.full((10, 40, 4), 255, np.uint8)))
     assert contact_sheet([SheetRow("", [wide])], cell=80).shape[1] == 80 + 24
     assert contact_sheet([]).ndim == 3
 

@@ -16,7 +16,7 @@ from ...errors import HostError, LayerDiffuseError
 from ...imaging.images import ResizeMode
 from ...methods import METHODS, find_method
 from ...settings.chains import check_chain
-from ..job.abort import as_seen
+from ..job.abort import as_raised
 from ..job.arguments import read_settings
 from ..job.layer_prompts import check_layer_prompts
 from ..job.state import find, put
@@ -74,7 +74,7 @@ def _axis(plot: Any, script_class: type, name: str) -> Any:
         try:
             _check(p, script_class, name, values)
         except LayerDiffuseError as error:
-            raise as_seen(p, error) from error
+            raise as_raised(p, error) from error
 
     listed = _CHOICES.get(name)
     choices = (lambda: listed) if listed else None
@@ -106,6 +106,6 @@ def _arguments(p: Any, script_class: type) -> list[Any]:
         if script.args_to > script.args_from:
             return list(p.script_args[script.args_from : script.args_to])
     raise HostError(
-        "Expected LayerDiffuse to be on for this plot, but it is not.",
+        "LayerDiffuse is off, so the plot cannot use its axes.",
         "Look at LayerDiffuse's panel, which says why it is off.",
     )

@@ -133,14 +133,14 @@ class DifferentialScript(scripts.Script):
         """Starts a run, and keeps the host's own mask from mixing noise into its latents."""
         if _SOFT_INPAINTING in p.extra_generation_params:
             raise SettingsError(
-                "Expected Differential Diffusion without soft inpainting, got both.",
+                "Differential Diffusion does not work with soft inpainting.",
                 "Turn one of them off.",
             )
         if state.map is None:
             state.map = p.nmask
         if state.map is None:
             raise HostError(
-                "Expected the WebUI to make a mask of the change map, but it made none.",
+                "The WebUI has made no mask of the change map.",
                 "Turn off extensions that change the inpaint mask.",
             )
         state.run = DifferentialRun(state.map, ForgeHost(p.sd_model).sigmas())
@@ -182,7 +182,7 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
     maps = [chosen.of(init, mask) for init in pictures]
     if not all(np.array_equal(maps[0], one) for one in maps):
         raise SettingsError(
-            "Expected init pictures that give one change map, got several sizes or shapes.",
+            "The init images give different change maps, but the WebUI has one mask for all.",
             "Run them one by one, or in the Batch tab.",
             field="source",
         )
@@ -205,7 +205,7 @@ def _init_pictures(p: Any) -> list[Any]:
     given = p.init_images if job is None else job.asked.get("init_images", p.init_images)
     pictures = [read_picture(image) for image in {id(image): image for image in given}.values()]
     if not pictures or any(picture is None for picture in pictures):
-        raise MissingLayerError("Expected an init picture, got none.", "Put one into the tab.")
+        raise MissingLayerError("There is no init image.", "Put one into the tab.")
     return pictures
 
 

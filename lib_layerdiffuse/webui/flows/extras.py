@@ -53,14 +53,13 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
             return
         if keep is None and shared.opts.samples_format.lower() != "png":
             raise MissingCapabilityError(
-                f"Expected PNG as the format of the API's answers, got "
-                f"{shared.opts.samples_format}, which the WebUI sends without transparency.",
+                f"The WebUI's API would send the result as {shared.opts.samples_format}, without "
+                "its transparency.",
                 "Set the option samples_format to png.",
             )
         if shared.opts.data.get("stealth_pnginfo_option") == "RGB":
             raise MissingCapabilityError(
-                "Expected an infotext that is not hidden in colours, since the WebUI cannot hide "
-                "it in a transparent picture.",
+                "The WebUI cannot hide an infotext in the colours of a transparent image.",
                 "Set the stealth infotext to Alpha or None in the settings.",
             )
         setattr(pp.shared, _MARK, True)  # Copies of a picture have this object in common.
@@ -97,7 +96,7 @@ def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -
     resized = pp.image.size != rgba.size
     if len(pp.extra_images) > more or (resized and script.name not in _RESIZERS):
         raise MissingCapabilityError(
-            f"Expected scripts that know how to keep transparency, got {script.name}.",
+            f"{script.name} does not keep transparency.",
             f"Turn off {script.name}, or Keep transparency.",
         )
     if resized:

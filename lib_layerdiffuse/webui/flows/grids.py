@@ -8,12 +8,10 @@ import numpy as np
 from modules import images
 from PIL import Image
 
-from ...imaging.images import checkerboard, composite, from_u8, to_u8
+from ...outputs import preview
 from ..job.arguments import selected_script
 from ..job.hooks import callback_of
 from ..job.job import LISTS, Job, is_nested
-
-_CELL = 16  # pixels of a checkerboard's cell, where pictures stand beside each other
 
 
 @callback_of("imgs")
@@ -28,8 +26,7 @@ def show_transparency(params: Any) -> None:
 
 
 def _on_checkerboard(image: Image.Image) -> Image.Image:
-    board = checkerboard(image.width, image.height, _CELL)
-    return Image.fromarray(to_u8(composite(from_u8(np.asarray(image)), board)))
+    return Image.fromarray(preview(np.asarray(image)))
 
 
 def give_one_picture_a_set(job: Job, processed: Any) -> None:

@@ -57,8 +57,8 @@ def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
     sampler, fewest = SECOND_STEPS[method.id].sampler, shared.opts.uni_pc_order
     if sampler == "UniPC" and p.steps < fewest:
         raise SettingsError(
-            f"Expected at least {fewest} steps for {sampler}, the second step's sampler, got "
-            f"{p.steps}.",
+            f"{sampler}, the sampler that extracts the other layer, needs at least {fewest} "
+            f"sampling steps, but there are {p.steps}.",
             "Raise the sampling steps.",
             field="chain",
         )

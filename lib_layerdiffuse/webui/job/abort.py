@@ -38,7 +38,7 @@ class Tripwire:
 
 
 def abort(p: Any, error: Exception) -> Exception:
-    """Makes the job fail with this error at the host's next step; returns what the host will see.
+    """Makes the job fail with this error at the host's next step; returns what is raised there.
 
     What the job has changed is given back.
 
@@ -50,10 +50,10 @@ def abort(p: Any, error: Exception) -> Exception:
     else:
         _log.exception("LayerDiffuse failed", exc_info=error)
     take_all(p)
-    seen = as_seen(p, error)
-    p.scripts = Tripwire(seen)
-    p.sampler = Tripwire(seen)
-    return seen
+    raised = as_raised(p, error)
+    p.scripts = Tripwire(raised)
+    p.sampler = Tripwire(raised)
+    return raised
 
 
 def is_aborted(p: Any) -> bool:
@@ -61,8 +61,8 @@ def is_aborted(p: Any) -> bool:
     return isinstance(p.scripts, Tripwire)
 
 
-def as_seen(p: Any, error: Exception) -> Exception:
-    """Returns what the host should meet in place of an error: over the API, an answer."""
+def as_raised(p: Any, error: Exception) -> Exception:
+    """Returns what to raise in the host for an error: over the API, an HTTP answer."""
     return as_http(error) if getattr(p, "is_api", False) else error
 
 

@@ -34,15 +34,15 @@ def check_job(p: Any, settings: LayerSettings) -> None:
 def _check_options(p: Any) -> None:
     if selected_script(p) == "SD upscale":
         raise MissingCapabilityError(
-            "Expected a job without SD upscale, which puts its tiles together without transparency "
-            "and knows no sets.",
-            "Use Hires. fix, or upscale a finished picture in the Extras tab, which can keep its "
+            "LayerDiffuse does not work with SD upscale, which puts its tiles together without "
+            "transparency.",
+            "Use Hires. fix, or upscale the finished image in the Extras tab, which can keep its "
             "transparency.",
         )
     if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
         raise MissingCapabilityError(
-            "Expected a job without a refiner, since it would drop the method halfway.",
-            "Turn off the refiner, or LayerDiffuse.",
+            "LayerDiffuse does not work with the refiner, which would drop the method halfway.",
+            "Turn the refiner off for this job.",
         )
 
 
@@ -50,7 +50,8 @@ def _check_chain(p: Any, settings: LayerSettings) -> None:
     """The second step draws at the first one's size, not at that of its hires fix."""
     if settings.chain and getattr(p, "enable_hr", False):
         raise MissingCapabilityError(
-            "Expected a chain without hires fix, which would enlarge its first step alone.",
+            "The other layer cannot be extracted with Hires. fix, which would enlarge the first "
+            "step alone.",
             "Turn off Hires. fix, or run the two methods one after the other.",
             field="chain",
         )
@@ -70,8 +71,8 @@ def check_token_merging(p: Any, settings: LayerSettings) -> None:
     ratio = _token_merging_ratio(p)
     if shares and ratio:
         raise MissingCapabilityError(
-            f"Expected a job without token merging for this method, got a ratio of {ratio:g}.",
-            "Set the token merging ratio to 0 in the settings, or turn off LayerDiffuse.",
+            f"This method does not work with token merging, whose ratio is {ratio:g}.",
+            "Set the token merging ratio to 0 in the settings.",
         )
 
 

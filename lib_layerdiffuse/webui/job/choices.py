@@ -154,7 +154,7 @@ def _listed(allowed: Any) -> str:
 
 def _refused(name: str, wanted: str, got: object) -> SettingsError:
     return SettingsError(
-        f"Expected {wanted} for the option {name}, got {shortened(got)}.",
+        f"The option {name} must be {wanted}, but is {shortened(got)}.",
         "Choose it under Settings, LayerDiffuse.",
         field=name,
     )

@@ -23,7 +23,7 @@ from ...weights.checkpoints import read_shapes, text_width
 from .init_pictures import whole_cells
 from .job import Job
 from .layer_prompts import row_prompts
-from .out_of_memory import room_for
+from .out_of_memory import memory_errors_explained
 from .progress import telling
 
 _FAMILIES = {768: "SD1.5", 1024: "SD2", 1280: "SDXL refiner", 2048: "SDXL"}  # by text channels
@@ -40,10 +40,10 @@ def check_hires(p: Any, method: LayerMethod) -> None:
         return
     if from_button(p) and method.frames > 1:
         raise MissingCapabilityError(
-            f"Expected a method that makes one picture, since one is to be upscaled, got one that "
-            f"makes sets of {method.frames}.",
-            "Turn on Hires. fix and generate the set again, or choose the method for this layer "
-            "alone.",
+            "The upscale button enlarges one image, but this method makes sets of "
+            f"{method.frames}.",
+            "Turn on Hires. fix and generate the set again, or choose a method that makes this "
+            "layer alone.",
             field="method",
         )
     info = _checkpoint(p)
@@ -106,7 +106,7 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     mode = p.latent_scale_mode
     if mode is None:
         rgba = _upscaled(rgba, *size, p.hr_upscaler)
-    with room_for("transparent encoder"), telling("encoding the picture"):
+    with memory_errors_explained("transparent encoder"), telling("encoding the picture"):
         latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
     if mode is not None:
         cells = [side // LATENT_CELL for side in reversed(size)]

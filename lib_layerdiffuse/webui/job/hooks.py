@@ -34,9 +34,9 @@ def hook_of(find: Callable[[Any], Any]) -> Callable[..., Any]:
             try:
                 method(self, p, state, *args, **kwargs)
             except Exception as error:
-                seen = abort(p, error)
+                raised = abort(p, error)
                 if handed_out is not None:
-                    setattr(args[0], handed_out, Tripwire(seen))
+                    setattr(args[0], handed_out, Tripwire(raised))
 
         return run
 

@@ -46,7 +46,7 @@ def _check_chain(settings: LayerSettings) -> None:
     """The second step draws at the job's size, not at that of the picture that is put together."""
     if settings.chain:
         raise MissingCapabilityError(
-            "Expected a chain to inpaint the whole picture, not only what is masked.",
+            "The other layer cannot be extracted where only the masked part is drawn.",
             'Choose "Whole picture", or run the two methods one after the other.',
             field="chain",
         )
@@ -63,7 +63,7 @@ def check_mask(p: Any, pictures: Sequence[Picture]) -> None:
         if p.image_mask.size != size:
             wide, high = p.image_mask.size
             raise ImageSizeError(
-                f"Expected a mask of {size[0]}×{size[1]}, as the init picture, got {wide}×{high}.",
+                f"The mask has {wide}×{high} pixels, the init image {size[0]}×{size[1]}.",
                 'Bring them to one size, or inpaint the "Whole picture".',
             )
 
@@ -73,8 +73,8 @@ def _check_cells(pictures: Sequence[Picture]) -> None:
         height, width = picture.shape[:2]
         if min(height, width) < LATENT_CELL:
             raise ImageSizeError(
-                f"Expected an init picture of at least {LATENT_CELL}×{LATENT_CELL} for this resize "
-                f"mode, got {width}×{height}.",
+                f"The init image is too small for this resize mode: {width}×{height}, where at "
+                f"least {LATENT_CELL}×{LATENT_CELL} is needed.",
                 'Choose another resize mode than "Just resize (latent upscale)".',
             )
 
@@ -84,7 +84,7 @@ def _check_fits(p: Any, pictures: Sequence[Picture]) -> None:
         height, width = picture.shape[:2]
         if min(width * p.height // height, height * p.width // width) < 1:
             raise ImageSizeError(
-                f"Expected an init picture that fits into {p.width}×{p.height}, got {width}×"
-                f"{height}, of which less than a pixel across would be left.",
+                f"The init image is too long and narrow: of {width}×{height} less than a pixel "
+                f"across would be left in {p.width}×{p.height}.",
                 'Choose another resize mode than "Resize and fill".',
             )

@@ -38,7 +38,7 @@ from ...pipeline import Session, encode, first_picture
 from ...settings.layer_settings import LayerSettings
 from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
 from .job import InitPictures, Job
-from .out_of_memory import room_for
+from .out_of_memory import memory_errors_explained
 from .pictures import read_picture
 from .progress import telling
 from .state import CHANGE_MAP, find, forget_mask_afterwards
@@ -85,7 +85,7 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
 def _read(image: Any) -> Picture:
     picture = read_picture(image)
     if picture is None:
-        raise MissingLayerError("Expected an init picture, got none.", "Put one into the tab.")
+        raise MissingLayerError("There is no init image.", "Put one into the tab.")
     return picture
 
 
@@ -97,14 +97,14 @@ def _rows(
     if by_row and given > 1:
         if given % frames:
             raise BatchSizeError(
-                f"Expected init pictures for whole sets of {frames}, got {given}.",
+                f"{given} init images cannot be shared out among sets of {frames} layers.",
                 "Give one for each layer, or a single one.",
             )
         return [(row, outputs[row % frames]) for row in range(given)]
     if given * frames > batch_size:
         raise BatchSizeError(
-            f"Expected at most {batch_size // frames} init pictures, got {given}.",
-            "Raise the batch size: each begins a set.",
+            f"There are {given} init images for {batch_size // frames} sets.",
+            "Raise the batch size: each init image begins a set.",
         )
     sets = range(given) if given > 1 else [0] * (batch_size // frames)
     return [(index, layer) for index in sets for layer in outputs]
@@ -129,7 +129,7 @@ def _own_mask(settings: LayerSettings, pictures: Sequence[Picture]) -> Image.Ima
     masks = [alpha_mask(picture, settings.mask_source) for picture in pictures]
     if not all(np.array_equal(masks[0], mask) for mask in masks):
         raise SettingsError(
-            "Expected init pictures of one shape for a mask from their transparency, got several.",
+            "The init images differ in transparency, but the WebUI has one mask for all.",
             "Run them one by one, or in the Batch tab.",
             field="mask_source",
         )
@@ -195,7 +195,7 @@ def _latent(p: Any, job: Job, host: Host, session: Session, rgba: Picture) -> Te
     assert job.init is not None
     encoder = session.encoder(job.settings.method.arch)
     begun = _begun(p, job.init, rgba)
-    with room_for("transparent encoder"), telling("encoding the init picture"):
+    with memory_errors_explained("transparent encoder"), telling("encoding the init picture"):
         latent = encode(encoder, host, begun, job.choices.offset_strength)
     size = (p.height // LATENT_CELL, p.width // LATENT_CELL)
     if tuple(latent.shape[2:]) != size:

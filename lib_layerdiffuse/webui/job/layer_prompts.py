@@ -45,14 +45,14 @@ def check_layer_prompts(settings: LayerSettings) -> None:
         for name in (f"{layer.value}_prompt", f"{layer.value}_negative_prompt"):
             tag = _EXTRA_NETWORK.search(getattr(settings, name))
             if tag:
-                raise _acts_on_all(f"extra networks, got {tag[0]}", name)
+                raise _acts_on_all(tag[0], name)
         if _AND.search(settings.prompt(layer)):
             raise _acts_on_all("AND", f"{layer.value}_prompt")
 
 
 def _acts_on_all(what: str, field: str) -> SettingsError:
     return SettingsError(
-        f"Expected a layer prompt without {what}.",
-        "Put it into the main prompt: it acts on all layers.",
+        f"A layer prompt cannot hold {what}, which acts on all layers.",
+        "Put it into the main prompt.",
         field=field,
     )

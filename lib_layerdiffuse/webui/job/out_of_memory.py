@@ -1,4 +1,4 @@
-"""What a full memory is told as, where a network of ours needs it."""
+"""Out of memory in a network of ours, told in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...errors import HostError
 
 
 @contextmanager
-def room_for(network: str) -> Iterator[None]:
+def memory_errors_explained(network: str) -> Iterator[None]:
     """Runs a network.
 
     Args:
@@ -24,6 +24,6 @@ def room_for(network: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise HostError(
-            f"Expected room for the {network}, but the memory is full.",
+            f"The memory is full: the {network} does not fit.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
         ) from error

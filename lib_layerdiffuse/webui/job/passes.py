@@ -90,7 +90,7 @@ def check_acted(p: Any, job: Job) -> None:
     acted = job.batch.attachment is not None and job.batch.attachment.calls
     if job.settings.acts and not acted and not stopped() and not _is_idle(p, job):
         raise HostError(
-            "Expected the UNet to run with the layer method, but something replaced it.",
+            "The layer method did not act: another extension has replaced the UNet.",
             "Turn off extensions that wrap the UNet, such as tiled diffusion.",
         )
 
@@ -115,7 +115,7 @@ def keep_latents(p: Any, job: Job, samples: Any) -> None:
     latents = job.batch.second_pass if getattr(samples, "already_decoded", False) else samples
     if latents is None:
         raise HostError(
-            "Expected the latents of the second pass, but something else has sampled it.",
-            "Turn off extensions that change hires fix.",
+            "The second pass of Hires. fix left no latents: another extension has sampled it.",
+            "Turn off extensions that change Hires. fix.",
         )
     job.batch.vae_latents = loaded(p).vae_latent(latents)

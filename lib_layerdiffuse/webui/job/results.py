@@ -23,7 +23,7 @@ from . import progress
 from .abort import abort
 from .choices import wanted
 from .job import Job, job_of
-from .out_of_memory import room_for
+from .out_of_memory import memory_errors_explained
 from .rows import Row, with_edits, with_original
 
 
@@ -58,7 +58,7 @@ def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row
         return not progress.stopped()
 
     first = f"transparency, view 1 of {views}"
-    with room_for("transparent decoder"), progress.telling(first):
+    with memory_errors_explained("transparent decoder"), progress.telling(first):
         return decode(
             decoder, host, row.pixels, row.vae_latent, views=views, dtype=dtype, on_view=on_view
         )

@@ -18,7 +18,7 @@ from ...methods import Layer, find_method
 from ...settings.chains import next_method
 from ...ui.panel import Panel
 from ..job.layer_files import write_set
-from .gallery_sets import Shown
+from .gallery_images import GalleryImages
 
 _WITH_CHOSEN = (
     "(gallery, info, chosen, ...rest) => [gallery, info, selected_gallery_index(), ...rest]"
@@ -144,7 +144,7 @@ def put(
         slots: What the panel's slots hold, in the order of the layers.
     """
     try:
-        shown = Shown.read(gallery, info)
+        shown = GalleryImages.read(gallery, info)
         index = shown.choose(int(chosen))
         made = shown.method(index)
         filled = {one for one, held in zip(Layer, slots, strict=True) if held is not None}
@@ -214,7 +214,7 @@ def _layers(
     gallery: Sequence[Any] | None, info: str, chosen: int, slots: Sequence[Any]
 ) -> dict[Layer, Image.Image]:
     """Returns the layers of the chosen set, or of the last, as the host serves them."""
-    shown = Shown.read(gallery, info)
+    shown = GalleryImages.read(gallery, info)
     layers = shown.layers(int(chosen), dict(zip(Layer, slots, strict=True)))
     return {layer: _as_served(image) for layer, image in layers.items()}
 

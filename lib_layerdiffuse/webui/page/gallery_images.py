@@ -23,7 +23,7 @@ Slots = Mapping[Layer, Any]
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImages:
     """A gallery's pictures in order.
 
     Attributes:
@@ -39,7 +39,7 @@ class Shown:
     first: int
 
     @classmethod
-    def read(cls, gallery: Sequence[Any] | None, info: str) -> Shown:
+    def read(cls, gallery: Sequence[Any] | None, info: str) -> GalleryImages:
         """Returns what a gallery's value and the page's generation info say.
 
         Only files that the host serves are opened: the host sees to that.
