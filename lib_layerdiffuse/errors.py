@@ -1,6 +1,7 @@
 """The exceptions that LayerDiffuse raises on purpose.
 
-Each message reads "Expected …, got …." and each error carries a hint that says what to do.
+A message that users meet says what happens, in the words of the page, and its hint what to do.
+"Expected …, got …." is for the mistakes of developers.
 """
 
 from __future__ import annotations
