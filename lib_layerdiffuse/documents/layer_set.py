@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from ..errors import ImageSizeError, SettingsError
 from ..imaging.images import PictureU8
 from ..methods import Layer
+from ..outputs import with_given
+from ..settings.layer_settings import LayerSettings
 from .document import Document, DocumentLayer
 
 _BOTTOM_TO_TOP = (Layer.BG, Layer.FG, Layer.BLENDED)
 
 
 def document_of(
-    pictures: Mapping[Layer, PictureU8],
+    made: Mapping[Layer, PictureU8],
+    settings: LayerSettings | None = None,
     *,
     number: int | None = None,
     infotexts: Mapping[Layer, str] | None = None,
@@ -24,7 +27,9 @@ def document_of(
     foreground and background are both there, since these make the picture by themselves.
 
     Args:
-        pictures: `H W 3|4` each, uint8, straight alpha, all of one size.
+        made: `H W 3|4` each, uint8, straight alpha, all of one size.
+        settings: Those of the run that made them: what it was given and did not make is a layer,
+            too. None where the set is whole.
         number: The set's, put behind the names; None where there is only one set.
         infotexts: The settings that made them.
 
@@ -32,8 +37,9 @@ def document_of(
         SettingsError: There is no picture.
         ImageSizeError: The pictures differ in size.
     """
-    if not pictures:
+    if not made:
         raise SettingsError("Expected at least one layer, got none.", "Give a layer.")
+    pictures = made if settings is None else with_given(made, settings)
     sizes = {layer: picture.shape[:2] for layer, picture in pictures.items()}
     if len(set(sizes.values())) > 1:
         got = ", ".join(f"{layer.value} {size[1]} x {size[0]}" for layer, size in sizes.items())

@@ -18,7 +18,7 @@ from ..errors import SettingsError
 from ..files.whole_files import whole_file
 from ..imaging.images import PictureU8
 from ..methods import Layer
-from ..outputs import COMPOSITE, asked_for, foreground_extras, true_composite, with_given
+from ..outputs import COMPOSITE, asked_for, foreground_extras, true_composite
 from ..settings.layer_settings import LayerSettings
 from .generation import LayerPicture
 
@@ -185,7 +185,8 @@ def _write_document(
 ) -> SavedDocument:
     first, index = of_set[0], of_set[0].picture.set_index
     document = document_of(
-        with_given({one.layer: one.picture.picture for one in of_set}, settings),
+        {one.layer: one.picture.picture for one in of_set},
+        settings,
         number=index + 1 if several else None,
         infotexts={one.layer: one.picture.infotext for one in of_set},
     )

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...documents.document import Document
 from ...documents.kinds import DocumentKind
 from ...documents.layer_set import document_of
 from ...documents.writing import write_document
 from ...errors import LayerDiffuseError
 from ...methods import Layer
-from ...outputs import with_given
+from ...settings.layer_settings import LayerSettings
 from .job import Job
 from .notes import tell
 
@@ -63,12 +64,7 @@ def write_sets(job: Job, kinds: Sequence[DocumentKind]) -> list[Path]:
         name = _name_beside(of_set)
         if name is None:
             continue
-        pictures = {layer: _pixels(image) for layer, image in of_set.items()}
-        document = document_of(
-            with_given(pictures, job.settings),
-            number=number if len(sets) > 1 else None,
-            infotexts={layer: _infotext(image) for layer, image in of_set.items()},
-        )
+        document = _document(of_set, job.settings, number if len(sets) > 1 else None)
         paths += [write_document(name, document, kind) for kind in kinds]
     return paths
 
@@ -81,11 +77,18 @@ def write_set(of_set: Set, kind: DocumentKind, folder: Path) -> Path:
         ImageSizeError: The layers differ in size, or are too large for the kind.
     """
     name = _name_beside(of_set)
-    document = document_of(
+    return write_document(folder / (name.name if name else "layers"), _document(of_set), kind)
+
+
+def _document(
+    of_set: Set, settings: LayerSettings | None = None, number: int | None = None
+) -> Document:
+    return document_of(
         {layer: _pixels(image) for layer, image in of_set.items()},
+        settings,
+        number=number,
         infotexts={layer: _infotext(image) for layer, image in of_set.items()},
     )
-    return write_document(folder / (name.name if name else "layers"), document, kind)
 
 
 def _sets(job: Job) -> Iterator[Set]:
