@@ -52,7 +52,7 @@ def _check(got: np.ndarray) -> None:
 
 
 RUNS_FOR_ANY: dict[str, Callable[[ForgeServer], None]] = {
-    "Extras, single picture": _single,
-    "Extras, several pictures": _batch,
+    "Extras, single image": _single,
+    "Extras, several images": _batch,
     "Extras, folder": _folder,
 }

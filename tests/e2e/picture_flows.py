@@ -33,7 +33,7 @@ def img2img_from_rgb(bench: Bench) -> None:
         assert apart.max() > 0.002, "the init picture's alpha is not in the latent"
 
 
-@flow("img2img, several pictures")
+@flow("img2img, several images")
 def img2img_of_several(bench: Bench) -> None:
     flipped = np.ascontiguousarray(glass_ball(SIDE)[:, ::-1])
     made = bench.img2img([glass_ball(SIDE), flipped], batch_size=2)
@@ -102,7 +102,7 @@ def inpaint_only_masked(bench: Bench) -> None:
     bench.check_kept(made, mask[..., 0] == 0, picture)
 
 
-@flow("Inpaint, the mask from the picture's alpha")
+@flow("Inpaint, the mask from the image's alpha")
 def inpaint_by_alpha(bench: Bench) -> None:
     job = {key: value for key, value in WHOLE.items() if key != "mask"}
     made = bench.img2img(settings={"mask_source": "Visible part"}, **job)

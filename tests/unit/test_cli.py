@@ -184,11 +184,21 @@ def test_a_path_that_the_console_cannot_show(tmp_path):
     assert ran.stdout.startswith("Folder: B\\xe4ume\n")
 
 
-def test_the_commands_of_the_readme_are_understood():
-    lines = re.findall(r"^ {4}layerdiffuse (.*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
-    assert len(lines) >= 6
+@pytest.mark.parametrize(("page", "least"), [("command-line", 6), ("standalone", 6)])
+def test_the_commands_of_the_pages_are_understood(page, least):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    lines = re.findall(r"^ {4}layerdiffuse (.*)$", text, re.M)
+    assert len(lines) >= least
     for line in lines:
         cli._parser().parse_args(shlex.split(line))
+
+
+def test_the_page_of_the_command_line_shows_each_command_for_files():
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    lines = re.findall(r"^ {4}layerdiffuse ([a-z ]+?)(?= --|$)", text, re.M)
+    assert set(lines) == {"methods", "decode", "encode"} | {
+        f"weights {verb}" for verb in ("list", "fetch", "verify")
+    }
 
 
 def test_interrupted(capfd, monkeypatch):

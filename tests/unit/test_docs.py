@@ -16,8 +16,13 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
+def name(document: Path) -> str:
+    """A document's path in the project."""
+    return document.relative_to(ROOT).as_posix()
+
+
 def row(method: LayerMethod) -> str:
-    """A method's row of the README's table."""
+    """A method's row in the table of docs/methods.md."""
     return (
         f"| {method.label} | `{method.id}` | {names(method.inputs)} | {names(method.outputs)} "
         f"| `{method.weights.filename}`, {size(method.weights.size)} |"
@@ -35,15 +40,50 @@ def size(count: int | None) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def test_the_readme_lists_the_methods():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_methods_lists_them():
+    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| (")]
     rows = [re.sub(r"about [\d.]+ [MG]B", "about @", line) for line in rows]
     assert rows == [row(method) for method in METHODS]
 
 
-def test_the_readme_names_the_settings():
+def test_each_method_is_found_by_what_is_there_and_what_is_wanted():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Which method do I want?\n")[2].partition("\n## ")[0]
+    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
+    rows = [re.split(r" *\| *", line) for line in lines]
+    assert rows[:2] == [["I have", "I want", "Method"], ["---", "---", "---"]]
+    found = {name: (layers_in(have), layers_in(want)) for have, want, name in rows[2:]}
+    assert found == {
+        f"{method.label} (`{method.id}`)": (set(method.inputs), set(method.outputs))
+        for method in METHODS
+    }
+
+
+def layers_in(text: str) -> set[Layer]:
+    """The layers that are named in a text."""
+    return {layer for layer in Layer if layer.label.lower() in text}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 1200
+
+
+def test_each_page_is_linked_from_the_readme_or_a_page_that_is():
+    pages = {ROOT / "README.md"}
+    for _ in DOCUMENTS:
+        pages |= {(page.parent / link).resolve() for page in pages for link in pages_linked(page)}
+    missing = [page for page in ROOT.glob("docs/*.md") if page not in pages]
+    assert missing == []
+
+
+def pages_linked(page: Path) -> list[str]:
+    """The pages of the project that a page links to."""
+    return [link for link, _ in links_of(page) if link.endswith(".md")]
+
+
+def test_the_page_of_the_api_names_the_settings():
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     api = re.search(r"^The names are (.*)$", text, re.MULTILINE)[1].partition(". ")[0]
     hidden = {"enabled", "output_origin"}
     assert (
@@ -64,16 +104,38 @@ def test_the_worked_example_of_a_method_works(monkeypatch):
     assert new.id not in {m.id for m in METHODS}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_links_inside_the_project_lead_somewhere(document):
-    text = document.read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    assert [link for link in links if not (document.parent / link).exists()] == []
+    broken = []
+    for link, anchor in links_of(document):
+        target = (document.parent / link).resolve() if link else document
+        known = anchors(target) if anchor and target.suffix == ".md" else {anchor}
+        if not target.exists() or anchor not in known:
+            broken.append(f"{link}#{anchor}")
+    assert broken == []
 
 
-@pytest.mark.parametrize(
-    "document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=lambda path: path.name
-)
+def links_of(document: Path) -> list[tuple[str, str]]:
+    """Where a document's links inside the project lead: a path, or "", and an anchor, or ""."""
+    text = without_code(document.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)\s]+)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
+    inside = [link for link in links if not re.match(r"\w+:", link)]
+    return [(link.partition("#")[0], link.partition("#")[2]) for link in inside]
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives a document's headings."""
+    text = without_code(document.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_code(text: str) -> str:
+    """A document's text without blocks of code, whose comments look like headings."""
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=name)
 def test_files_and_targets_that_are_named_exist(document):
     text = document.read_text(encoding="utf-8")
     files = re.findall(r"`((?:lib_layerdiffuse|tests|docs|scripts|bench)/[\w/-]*\.\w+)`", text)
