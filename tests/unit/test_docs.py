@@ -104,6 +104,16 @@ def test_the_worked_example_of_a_method_works(monkeypatch):
     assert new.id not in {m.id for m in METHODS}
 
 
+def test_the_changelog_keeps_its_form():
+    """Source: keepachangelog.com/en/1.1.0."""
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    version, *older = [line for line in lines if line.startswith("## ")]
+    assert version == "## [Unreleased]"
+    assert all(re.fullmatch(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", line) for line in older)
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert {line[4:] for line in lines if line.startswith("### ")} <= kinds
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_links_inside_the_project_lead_somewhere(document):
     broken = []
