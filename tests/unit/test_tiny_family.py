@@ -5,7 +5,9 @@ Few scenes, and goals below those of the model card, so that chance does not dec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,3 +103,18 @@ def test_a_background_is_found_behind_a_foreground(models: Models) -> None:
     (background,) = _figures("fg_blended_to_bg_sdxl", models, 4)
     assert background.value >= 18
     assert background.value >= background.control + 5
+
+
+def test_the_python_example_of_the_pages_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "standalone.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    instead = {
+        '"juggernautXL.safetensors"': repr(str(tiny.checkpoint(Arch.SDXL))),
+        '"models/layer_model"': repr(str(tiny.FOLDER / "layer_model")),
+        "seed=12345": "seed=12345, width=96, height=96, steps=2",
+    }
+    for text, other in instead.items():
+        assert code.count(text) == 1
+        code = code.replace(text, other)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("(96, 96, 4) an apple, high quality\n")
