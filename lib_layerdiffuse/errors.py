@@ -6,7 +6,12 @@ A message that users meet says what happens, in the words of the page, and its h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
+
 _LONGEST = 60
+_LONGEST_TO_COMPARE = 200
+_QUOTES = "'\""
 
 
 def shortened(value: object) -> str:
@@ -52,7 +57,7 @@ class ArchMismatchError(SettingsError):
 
 
 class MissingLayerError(SettingsError):
-    """The method needs a conditioning picture that was not given."""
+    """The method needs a conditioning image that was not given."""
 
 
 class BatchSizeError(SettingsError):
@@ -89,3 +94,25 @@ class HostError(LayerDiffuseError):
 
 class MissingCapabilityError(HostError):
     """The WebUI, or an option of this job, lacks something the method needs."""
+
+
+def unknown_name(
+    noun: str, name: object, names: Mapping[str, object], *, field: str | None = None
+) -> SettingsError:
+    """Returns the error for a name that nothing has: it suggests the nearest, or lists all.
+
+    Args:
+        noun: What is called so, such as "method".
+        name: What was given.
+        names: What there is, by each of its names; its first one is listed.
+        field: As in `LayerDiffuseError`.
+    """
+    near = get_close_matches(str(name)[:_LONGEST_TO_COMPARE], names, n=1)
+    listed: dict[object, str] = {}
+    for known, thing in names.items():
+        listed.setdefault(thing, known)
+    hint = f"Did you mean {near[0]}?" if near else f"Choose one of: {', '.join(listed.values())}."
+    said = shortened(name)
+    return SettingsError(
+        f"There is no {noun} called {said.strip(_QUOTES) or said}.", hint, field=field
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .errors import SettingsError, shortened
+from .errors import unknown_name
 
 HUB_REPO = "LayerDiffusion/layerdiffusion-v1"
 HUB_REVISION = "e337e9d7a0f2a6fee6c3580374327380f88d065b"
@@ -324,21 +324,17 @@ METHODS: tuple[LayerMethod, ...] = (
 )
 
 
-_BY_NAME = {name: m for m in METHODS for name in (m.id, *m.aliases)}
+METHOD_NAMES = {name: m for m in METHODS for name in (m.id, *m.aliases)}
+"""The methods by id, by label, and by any label the original ever wrote."""
 
 
 def find_method(name: str) -> LayerMethod:
-    """Returns the method called `name`: an id, a label, or any label the original ever wrote.
+    """Returns the method called `name`: one of `METHOD_NAMES`.
 
     Raises:
         SettingsError: No method is called so.
     """
-    try:
-        return _BY_NAME[name.strip()]
-    except (KeyError, AttributeError):
-        ids = ", ".join(m.id for m in METHODS)
-        raise SettingsError(
-            f"Expected the id or label of a layer method, got {shortened(name)}.",
-            f"Use one of: {ids}.",
-            field="method",
-        ) from None
+    found = METHOD_NAMES.get(str(name).strip())
+    if found is None:
+        raise unknown_name("method", name, METHOD_NAMES, field="method")
+    return found

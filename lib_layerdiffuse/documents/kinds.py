@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from ..errors import SettingsError
+from ..errors import unknown_name
 
 
 class DocumentKind(str, Enum):
@@ -32,8 +32,7 @@ def find_kinds(names: Iterable[object]) -> tuple[DocumentKind, ...]:
 
 def _find(name: object) -> DocumentKind:
     wanted = str(name.value if isinstance(name, DocumentKind) else name).strip().lower()
-    for kind in DocumentKind:
-        if wanted in (kind.value, kind.label.lower()):
-            return kind
-    known = ", ".join(kind.value for kind in DocumentKind)
-    raise SettingsError(f"Expected a kind of layer file, got {name!r}.", f"Use one of: {known}.")
+    names = {known: kind for kind in DocumentKind for known in (kind.value, kind.label.lower())}
+    if wanted not in names:
+        raise unknown_name("kind of layer file", name, names)
+    return names[wanted]

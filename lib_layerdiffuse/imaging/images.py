@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +19,8 @@ from ..errors import ImageSizeError, SettingsError
 
 Picture = npt.NDArray[np.float32]
 PictureU8 = npt.NDArray[np.uint8]
+AnyPicture = npt.NDArray[Any]
+"""A picture as it was given: `Picture` or `PictureU8`, of any number of channels."""
 Value = TypeVar("Value", bound=np.generic)
 
 GREY = 0.5

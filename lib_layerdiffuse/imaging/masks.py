@@ -36,8 +36,8 @@ def alpha_mask(rgba: Picture, source: MaskSource) -> Mask:
     mask: Mask = alpha if source is MaskSource.VISIBLE else 1 - alpha
     if not mask.any():
         raise SettingsError(
-            f"Expected an init picture with a {source.value.lower()}, got one without.",
-            "Choose another picture, or draw the mask.",
+            f"The init image has no {source.value.lower()}.",
+            "Choose another image, or draw the mask.",
         )
     return mask
 

@@ -1,6 +1,6 @@
 """Methods one after the other: which comes next, and the author's choices for a second step.
 
-A chain is two methods: the first puts a given layer into a blended picture, the second takes the
+A chain is two methods: the first puts a given layer into a blended image, the second takes the
 layer that is missing out of the two.
 """
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import SettingsError
+from ..imaging.images import AnyPicture
 from ..methods import METHODS, Layer, LayerMethod
-from .layer_settings import LayerSettings, Picture
+from .layer_settings import LayerSettings
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class AuthorsChoice:
 
     Other samplers than in first steps: the DPM++ ones leave artefacts there.
 
-    Source: the pictures in the original extension's README, by their infotexts.
+    Source: the images in the original extension's README, by their infotexts.
     """
 
     sampler: str
@@ -50,8 +51,8 @@ def second_method(first: LayerMethod) -> LayerMethod:
     if second is None:
         ids = ", ".join(method.id for method in METHODS if begins_chain(method))
         raise SettingsError(
-            f"Expected the first method of a chain, got {first.id}.",
-            f"Use one of: {ids}; or make this method's layers alone, without a chain.",
+            f"{first.label} has no other layer to extract.",
+            f"Turn that off, or choose one of: {ids}.",
             field="method",
         )
     return second
@@ -87,7 +88,7 @@ def prompted_layers(method: LayerMethod, chain: bool) -> tuple[Layer, ...]:
 
 
 def second_settings(
-    settings: LayerSettings, blended: Picture | None = None, *, stop_at: float | None = None
+    settings: LayerSettings, blended: AnyPicture | None = None, *, stop_at: float | None = None
 ) -> LayerSettings:
     """Returns the settings of a chain's second step.
 
@@ -126,14 +127,14 @@ def next_method(
     """Returns the method to go on with once a result is put into a layer's slot.
 
     It takes that layer and is of the result's family, if any method there does. One that lacks no
-    picture comes before others, then the one that is chosen already, then one that has no use for
-    pictures of other origin, then the one that needs fewest.
+    image comes before others, then the one that is chosen already, then one that has no use for
+    images of other origin, then the one that needs fewest.
 
     Args:
         layer: The slot.
         made: What made the result; None if no layer method did.
         current: The method that is chosen now.
-        filled: The other slots that hold a picture.
+        filled: The other slots that hold an image.
     """
     family = (made or current).arch
     related = {layer, *(made.inputs if made else ())}

@@ -15,7 +15,7 @@ def family_first(arch: Arch | None) -> tuple[LayerMethod, ...]:
 def sibling(method: LayerMethod) -> LayerMethod | None:
     """Returns the method that does in the other family what `method` does in its own, or None.
 
-    It starts from the same pictures and ends in the same layer; what one family makes in one step
+    It starts from the same images and ends in the same layer; what one family makes in one step
     may take two in the other.
     """
     for other in METHODS:
@@ -49,7 +49,7 @@ def outcome(layers: Sequence[Layer], sets: int, extras: int = 0) -> tuple[str, .
     Args:
         layers: One set.
         sets: Batch size times batch count.
-        extras: Pictures given beside each set.
+        extras: Images given beside each set.
     """
     made = len(layers)
     words = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from enum import Enum
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..methods import Layer, LayerMethod
+from .fields import read
 from .layer_settings import LayerSettings
 
 _FIELDS = {field.name: field for field in fields(LayerSettings)}
@@ -23,13 +25,12 @@ def to_infotext(
 ) -> dict[str, str]:
     """Returns the values to write by key; empty texts are left out, as the WebUI requires.
 
-    A picture is written as whether it was given, beside its hash if it was kept. Outputs and
-    A picture is written as whether it was given, beside its hash if it was kept. Outputs, chains
+    An image is written as whether it was given, beside its hash if it was kept. Outputs, chains
     and masks that were not asked for are left out.
 
     Args:
         settings: The user's choices.
-        hashes: The names under which given pictures were kept.
+        hashes: The names under which given images were kept.
     """
     written = {
         key: text
@@ -84,7 +85,7 @@ def from_infotext(params: Mapping[str, str]) -> dict[str, Any]:
     """Returns the field values that parsed infotext carries.
 
     Without our keys that is `enabled` False alone. With them, a text that is not written is empty
-    and any other value the default. Pictures are not in infotext. A value that cannot be read is
+    and any other value the default. Images are not in infotext. A value that cannot be read is
     left out.
     """
     found: dict[str, Any] = {"enabled": False}
@@ -93,11 +94,9 @@ def from_infotext(params: Mapping[str, str]) -> dict[str, Any]:
     for name, key in _KEYS.items():
         if key is None or _FIELDS[name].metadata.get("picture"):
             continue
-        try:
-            settings = LayerSettings.from_args([{name: _value(params, key)}])
-        except SettingsError:
-            continue
-        found[name] = getattr(settings, name)
+        field, value = _FIELDS[name], _value(params, key)
+        with suppress(SettingsError):
+            found[name] = field.default if value is None else read(field, value)
     return found
 
 
@@ -110,9 +109,9 @@ def _value(params: Mapping[str, str], key: str) -> str | None:
 
 
 def pictures_of(params: Mapping[str, str]) -> dict[Layer, str | None]:
-    """Returns the layers whose pictures made the result, with the names they were kept under.
+    """Returns the layers whose images made the result, with the names they were kept under.
 
-    The name is None where the infotext says only that there was a picture. It may be any text.
+    The name is None where the infotext says only that there was an image. It may be any text.
     """
     found = from_infotext(params)
     if not found["enabled"] or "method" not in found:

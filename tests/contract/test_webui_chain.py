@@ -255,7 +255,7 @@ class TestFaults:
 
     def test_a_method_that_begins_none_is_refused(self, ui):
         p = ui.job(JOINT, request(JOINT, chain=True))
-        with pytest.raises(SettingsError, match="Expected the first method of a chain") as caught:
+        with pytest.raises(SettingsError, match="has no other layer to extract") as caught:
             ui.run(p)
         assert caught.value.field == "method"
         assert p.sampled_with == []

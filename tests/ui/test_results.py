@@ -91,5 +91,5 @@ def test_an_error_is_told_below_the_gallery(page: WebuiPage) -> None:
     page.choose_method(find_method("bg_to_fg_sd15").label)
     page.generate()
     assert page.gallery() == []
-    assert "Expected a background picture for this method, got none." in page.notes()
+    assert "This method needs a background image." in page.notes()
     assert "Put one in the Background slot." in page.notes()

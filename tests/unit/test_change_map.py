@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
-from lib_layerdiffuse.imaging.change_map import ChangeMap, MapSource
 from lib_layerdiffuse.imaging.masks import feather
+from lib_layerdiffuse.settings.change_map import ChangeMap, MapSource
 
 
 def read(value):
@@ -42,19 +42,33 @@ class TestArguments:
         assert ChangeMap.from_args([True], read).source is MapSource.MASK
 
     @pytest.mark.parametrize(
-        ("given", "field"),
+        ("given", "field", "words"),
         [
-            ({"sorce": "Picture"}, "sorce"),
-            ({"source": "picture of a cat"}, "source"),
-            ({"feather": -1}, "feather"),
-            ({"feather": "much"}, "feather"),
-            ({"feather": 1e9}, "feather"),
+            ({"sorce": "Picture"}, "sorce", "no setting called sorce. Did you mean source?"),
+            ({"source": "a cat"}, "source", "no change map called a cat. Choose one of: Inpaint"),
+            ({"feather": -1}, "feather", "Feather must be between 0 and 256, but is -1."),
+            ({"feather": "much"}, "feather", "but is 'much'. Choose a value in that range."),
+            ({"feather": 1e9}, "feather", "Feather must be between 0 and 256"),
+            ({"enabled": "maybe"}, "enabled", "true or false"),
         ],
     )
-    def test_what_cannot_be_used(self, given, field):
+    def test_what_cannot_be_used(self, given, field, words):
         with pytest.raises(SettingsError) as caught:
             ChangeMap.from_args([given], read)
         assert caught.value.field == field
+        assert words in str(caught.value)
+
+    def test_text_stands_for_numbers_and_switches(self):
+        found = ChangeMap.from_args([{"enabled": "True", "feather": "2.5"}], read)
+        assert (found.enabled, found.feather) == (True, 2.5)
+
+    def test_an_image_that_cannot_be_read_is_named(self):
+        def refuse(value):
+            raise SettingsError("no")
+
+        with pytest.raises(SettingsError) as caught:
+            ChangeMap.from_args([{"picture": "x"}], refuse)
+        assert caught.value.field == "picture"
 
 
 class TestMap:

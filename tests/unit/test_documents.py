@@ -553,5 +553,5 @@ def test_kinds_have_names():
         zip_,
     )
     assert find_kinds([]) == ()
-    with pytest.raises(SettingsError, match=r"got 'gif'\. Use one of: psd, ora, zip"):
+    with pytest.raises(SettingsError, match=r"file called gif\. Choose one of: psd, ora, zip"):
         find_kinds(["psd", "gif"])

@@ -48,10 +48,21 @@ def test_labels_of_older_infotexts(label, id):
     assert find_method(label).id == id
 
 
-@pytest.mark.parametrize("name", ["", "joint", None, 3, "(SD1.5) From Background to Blending"])
-def test_an_unknown_name_is_refused_with_the_choices(name):
-    with pytest.raises(SettingsError, match="joint_sd15") as caught:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "no method called ''. Choose one of: fg_attn_sd15, "),
+        ("joint", "no method called joint. Did you mean joint_sd15?"),
+        (None, "no method called None. Choose one of: "),
+        (3, "no method called 3. Choose one of: "),
+        ("joint_sd16", "no method called joint_sd16. Did you mean joint_sd15?"),
+        ("(SD1.5) From Background to Blending", "Did you mean (SDXL) From Background to Blending?"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_or_all(name, words):
+    with pytest.raises(SettingsError) as caught:
         find_method(name)
+    assert words in str(caught.value)
     assert caught.value.field == "method"
 
 

@@ -1,4 +1,4 @@
-"""The schema of the settings, the check by it, and the table of methods."""
+"""The schema of the settings, requests that are read as it says, and the table of methods."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import pytest
 from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
-from lib_layerdiffuse.settings.schema import check, methods_table, settings_schema
+from lib_layerdiffuse.settings.schema import methods_table, settings_schema
 from lib_layerdiffuse.weights.store import WeightStore
 
 PROPERTIES = settings_schema()["properties"]
+
+
+def check(given):
+    return LayerSettings.from_args([given], strict=True)
 
 
 def test_every_setting_is_in_it_with_its_default():
     assert json.loads(json.dumps(settings_schema())) == settings_schema()
     assert list(PROPERTIES) == [f.metadata["api"] for f in fields(LayerSettings)]
     defaults = {name: p["default"] for name, p in PROPERTIES.items()}
-    check(defaults)
-    made, plain = LayerSettings.from_args([defaults]), LayerSettings(enabled=True)
+    made, plain = check(defaults), LayerSettings(enabled=True)
     for field in fields(LayerSettings):
         assert getattr(made, field.name) == getattr(plain, field.name), field.name
 
@@ -58,27 +61,52 @@ def test_what_fits_passes(given):
 @pytest.mark.parametrize(
     ("given", "field", "words"),
     [
-        ({"wieght": 1}, "wieght", "Did you mean 'weight'"),
-        ({"weight": "0.5"}, "weight", "a number for weight, got '0.5'"),
-        ({"weight": True}, "weight", "a number"),
-        ({"weight": 2.5}, "weight", "from 0 to 2, got 2.5"),
-        ({"weight": float("nan")}, "weight", "from 0 to 2"),
-        ({"stop_at": -1}, "stop_at", "stop_at from 0 to 1"),
-        ({"enabled": 1}, "enabled", "a boolean"),
-        ({"show_matte": "yes"}, "show_matte", "a boolean"),
-        ({"fg_additional_prompt": ["a"]}, "fg_additional_prompt", "a string"),
-        ({"bg_image": {"image": "x"}}, "bg_image", "a string"),
-        ({"method": "joint_sd16"}, "method", "Did you mean 'joint_sd15'"),
-        ({"method": "?"}, "method", "Use one of: fg_attn_sd15"),
-        ({"resize_mode": "crop and resize"}, "resize_mode", "Did you mean 'Crop and Resize'"),
+        ({"wieght": 1}, "wieght", "There is no setting called wieght. Did you mean weight?"),
+        (
+            {"weight": "0.5"},
+            "strength",
+            "Weight must be a number, but is '0.5'. Send JSON's number",
+        ),
+        ({"weight": True}, "strength", "a number"),
+        ({"weight": 2.5}, "strength", "Weight must be between 0 and 2, but is 2.5. Choose a value"),
+        ({"weight": float("nan")}, "strength", "between 0 and 2"),
+        ({"ending_step": "1"}, "stop_at", "Stop at (ending_step) must be a number"),
+        ({"stop_at": -1}, "stop_at", "Stop at must be between 0 and 1"),
+        ({"enabled": 1}, "enabled", "Enabled must be true or false, but is 1. Send JSON's boolean"),
+        ({"show_matte": "yes"}, "show_matte", "Matte (show_matte) must be true or false"),
+        ({"fg_additional_prompt": ["a"]}, "fg_prompt", "(fg_additional_prompt) must be text"),
+        ({"bg_image": {"image": "x"}}, "bg_image", "Send the image as base64"),
+        (
+            {"method": "joint_sd16"},
+            "method",
+            "no method called joint_sd16. Did you mean joint_sd15",
+        ),
+        ({"method": "?"}, "method", "Choose one of: fg_attn_sd15, fg_to_bg_sd15"),
+        ({"method": " joint_sd15 "}, "method", "Did you mean joint_sd15?"),
+        ({"resize_mode": "crop and resize"}, "resize_mode", "Did you mean Crop and Resize?"),
+        ({"mask_source": "tab"}, "mask_source", "There is no part to redraw called tab."),
     ],
 )
-def test_what_does_not_fit_is_refused_by_the_name_given(given, field, words):
-    with pytest.raises(SettingsError, match="Expected") as caught:
+def test_what_does_not_fit_is_refused_in_words(given, field, words):
+    with pytest.raises(SettingsError) as caught:
         check(given)
     assert words in str(caught.value)
     assert caught.value.field == field
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name, p in PROPERTIES.items() if "enum" in p])
+def test_every_spelling_in_the_schema_is_read(name):
+    for value in PROPERTIES[name]["enum"]:
+        check({name: value})
+
+
+def test_what_wins_over_a_dict_is_read_as_leniently_as_values_by_place():
+    over = {"strength": "0.5", "method": "joint_sd15"}
+    made = LayerSettings.from_args([{"weight": 2, "stop_at": 0.25}], strict=True, over=over)
+    assert (made.enabled, made.method.id) == (True, "joint_sd15")
+    assert (made.strength, made.stop_at) == (0.5, 0.25)
+    assert LayerSettings.from_args([False, None, 2], over={"stop_at": "1"}).enabled
 
 
 @pytest.mark.parametrize(

@@ -96,20 +96,28 @@ def test_an_error_of_a_picture_names_its_field():
 @pytest.mark.parametrize(
     ("args", "field", "words"),
     [
-        ([{"wieght": 1}], "wieght", "Did you mean 'weight'"),
+        ([{"wieght": 1}], "wieght", r"no setting called wieght\. Did you mean weight\?"),
         ([{"qqqq": 1}], "qqqq", "ending_step"),
-        ([{"weight": 2.01}], "strength", "weight from 0 to 2, got 2.01"),
-        ([{"weight": float("nan")}], "strength", "weight"),
-        ([{"ending_step": "soon"}], "stop_at", "ending_step from 0 to 1"),
-        ([{"resize_mode": "Cut"}], "resize_mode", "Crop and Resize"),
-        ([{"enabled": "maybe"}], "enabled", "true or false"),
+        (
+            [{"weight": 2.01}],
+            "strength",
+            r"Weight must be between 0 and 2, but is 2\.01\. Choose a value",
+        ),
+        ([{"weight": float("nan")}], "strength", "Weight must be .* but is nan"),
+        ([{"ending_step": "soon"}], "stop_at", "Stop at must be between 0 and 1, but is 'soon'"),
+        ([{"resize_mode": "Cut"}], "resize_mode", "no resize mode called Cut.*Crop and Resize"),
+        ([{"enabled": "maybe"}], "enabled", "Enabled must be true or false, but is 'maybe'"),
         ([True, "nonsense"], "method", "joint_sd15"),
-        ([True, None, 10**400], "strength", "weight from 0 to 2, got 1000"),
-        ([True, None, float("inf")], "strength", "weight from 0 to 2, got inf"),
-        ([True, *[None] * 8, ["a man"]], "fg_prompt", "a text for fg_additional_prompt"),
-        ([True, *[None] * 8, {"image": "a"}], "fg_prompt", "a text for fg_additional_prompt"),
-        ([{"bg_prompt": "half \ud83d"}], "bg_prompt", "a text for bg_additional_prompt"),
-        ([True] + [None] * 40, None, "at most"),
+        ([True, None, 10**400], "strength", "between 0 and 2, but is 1000"),
+        ([True, None, float("inf")], "strength", "between 0 and 2, but is inf"),
+        ([True, *[None] * 8, ["a man"]], "fg_prompt", "Foreground prompt must be text, but is"),
+        (
+            [True, *[None] * 8, {"image": "a"}],
+            "fg_prompt",
+            "Foreground prompt must be text, but is",
+        ),
+        ([{"bg_prompt": "half \ud83d"}], "bg_prompt", "Background prompt must be whole text"),
+        ([True] + [None] * 40, None, "21 settings, but 41 values"),
     ],
 )
 def test_bad_input_is_refused_by_name(args, field, words):
@@ -130,7 +138,7 @@ def test_a_long_value_is_not_repeated_whole(place):
 def test_a_missing_picture_is_named():
     method = find_method("fg_blended_to_bg_sdxl")
     s = LayerSettings(method=method, fg_image=np.zeros((1, 1, 4)))
-    with pytest.raises(MissingLayerError, match="blended") as caught:
+    with pytest.raises(MissingLayerError, match=r"a blended image\. Put one in the B") as caught:
         s.check_pictures()
     assert caught.value.field == "blended_image"
     LayerSettings(method=find_method("fg_attn_sdxl")).check_pictures()

@@ -115,7 +115,7 @@ def test_progress_names_the_step(ran):
 
 def test_what_begins_no_chain(ran):
     settings = LayerSettings.from_args([{"method": "fg_attn_sdxl"}])
-    with pytest.raises(SettingsError, match="Expected the first method of a chain"):
+    with pytest.raises(SettingsError, match="has no other layer to extract"):
         list(run_chain(Generation(settings, "x"), None, None))
     given = job(Direction.BG_TO_FG)
     missing = replace(given, settings=replace(given.settings, bg_image=None))

@@ -11,8 +11,9 @@ from modules import scripts, shared
 
 from ...methods import Layer
 from ...pipeline import Session
+from ...settings.fields import by_name
 from ...settings.infotext import for_webui, to_infotext
-from ...settings.layer_settings import LayerSettings, by_name
+from ...settings.layer_settings import LayerSettings
 from ..flows import second_step
 from ..flows.axes import axis_values
 from ..flows.grids import give_a_plot_a_sheet, give_one_picture_a_set

@@ -7,7 +7,7 @@ much may change, and what is laid in depends on how far the run is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gradio as gr
@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import HostError, MissingLayerError, SettingsError
-from ...imaging.change_map import MOST_FEATHER, ChangeMap, MapSource
 from ...imaging.images import from_u8, to_u8
 from ...imaging.masks import Mask
 from ...nets.differential import DifferentialRun
+from ...settings.change_map import ChangeMap, MapSource
 from ..job.abort import abort, is_aborted
 from ..job.hooks import hook_of
 from ..job.init_checks import check_mask, is_cut
@@ -38,8 +38,8 @@ try:
 except ImportError:  # Another WebUI; the panel says so.
     ForgeHost = None  # type: ignore[assignment, misc]
 
-TITLE = "Differential Diffusion"
-_MAP, _FEATHER, _HASH = "Change map", "Change map feather", "Change map hash"
+_ABOUT = {f.name: f.metadata for f in fields(ChangeMap)}
+TITLE, _MAP, _FEATHER, _HASH = (str(about["infotext"]) for about in _ABOUT.values())
 _SOFT_INPAINTING = "Soft inpainting enabled"
 _ORIGINAL = 1  # The host's number of what is under its mask.
 
@@ -80,18 +80,21 @@ class DifferentialScript(scripts.Script):
                 "The map says how much each part may change: white fully, black not at all."
             )
             source = gr.Radio(
-                choices=sources, value=sources[0], label=_MAP, elem_id=self.elem_id("source")
+                choices=sources,
+                value=sources[0],
+                label=_ABOUT["source"]["label"],
+                elem_id=self.elem_id("source"),
             )
             feather = gr.Slider(
                 minimum=0,
-                maximum=MOST_FEATHER,
+                maximum=_ABOUT["feather"]["bounds"][1],
                 step=1,
                 value=0,
-                label="Feather",
+                label=_ABOUT["feather"]["label"],
                 elem_id=self.elem_id("feather"),
             )
             picture = gr.Image(
-                label="Map",
+                label=_ABOUT["picture"]["label"],
                 type="pil",
                 image_mode="RGBA",
                 height=240,

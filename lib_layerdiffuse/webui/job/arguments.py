@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...settings.layer_settings import LayerSettings, by_name
-from ...settings.schema import check
+from ...settings.layer_settings import LayerSettings
 from .pictures import read_picture
 
 
@@ -20,18 +19,7 @@ def read_settings(args: Sequence[Any], axes: Mapping[str, Any] | None = None) ->
     Raises:
         SettingsError: Something in them cannot be used.
     """
-    for value in args:
-        if by_name([value]):
-            check(value)
-    return LayerSettings.from_args(_with_axes(args, axes) if axes else args, read_picture)
-
-
-def _with_axes(args: Sequence[Any], axes: Mapping[str, Any]) -> list[Any]:
-    named: dict[str, Any] = {}
-    for value in args:
-        named |= value if by_name([value]) else {}
-    values = [None if by_name([value]) else value for value in args]
-    return [{**named, **axes}, *values[1:]]
+    return LayerSettings.from_args(args, read_picture, strict=True, over=axes)
 
 
 def selected_script(p: Any) -> str | None:
