@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.float32]
 class MaskSource(str, Enum):
     """Which part of an init picture is redrawn; the value is what the panel calls it."""
 
-    TAB = "As the tab says"
+    TAB = "Inpaint area: from the tab"
     VISIBLE = "Visible part"
     TRANSPARENT = "Transparent part"
 

@@ -99,13 +99,14 @@ class LayerSettings:
     show_raw: bool = setting(
         False,
         "show_raw",
-        "Before decoding",
+        "RGB before alpha",
         "Also give the foreground as it was before its transparency was decoded.",
+        old_labels=("Before decoding",),
     )
     chain: bool = setting(
         False,
         "chain",
-        "Then make the missing layer, too",
+        "Also extract the other layer",
         "For the methods that put a layer into a blended image: then also make the layer that is "
         "missing, with the sampler and stop-at that suit that step.",
     )
@@ -114,7 +115,8 @@ class LayerSettings:
         "mask_source",
         "Redraw",
         "Which part of an init image is redrawn: the tab's mask, or a part by its own alpha.",
-        choices={source.value: source for source in MaskSource},
+        choices={source.value: source for source in MaskSource}
+        | {"As the tab says": MaskSource.TAB},
         noun="part to redraw",
     )
 

@@ -831,7 +831,7 @@ class TestPanel:
             "Weight": 0.5,
             "Resize mode": "Resize and Fill",
             "Background prompt": "a, b",
-            "Redraw": "As the tab says",
+            "Redraw": "Inpaint area: from the tab",
         }
 
     def test_another_jobs_infotext_switches_it_off(self, ui):

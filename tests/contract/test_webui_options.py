@@ -71,7 +71,7 @@ class TestPage:
             "Checkerboard preview",
             "Matte",
             "True composite",
-            "Before decoding",
+            "RGB before alpha",
         ]
 
     def test_folders_are_hidden_where_the_host_hides_them(self, ui):
@@ -153,12 +153,28 @@ def test_other_values_end_the_job_before_sampling(ui, option, value):
 
 class TestOutputs:
     def test_what_is_always_given(self, ui):
-        choose(ui, outputs=["Matte", "Before decoding"])
+        choose(ui, outputs=["Matte", "RGB before alpha"])
         result, _ = ui.generate(JOINT, {"show_preview": True})
         names = result.extra_generation_params["layerdiffusion_layers"][3:]
         assert names == ["fg-preview", "fg-matte", "fg-raw"]
 
-    def test_before_decoding_is_the_hosts_picture(self, ui):
+    def test_an_output_chosen_by_its_old_name_is_still_given(self, ui):
+        choose(ui, outputs=["Before decoding"])
+        result, _ = ui.generate(FG_SD15)
+        assert result.extra_generation_params["layerdiffusion_layers"] == ["fg", "fg-raw"]
+        override = {"layerdiffuse_outputs": ["Before decoding", "Matte"]}
+        result, _ = ui.generate(FG_SD15, override_settings=override)
+        assert result.extra_generation_params["layerdiffusion_layers"][1:] == ["fg-matte", "fg-raw"]
+
+    def test_the_page_shows_an_output_chosen_by_its_old_name(self, ui):
+        choose(ui, outputs=["Matte", "Before decoding"])
+        import_module("lib_layerdiffuse.webui.page.options").add_page()
+        assert ui.shared.opts.layerdiffuse_outputs == ["Matte", "RGB before alpha"]
+        choose(ui, outputs=[["Matte"]])
+        import_module("lib_layerdiffuse.webui.page.options").add_page()
+        assert ui.shared.opts.layerdiffuse_outputs == [["Matte"]]
+
+    def test_rgb_before_alpha_is_the_hosts_picture(self, ui):
         raw = []
         keep = ui.new_script(postprocess_image=lambda self, p, pp, *_: raw.append(pp.image.copy()))
         result, _ = ui.generate(FG_SD15, {"show_raw": True}, before=[keep])

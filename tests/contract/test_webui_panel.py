@@ -169,7 +169,7 @@ class TestStatus:
         assert words[8:11] == ["+", "1", "extra"]
         words, _ = page.status(page.choose(tab, find_method("fg_to_bg_sd15")))
         assert words[8:11] == ["+", "1", "extra"]  # the composite
-        ui.shared.opts.data["layerdiffuse_outputs"] = ["Matte", "Before decoding"]
+        ui.shared.opts.data["layerdiffuse_outputs"] = ["Matte", "RGB before alpha"]
         words, _ = page.status(page.choose(tab, find_method("joint_sd15")))
         assert words[8:11] == ["+", "3", "extras"]
         words, _ = page.status(page.choose(tab, find_method("bg_to_blended_sdxl")))

@@ -198,3 +198,10 @@ def test_unreadable_values_are_left_out(key, value, field):
 def test_an_unreadable_switch_is_off():
     params = ORIGINAL_JOINT | {"layerdiffusion_enabled": "maybe"}
     assert from_infotext(params)["enabled"] is False
+
+
+def test_an_older_infotext_says_otherwise_where_the_mask_is_from():
+    params = ORIGINAL_JOINT | {"layerdiffusion_mask_source": "As the tab says"}
+    assert from_infotext(params)["mask_source"] is MaskSource.TAB
+    params["layerdiffusion_mask_source"] = "Visible part"
+    assert from_infotext(params)["mask_source"] is MaskSource.VISIBLE

@@ -1,8 +1,11 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
 from lib_layerdiffuse.imaging.images import ResizeMode
+from lib_layerdiffuse.imaging.masks import MaskSource
 from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
@@ -147,3 +150,28 @@ def test_a_missing_picture_is_named():
 @pytest.mark.parametrize(("strength", "stop_at", "acts"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])
 def test_whether_it_acts(strength, stop_at, acts):
     assert LayerSettings(strength=strength, stop_at=stop_at).acts == bool(acts)
+
+
+class TestOldSpellings:
+    """What the page called things before, as requests and infotexts still have it."""
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_of_the_mask(self, strict):
+        given = {"mask_source": "As the tab says"}
+        assert LayerSettings.from_args([given], strict=strict).mask_source is MaskSource.TAB
+
+    def test_of_the_mask_by_place(self):
+        values = [True, *[None] * 19, "As the tab says"]
+        assert LayerSettings.from_args(values).mask_source is MaskSource.TAB
+
+    def test_they_are_not_offered(self):
+        with pytest.raises(SettingsError) as caught:
+            LayerSettings.from_args([{"mask_source": "?"}])
+        assert "Inpaint area: from the tab, Visible part, Transparent part" in caught.value.hint
+
+
+def test_the_labels_on_the_page():
+    labels = {f.name: f.metadata["label"] for f in fields(LayerSettings)}
+    assert labels["chain"] == "Also extract the other layer"
+    assert labels["show_raw"] == "RGB before alpha"
+    assert MaskSource.TAB.value == "Inpaint area: from the tab"

@@ -25,6 +25,13 @@ FILES = tuple(kind.value for kind in DocumentKind)
 OUTPUTS = {
     field.metadata["label"]: field.name for field in fields(LayerSettings) if field.name in SHOWS
 }
+LABELS = {
+    label: field.metadata["label"]
+    for field in fields(LayerSettings)
+    if field.name in SHOWS
+    for label in (field.metadata["label"], *field.metadata.get("old_labels", ()))
+}
+"""The labels of `OUTPUTS`, by themselves and by what they were before."""
 
 DEFAULTS: dict[str, Any] = {
     "layerdiffuse_models_folders": "",
@@ -85,8 +92,8 @@ def choices() -> Choices:
     Raises:
         SettingsError: A value is none of those to choose from; `field` is the option.
     """
-    for name, allowed in (("layerdiffuse_outputs", OUTPUTS), ("layerdiffuse_layer_files", FILES)):
-        _check_list(name, allowed)
+    _check_list("layerdiffuse_outputs", LABELS, OUTPUTS)
+    _check_list("layerdiffuse_layer_files", FILES, FILES)
     return Choices(
         folders=_folders(),
         offline=bool(
@@ -103,7 +110,7 @@ def choices() -> Choices:
 def outputs_always_given() -> frozenset[str]:
     """Returns the names of the `show_…` settings that every job has on."""
     labels = option("layerdiffuse_outputs") or ()
-    return frozenset(OUTPUTS[label] for label in labels if label in OUTPUTS)
+    return frozenset(OUTPUTS[LABELS[label]] for label in labels if label in LABELS)
 
 
 def wanted(settings: LayerSettings, now: Choices) -> frozenset[str]:
@@ -142,10 +149,10 @@ def _strength(name: str) -> float:
     return float(value)
 
 
-def _check_list(name: str, allowed: Any) -> None:
+def _check_list(name: str, allowed: Any, offered: Any) -> None:
     value = option(name) or []
     if not isinstance(value, list) or any(one not in tuple(allowed) for one in value):
-        raise _refused(name, f"a list of some of {_listed(allowed)}", value)
+        raise _refused(name, f"a list of some of {_listed(offered)}", value)
 
 
 def _listed(allowed: Any) -> str:

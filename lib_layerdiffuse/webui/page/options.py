@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from modules import shared
 
-from ..job.choices import DEFAULTS, FILES, OUTPUTS, PRECISIONS, STRONGEST, VIEWS
+from ..job.choices import DEFAULTS, FILES, LABELS, OUTPUTS, PRECISIONS, STRONGEST, VIEWS, option
 from ..job.kept_images import store
 
 _PAGE = ("layerdiffuse", "LayerDiffuse")
@@ -48,6 +48,7 @@ def add_page() -> None:
         gr.CheckboxGroup,
         {"choices": list(OUTPUTS)},
     )
+    _rename_outputs()
     _add(
         "layer_files",
         "Save each set's layers in one file, too",
@@ -59,6 +60,17 @@ def add_page() -> None:
         "so that pasting an infotext brings them back; "
         f"when the WebUI started, {held.pictures} of them took {held.bytes / 2**20:.1f} MiB"
     )
+
+
+def _rename_outputs() -> None:
+    """Puts today's labels in place of older ones in what was chosen, so that the page shows them.
+
+    What is no list of labels stays, for a job to refuse.
+    """
+    chosen = option("layerdiffuse_outputs")
+    if isinstance(chosen, list) and all(isinstance(label, str) for label in chosen):
+        renamed = [LABELS.get(label, label) for label in chosen]
+        shared.opts.data["layerdiffuse_outputs"] = list(dict.fromkeys(renamed))
 
 
 def _add(name: str, label: str, component: Any, args: dict[str, Any] | None = None) -> Any:
