@@ -64,21 +64,32 @@ def _number(value: float) -> str:
 def for_webui(values: Mapping[str, str]) -> dict[str, str]:
     """Returns values so that a WebUI, which writes and quotes them itself, reads them as they were.
 
-    It quotes only what holds a comma, a colon or a line break. So what begins with a quotation
-    mark, equals its key (the WebUI would write only that), or holds characters that files and text
-    fields change on the way is quoted here.
+    It quotes what holds a comma, a colon or a line break; what else has to be is quoted here.
     """
-    return {key: _quoted(text) if _is_misread(key, text) else text for key, text in values.items()}
+    return {k: text if _QUOTED & set(text) else _quoted(k, text) for k, text in values.items()}
 
 
-def _is_misread(key: str, text: str) -> bool:
-    if set(text) & set(",:\n"):
-        return False
-    return text.startswith('"') or text == key or any(c < " " for c in text)
+def infotext_line(values: Mapping[str, object]) -> str:
+    """Returns the last line of an infotext as a WebUI writes it; None and "" are left out."""
+    texts = {key: str(value) for key, value in values.items() if value not in (None, "")}
+    return ", ".join(f"{key}: {_quoted(key, text)}" for key, text in texts.items())
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+_QUOTED = frozenset(",:\n")
+"""What a WebUI quotes a text for."""
+
+
+def _quoted(key: str, text: str) -> str:
+    """Returns a text as it is, or as JSON where a WebUI would read another one.
+
+    That is where it holds what ends a value, begins like JSON or with a blank, ends with a blank,
+    equals its key (the WebUI would write only that), or holds characters that files and text fields
+    change on the way.
+    """
+    misread = text.startswith('"') or text == key or text != text.strip()
+    if misread or _QUOTED & set(text) or any(c < " " for c in text):
+        return json.dumps(text, ensure_ascii=False)
+    return text
 
 
 def from_infotext(params: Mapping[str, str]) -> dict[str, Any]:

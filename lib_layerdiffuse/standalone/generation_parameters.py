@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ..settings.infotext import to_infotext
+from ..settings.infotext import infotext_line, to_infotext
 from .generation import Generation
 
 SCHEDULES = ("Karras", "Exponential", "SGM Uniform")
@@ -47,9 +46,9 @@ def webui_infotext(
         "RNG": "CPU",  # The noise is drawn as the WebUI does with this setting.
         **to_infotext(job.settings),
     }
-    return _lines(
-        " ".join([job.prompt.strip(), *tags]).strip(), job.negative_prompt.strip(), values
-    )
+    prompt, negative = " ".join([job.prompt.strip(), *tags]).strip(), job.negative_prompt.strip()
+    above = [prompt, negative and f"Negative prompt: {negative}"]
+    return "\n".join([*(text for text in above if text), infotext_line(values)])
 
 
 def split_sampler(name: str) -> tuple[str, str | None]:
@@ -62,18 +61,3 @@ def split_sampler(name: str) -> tuple[str, str | None]:
 
 def _unnamed_schedule(sampler: str) -> str | None:
     return "Uniform" if sampler.startswith(_AUTOMATICALLY_OTHERS) else None
-
-
-def _lines(prompt: str, negative: str, values: Mapping[str, object]) -> str:
-    texts = [prompt] if prompt else []
-    if negative:
-        texts.append(f"Negative prompt: {negative}")
-    pairs = ((key, value) for key, value in values.items() if value not in (None, ""))
-    return "\n".join([*texts, ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs)])
-
-
-def _quoted(value: object) -> str:
-    """Returns a value as text, in quotes where the WebUI would otherwise misread it."""
-    text = str(value)
-    odd = set(text) & set(",\n:") or text.startswith('"')
-    return json.dumps(text, ensure_ascii=False) if odd else text

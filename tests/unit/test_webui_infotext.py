@@ -12,7 +12,13 @@ from original_infotexts import original_infotexts
 
 from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
-from lib_layerdiffuse.settings.infotext import for_webui, from_infotext, pictures_of, to_infotext
+from lib_layerdiffuse.settings.infotext import (
+    for_webui,
+    from_infotext,
+    infotext_line,
+    pictures_of,
+    to_infotext,
+)
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FG, BG, BLENDED = Layer
@@ -103,6 +109,33 @@ def test_the_webuis_own_values_are_not_disturbed(prompt):
     params = through_the_webui(settings)
     assert (params["Steps"], params["Version"]) == ("20", "f2.0.1")
     assert (params["Prompt"], params["Negative prompt"]) == ("a boat", "bad, ugly")
+
+
+def by_the_webui(values: dict) -> str:
+    return webui_infotext.join(for_webui(values))
+
+
+KEYS = st.from_regex(r"[A-Za-z]\w[\w \-/]*\w", fullmatch=True)
+
+
+@pytest.mark.parametrize("write", [by_the_webui, infotext_line])
+@given(st.dictionaries(KEYS, PROMPTS, min_size=1))
+def test_what_either_writer_writes_is_what_the_webui_reads(write, values):
+    wanted = {
+        key: text
+        for key, text in values.items()
+        if text and not webui_infotext._SIZE.fullmatch(text)  # That it takes for two numbers.
+    }
+    line = through_a_text_field(write(values | {"Version": "f2.0.1"}))
+    found = webui_infotext.split(line)
+    assert {key: found.get(key) for key in wanted} == wanted
+    assert found["Version"] == "f2.0.1"
+
+
+@given(st.dictionaries(st.sampled_from(["Model", "Sampler"]), PROMPTS))
+def test_both_writers_write_the_same(values):
+    values = {key: text for key, text in values.items() if text}
+    assert by_the_webui(values) == infotext_line(values)
 
 
 def test_ordinary_values_are_written_as_the_original_wrote_them():
