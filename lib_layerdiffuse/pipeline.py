@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .callbacks import OnShare
 from .codec.transparent import (
     OFFSET_STRENGTH,
-    OnView,
     TransparentDecoder,
     TransparentEncoder,
     adjusted_latent,
@@ -232,7 +232,7 @@ def decode(
     *,
     views: int = 8,
     dtype: torch.dtype | None = None,
-    on_view: OnView | None = None,
+    on_view: OnShare | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Returns one picture's straight RGBA, `H W 4` uint8.
 

@@ -6,7 +6,7 @@ arXiv:2402.17113.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..callbacks import OnShare
 from ..errors import (
     ArchMismatchError,
     BatchSizeError,
@@ -28,8 +29,6 @@ from .views import VIEWS, LowerMedian, turn, turn_back
 
 LATENT_CELL = 8  # pixels of a picture's side to one of its latent's
 OFFSET_STRENGTH = 300.0
-
-OnView = Callable[[int, int], bool]
 
 
 Net = TypeVar("Net", UNet1024, OffsetEncoder)
@@ -76,7 +75,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
 
     @torch.no_grad()
     def decode(
-        self, pixels: Tensor, latent: Tensor, *, views: int = 8, on_view: OnView | None = None
+        self, pixels: Tensor, latent: Tensor, *, views: int = 8, on_view: OnShare | None = None
     ) -> Tensor:
         """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32, on the network's device.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ..callbacks import OnProgress
 from ..imaging.images import PictureU8, from_u8
 from ..methods import Layer, LayerMethod, find_method
 from ..outputs import over
@@ -20,7 +21,6 @@ from .demo_page import write_page
 from .exhibits import Exhibit, Part, Plan
 
 OnPart = Callable[[int, int, str], None]
-OnProgress = Callable[[str, int, int], bool]
 
 
 _FG, _BG, _BLENDED = Layer.FG, Layer.BG, Layer.BLENDED

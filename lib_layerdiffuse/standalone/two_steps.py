@@ -6,11 +6,12 @@ foreground into a scene and takes the scene alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ..callbacks import OnProgress
 from ..imaging.images import from_u8
 from ..methods import METHODS, Layer, LayerMethod
 from ..settings.chains import (
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ..pipeline import Session
     from ..settings.layer_settings import LayerSettings
     from .generation import Generation, LayerPicture
-
-OnProgress = Callable[[str, int, int], bool]
 
 
 class Direction(str, Enum):
