@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
         )
         direction.add_argument(
             "--second-stop-at",
-            type=options.number(float, 0, 1),
+            type=options.setting("stop_at"),
             metavar="PART",
             help="of the second step (default: the author's)",
         )

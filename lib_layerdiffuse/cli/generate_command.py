@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     options.refuse_unused(args, method)
     options.check_trim(args)
     if args.denoise is not None and args.init is None:
-        raise SettingsError("Expected --init with --denoise, got none.", "Give the picture.")
+        raise SettingsError("--denoise needs --init.", "Give the image to draw over.")
     folder = OutputFolder(args.out)
     job = options.job_of(args, method)
     with bars_of(args) as bars:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,13 @@ from .parsing import path
 from .stores import add_store_options, store_of
 
 if TYPE_CHECKING:
+    from ..callbacks import OnDownload
     from ..documents.kinds import DocumentKind
     from ..settings.layer_settings import LayerSettings
     from ..standalone.generation import Generation
     from ..standalone.models import ModelChoice, Models
-    from ..weights.store import Progress
     from .parsing import Parser
 
-_MOST_SEED = 2**32 - 1
 _RESIZE_MODES = {"crop": "Crop and Resize", "stretch": "Just Resize", "fill": "Resize and Fill"}
 
 
@@ -67,7 +65,7 @@ def add_sampling(parser: Parser) -> None:
     add("--sets", type=number(int, 1, 64), default=1, metavar="N", help="how many (default: 1)")
     add(
         "--seed",
-        type=number(int, -1, _MOST_SEED),
+        type=_seed,
         default=-1,
         metavar="N",
         help="the same one gives the same picture (default: -1, a new one each time)",
@@ -80,10 +78,10 @@ def add_sampling(parser: Parser) -> None:
         help="guidance (default: 7; 3 for the tiny family)",
     )
     add("--sampler", metavar="NAME", help="as the WebUI calls it (default: the author's choice)")
-    add("--weight", type=float, default=1.0, metavar="W", help="0 to 2 (default: 1)")
+    add("--weight", type=setting("strength"), default=1.0, metavar="W", help="0 to 2 (default: 1)")
     add(
         "--stop-at",
-        type=float,
+        type=setting("stop_at"),
         metavar="PART",
         help="the method acts in this first part of the steps, 0 to 1 (default: 1; 0.5 for "
         "fg_blended_to_bg_sdxl)",
@@ -162,28 +160,55 @@ def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[
             value = kind(low - 1)
         if not low <= value <= high:
             what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {what} from {low} to {high}, got {text!r}")
+            said = f"must be {what} between {low} and {high}, but is {text!r}"
+            raise argparse.ArgumentTypeError(said)
         return value
 
     return read
 
 
+def setting(name: str) -> Callable[[str], Any]:
+    """Returns a type for argparse: what `LayerSettings` takes for one of its fields."""
+
+    def read(text: str) -> Any:
+        from ..settings.layer_settings import read_setting
+
+        return read_setting(name, text)
+
+    return _typed(read)
+
+
+def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Returns a type for argparse that says what a reader says."""
+
+    def typed(text: str) -> Any:
+        try:
+            return read(text)
+        except SettingsError as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+    return typed
+
+
+@_typed
 def _size(text: str) -> tuple[int, int]:
     from ..standalone.defaults import read_size
 
-    try:
-        return read_size(text)
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(error.message.rstrip(".")) from error
+    return read_size(text)
 
 
+@_typed
+def _seed(text: str) -> int:
+    from ..standalone.defaults import read_seed
+
+    return read_seed(text)
+
+
+@_typed
 def _kinds(text: str) -> tuple[DocumentKind, ...]:
     from ..documents.kinds import find_kinds
 
-    try:
-        return find_kinds(text.split(","))
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(f"{error.message} {error.hint}".rstrip(".")) from error
+    return find_kinds(text.split(","))
 
 
 def _lora(text: str) -> tuple[Path, float]:
@@ -200,7 +225,7 @@ def job_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
     Raises:
         SettingsError: A picture cannot be read, or the method has no use for an option.
     """
-    from ..standalone.defaults import defaults
+    from ..standalone.defaults import defaults, draw_seed
     from ..standalone.generation import Generation
     from .files import read_rgba
 
@@ -214,7 +239,7 @@ def job_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
         width=width,
         height=height,
         sets=args.sets,
-        seed=random.randint(0, _MOST_SEED) if args.seed < 0 else args.seed,
+        seed=draw_seed(args.sets * method.frames) if args.seed < 0 else args.seed,
         steps=args.steps or author.steps,
         cfg=author.cfg if args.cfg is None else args.cfg,
         sampler=args.sampler or author.sampler,
@@ -231,7 +256,7 @@ def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> 
     for layer in method.inputs:
         if pictures[layer] is None:
             raise SettingsError(
-                f"Expected a {layer.label.lower()} picture for {method.id}, got none.",
+                f"{method.id} needs a {layer.label.lower()} image.",
                 f"Give one with --{layer.value}.",
                 field=f"{layer.value}_image",
             )
@@ -268,7 +293,7 @@ def refuse_unused(args: argparse.Namespace, method: LayerMethod) -> None:
                 unread.append(f"--{layer.value}-{kind}")
         if unread:
             raise SettingsError(
-                f"Expected only what {method.id} reads, got {' and '.join(unread)}.",
+                f"{method.id} has no use for {' and '.join(unread)}.",
                 "Leave it out, or choose another method: see `layerdiffuse methods`.",
             )
 
@@ -280,7 +305,7 @@ def check_trim(args: argparse.Namespace) -> None:
         SettingsError: There are none.
     """
     if args.trim and not args.layers:
-        raise SettingsError("Expected --layers with --trim, got none.", "Say which kind of file.")
+        raise SettingsError("--trim needs --layers.", "Say which kind of file.")
 
 
 def choice_of(args: argparse.Namespace) -> ModelChoice:
@@ -290,7 +315,7 @@ def choice_of(args: argparse.Namespace) -> ModelChoice:
     return ModelChoice(args.checkpoint, args.dtype, args.device, args.offload, tuple(args.lora))
 
 
-def models_of(args: argparse.Namespace, on_download: Progress | None) -> Models:
+def models_of(args: argparse.Namespace, on_download: OnDownload | None) -> Models:
     """Returns what loads checkpoints and weight files."""
     from ..standalone.models import Models
 

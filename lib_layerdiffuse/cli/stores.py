@@ -11,7 +11,8 @@ from ..errors import SettingsError
 from .parsing import path
 
 if TYPE_CHECKING:
-    from ..weights.store import Progress, WeightStore
+    from ..callbacks import OnDownload
+    from ..weights.store import WeightStore
     from .parsing import Options
 
 _WEBUI_FOLDER = Path("models", "layer_model")
@@ -39,7 +40,7 @@ def add_store_options(options: Options) -> None:
 
 
 def store_of(
-    args: argparse.Namespace, *, makes_folder: bool = False, on_progress: Progress | None = None
+    args: argparse.Namespace, *, makes_folder: bool = False, on_progress: OnDownload | None = None
 ) -> WeightStore:
     """Returns the store that the options describe.
 

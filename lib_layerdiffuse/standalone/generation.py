@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from ..codec.transparent import LATENT_CELL
 from ..errors import BatchSizeError, ImageSizeError, SettingsError
-from ..imaging.images import PictureU8, as_rgba
+from ..imaging.images import AnyPicture, PictureU8, as_rgba
 from ..methods import Layer
 from ..pipeline import check_arch
-from ..settings.layer_settings import LayerSettings, Picture
+from ..settings.layer_settings import LayerSettings
+from .defaults import check_seeds
 
 if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
 
 MIN_SIDE = 64
-_MAX_SEED = 2**63
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Generation:
     steps: int = 20
     cfg: float = 7.0
     sampler: str = "DPM++ 2M SDE Karras"
-    init: Picture | None = None
+    init: AnyPicture | None = None
     denoise: float = 0.75
 
     def seeds(self, index: int) -> list[int]:
@@ -101,19 +101,18 @@ def _check_numbers(job: Generation) -> None:
     for side in (job.width, job.height):
         if side < MIN_SIDE or side % LATENT_CELL:
             raise ImageSizeError(
-                f"Expected width and height in multiples of {LATENT_CELL}, from {MIN_SIDE} up, "
-                f"got {job.width}×{job.height}.",
+                f"Width and height must be multiples of {LATENT_CELL}, from {MIN_SIDE} up, "
+                f"but are {job.width}×{job.height}.",
                 "Choose another width or height.",
             )
     if job.sets < 1:
-        raise BatchSizeError(f"Expected at least one set, got {job.sets}.", "Ask for 1 or more.")
-    last = job.seed + job.sets * job.settings.method.frames
-    _check("a seed from 0", job.seed, job.seed >= 0 and last <= _MAX_SEED)
-    _check("at least one step", job.steps, job.steps >= 1)
-    _check("a finite CFG scale", job.cfg, math.isfinite(job.cfg))
-    _check("a denoising strength from 0 to 1", job.denoise, 0 <= job.denoise <= 1)
+        raise BatchSizeError(f"A job makes at least one set, not {job.sets}.", "Ask for 1 or more.")
+    check_seeds(job.seed, job.sets * job.settings.method.frames)
+    _check("Steps must be at least 1", job.steps, job.steps >= 1)
+    _check("CFG scale must be a finite number", job.cfg, math.isfinite(job.cfg))
+    _check("Denoising strength must be between 0 and 1", job.denoise, 0 <= job.denoise <= 1)
 
 
-def _check(expected: str, value: float, holds: bool) -> None:
+def _check(rule: str, value: float, holds: bool) -> None:
     if not holds:
-        raise SettingsError(f"Expected {expected}, got {value}.", "Bring it into that range.")
+        raise SettingsError(f"{rule}, but is {value}.", "Choose a value in that range.")

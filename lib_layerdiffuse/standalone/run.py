@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ..callbacks import OnProgress, OnShare
 from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
 from ..imaging.images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
@@ -26,8 +27,6 @@ from .generation_parameters import webui_infotext
 
 SAMPLING, DECODING = "sampling", "transparency"
 """The stages that `run` reports."""
-
-OnProgress = Callable[[str, int, int], bool]
 
 
 def run(
@@ -88,9 +87,7 @@ def _sample(
         ]
 
 
-def _sampling(
-    job: Generation, index: int, init: Tensor | None, on_step: Callable[[int, int], bool]
-) -> Sampling:
+def _sampling(job: Generation, index: int, init: Tensor | None, on_step: OnShare) -> Sampling:
     settings, frames = job.settings, job.settings.method.frames
     return Sampling(
         prompts=layer_prompts(settings, [job.prompt] * frames, negative=False),
@@ -145,11 +142,11 @@ class _Progress:
             self._stopped = True
         return not self._stopped
 
-    def of_set(self, index: int, sets: int) -> Callable[[int, int], bool]:
+    def of_set(self, index: int, sets: int) -> OnShare:
         """Returns what one set's sampling reports to."""
         return lambda done, total: self._report(index * total + done, sets * total)
 
-    def of_part(self, index: int) -> Callable[[int, int], bool]:
+    def of_part(self, index: int) -> OnShare:
         """Returns what one picture's decoding reports to."""
         return lambda done, total: self._report(index * total + done, self._total)
 

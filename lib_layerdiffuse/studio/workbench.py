@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..callbacks import OnProgress
 from ..errors import LayerDiffuseError, SettingsError
 from ..hosts.diffusers.families import family_of
 from ..imaging.images import Picture, PictureU8, as_rgba, flatten, to_u8
@@ -18,7 +18,7 @@ from ..methods import Arch, Layer
 from ..outputs import given_layer, over
 from ..settings.chains import check_chain
 from ..settings.layer_settings import LayerSettings
-from ..standalone.defaults import defaults, read_size
+from ..standalone.defaults import defaults, draw_seed, read_size
 from ..standalone.generation import Generation
 from ..standalone.models import ModelChoice, Models
 from ..standalone.output import OutputFolder, SavedPicture
@@ -34,10 +34,6 @@ SIZES = (AUTOMATIC, "512x512", "512x640", "640x512", "1024x1024", "896x1152", "1
 
 BACKDROPS = ("Checkerboard", "Colour", "Picture", "The set's background")
 """What a layer can be looked at over."""
-
-_MOST_SEED = 2**32 - 1
-
-OnProgress = Callable[[str, int, int], bool]
 
 
 @dataclass(frozen=True)
@@ -150,14 +146,15 @@ def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Genera
     author = defaults(settings.method, tiny=choice.tiny)
     size = fields.size.strip()
     width, height = (author.side,) * 2 if size in ("", AUTOMATIC) else read_size(size)
+    sets = int(fields.sets)
     return Generation(
         settings=settings,
         prompt=fields.prompt.strip(),
         negative_prompt=fields.negative_prompt.strip(),
         width=width,
         height=height,
-        sets=int(fields.sets),
-        seed=random.randint(0, _MOST_SEED) if fields.seed < 0 else int(fields.seed),
+        sets=sets,
+        seed=int(fields.seed) if fields.seed >= 0 else draw_seed(sets * settings.method.frames),
         steps=int(fields.steps),
         cfg=float(fields.cfg),
         sampler=author.sampler if fields.sampler in ("", AUTOMATIC) else fields.sampler,
@@ -226,6 +223,6 @@ def read_colour(text: str) -> tuple[int, int, int]:
             red, green, blue = bytes.fromhex(digits)
     except ValueError as error:
         raise SettingsError(
-            f"Expected a colour such as #ffaa00, got {text!r}.", "Choose one with the picker."
+            f"{text!r} is no colour such as #ffaa00.", "Choose one with the picker."
         ) from error
     return red, green, blue

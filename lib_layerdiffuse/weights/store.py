@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -19,14 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..callbacks import OnDownload
 from ..errors import ChecksumError, DownloadError, WeightsNotFoundError
 from ..files.locks import held
 from ..methods import HUB_REPO, HUB_REVISION, WeightFile
 from .checksums import LIST_NAME, HashMemo, listed_hashes, problem_with, sha256_of
 from .hub import Download, fetch, file_url, is_offline
-
-Progress = Callable[[str, int, "int | None"], None]
-"""Called with the file's name, the bytes done and the bytes in all (None while unknown)."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class WeightStore:
         *,
         extra_folders: Sequence[Path] = (),
         offline: bool = False,
-        on_progress: Progress | None = None,
+        on_progress: OnDownload | None = None,
         repo: str = HUB_REPO,
         revision: str = HUB_REVISION,
     ) -> None:

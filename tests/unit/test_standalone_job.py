@@ -27,6 +27,7 @@ from lib_layerdiffuse.imaging.images import ResizeMode, fit, flatten, pad_colour
 from lib_layerdiffuse.methods import METHODS, Arch, Layer, LayerMethod, find_method
 from lib_layerdiffuse.pipeline import Session
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone.defaults import check_seeds, draw_seed
 from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.run import DECODING, SAMPLING, run
 
@@ -199,10 +200,11 @@ class TestRefusals:
             ({"width": 60}, ImageSizeError, "60×72"),
             ({"height": 0}, ImageSizeError, "from 64 up"),
             ({"sets": 0}, BatchSizeError, "at least one set"),
-            ({"steps": 0}, SettingsError, "at least one step"),
-            ({"seed": -1}, SettingsError, "a seed from 0"),
+            ({"steps": 0}, SettingsError, "Steps must be at least 1, but is 0"),
+            ({"seed": -1}, SettingsError, "between 0 and 4294967295, but one is -1"),
+            ({"seed": 2**32 - 4, "sets": 3}, SettingsError, "but one is 4294967297"),
             ({"cfg": float("nan")}, SettingsError, "CFG"),
-            ({"denoise": 1.5}, SettingsError, "from 0 to 1"),
+            ({"denoise": 1.5}, SettingsError, "Denoising strength must be between 0 and 1"),
             ({"sampler": "euler"}, SettingsError, "Euler"),
             ({"init": np.zeros((4, 4, 7))}, SettingsError, "RGBA"),
             ({"settings": {"bg_image": None}}, MissingLayerError, "background"),
@@ -226,3 +228,17 @@ class TestRefusals:
     def test_missing_weights(self, tmp_path):
         with pytest.raises(WeightsNotFoundError):
             run(job_of(ONE), Session(CountingStore(tmp_path)), host(Arch.SDXL))
+
+
+@pytest.mark.parametrize("layers", [1, 3, 192])
+def test_a_new_seed_leaves_room_for_the_layers_after_the_first(monkeypatch, layers):
+    drawn = []
+    monkeypatch.setattr(
+        "lib_layerdiffuse.standalone.defaults.random.randint",
+        lambda low, high: drawn.append((low, high)) or high,
+    )
+    first = draw_seed(layers)
+    check_seeds(first, layers)
+    assert drawn == [(0, first)]
+    with pytest.raises(SettingsError, match="between 0 and 4294967295"):
+        check_seeds(first + 1, layers)

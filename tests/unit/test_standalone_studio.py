@@ -158,9 +158,7 @@ def test_errors_are_shown_with_their_hint(page):
     with pytest.raises(gr.Error) as shown:
         page.generate(VISITOR, lambda *_, **__: None, *values)
     said = shown.value.message
-    assert said == "Expected a foreground picture for this method, got none.<br>Put one in the " + (
-        "Foreground slot."
-    )
+    assert said == "This method needs a foreground image.<br>Put one in the Foreground slot."
     values = [*vars(short(checkpoint="<b>gone")).values(), *panel("fg_attn_sd15")]
     with pytest.raises(gr.Error, match="&lt;b&gt;gone"):
         page.generate(VISITOR, lambda *_, **__: None, *values)
@@ -241,7 +239,11 @@ def test_fields_reach_the_job(bench, monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "error"),
-    [({"size": "100"}, "Expected a size"), ({"sampler": "x"}, "Expected the name of a sampler")],
+    [
+        ({"size": "100"}, "is no size"),
+        ({"sampler": "x"}, "Expected the name of a sampler"),
+        ({"seed": 2**32}, "seed must be between 0 and 4294967295, but one is 4294967296"),
+    ],
 )
 def test_fields_that_cannot_work(bench, given, error):
     with pytest.raises(SettingsError, match=error):
@@ -318,7 +320,7 @@ def test_a_chain_gives_the_layers_of_both_steps(bench):
     last = result.saved[-1]
     bg = result.of_set(Layer.BG, last)
     np.testing.assert_allclose(bg[..., :3], _resized(given, bg.shape[:2]), atol=0.1)
-    with pytest.raises(SettingsError, match="first method of a chain"):
+    with pytest.raises(SettingsError, match="has no other layer to extract"):
         bench.generate(short(), panel("joint_sd15", chain=True), go_on)
 
 
@@ -341,7 +343,7 @@ def test_colours_of_the_picker(text, colour):
 
 @pytest.mark.parametrize("text", ["", "#ff", "red", "rgb(1,2)", "#ff80001"])
 def test_what_is_no_colour(text):
-    with pytest.raises(SettingsError, match="Expected a colour"):
+    with pytest.raises(SettingsError, match="is no colour such as"):
         read_colour(text)
 
 
