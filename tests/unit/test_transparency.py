@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lib_layerdiffuse.settings.advice import advice
 
 from lib_layerdiffuse.imaging.coverage import Verdict, measure
 from lib_layerdiffuse.methods import METHODS, Arch
+from lib_layerdiffuse.settings.advice import advice
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 SIZE = 256
