@@ -132,7 +132,7 @@ REFUSED = [
     ({"method": "fg_to_bg_sd15", "fg_image": "?"}, {}, SettingsError, "fg_image"),
     ({"method": "fg_to_bg_sd15", "fg_image": "http://a/b.png"}, {}, SettingsError, "fg_image"),
     ({"method": "joint_sd15", "wieght": 1}, {}, SettingsError, "wieght"),
-    ({"method": "joint_sd15", "weight": 3}, {}, SettingsError, "weight"),
+    ({"method": "joint_sd15", "weight": 3}, {}, SettingsError, "strength"),
     ({"method": "joint_sd15", "strength": 3}, {}, SettingsError, "strength"),
     ({"method": "no such"}, {}, SettingsError, "method"),
     ({"method": "joint_sd15"}, {"refiner_checkpoint": "x"}, MissingCapabilityError, None),
