@@ -32,6 +32,7 @@ from lib_layerdiffuse.imaging.colours import follow_edit
 from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8, to_u8
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
+from lib_layerdiffuse.outputs import matte, preview
 from lib_layerdiffuse.settings.chains import begins_chain, second_method
 from lib_layerdiffuse.settings.infotext import from_infotext
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
@@ -548,11 +549,10 @@ class TestPictures:
 
     def test_preview_and_matte_are_added(self, ui):
         result, _ = ui.generate(TO_FG, {"show_preview": True, "show_matte": True})
-        rgba = from_u8(np.asarray(result.images[0]))
-        preview, matte = (from_u8(np.asarray(extra)) for extra in result.extra_images)
-        alpha = rgba[..., 3:]
-        assert np.abs(matte - alpha).max() < 1e-6
-        assert np.abs(preview - (rgba[..., :3] * alpha + 0.45 * (1 - alpha))).max() < 0.01
+        rgba = np.asarray(result.images[0])
+        shown, grey = (np.asarray(extra) for extra in result.extra_images)
+        assert np.array_equal(grey, matte(rgba))
+        assert np.array_equal(shown, preview(rgba))
         assert len(result.images) == 2
         assert [name.split("-", 2)[2] for name in ui.saved()] == [
             "fg-preview.png",
