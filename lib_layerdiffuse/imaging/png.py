@@ -1,0 +1,35 @@
+"""Images as PNG files: the one writer, for every front end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from .images import PictureU8
+
+INFOTEXT = "parameters"
+"""The name of the text in which the WebUI puts an infotext, and looks for it."""
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def png_bytes(pixels_u8: PictureU8, texts: Mapping[str, str] = _NONE) -> bytes:
+    """Returns an image, RGB or straight RGBA, as the bytes of a PNG file, not interlaced.
+
+    Every number is kept, colours under alpha 0 too.
+
+    Args:
+        pixels_u8: `h w 3|4`.
+        texts: What is written beside the pixels, by name; empty ones are left out.
+    """
+    chunks = PngInfo()
+    for name, text in texts.items():
+        if text:
+            chunks.add_text(name, text)
+    with io.BytesIO() as stream:
+        Image.fromarray(pixels_u8).save(stream, format="PNG", pnginfo=chunks)
+        return stream.getvalue()
