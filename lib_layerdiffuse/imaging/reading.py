@@ -26,7 +26,7 @@ from .images import Picture, unpremultiply
 MOST_PIXELS = 2**27
 """The largest image that is decoded: 134 megapixels, 2 GiB as floats."""
 
-_ORIENTATION = 0x0112  # The EXIF tag.
+_ORIENTATION, _BITS, _PLANES = 0x0112, 0x0102, 0x011C  # Tags of EXIF and TIFF.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow scales such greys to 255, but not their clear one.
 _DEEP = re.compile(r"(RGBA|RGBa|RGBX|RGB|LA);16[BLN]")
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "L" if sys.byteorder == "big" else "B"}
@@ -105,7 +105,7 @@ def _from_file(stream: BinaryIO) -> Picture:
     except Exception as error:
         stream.seek(0)
         raise _not_let_in(stream.read(HEAD)) from error
-    _check_size(image)
+    _check(image)
     packing = _packing(image)
     deep = _DEEP.fullmatch(packing)
     numbers = _sixteen_bits(stream, image, packing) if deep else _decoded(image)
@@ -117,16 +117,20 @@ def _from_pillow(image: Image.Image) -> Picture:
     packing = _packing(image)
     if packing and image.format not in (*formats(), MULTI_JPEG):
         raise _refused(f"its content is {image.format}")
-    _check_size(image)
+    _check(image)
     return _rgba(_decoded(image), _clear_colour(image, packing))
 
 
-def _check_size(image: Image.Image) -> None:
+def _check(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise _too_large(f"{width} x {height} pixels")
     if not width * height:
         raise _UnreadableError("is an image without pixels.", "Use another one.")
+    tags = getattr(image, "tag_v2", {})  # Of a TIFF.
+    bits = tags.get(_BITS, ())
+    if tags.get(_PLANES) == 2 and len(bits) > 1 and max(bits) > 8:
+        raise _rare("TIFF")  # Pillow mixes the bytes of such planes up.
 
 
 def _packing(image: Image.Image) -> str:
@@ -238,11 +242,15 @@ def _not_let_in(head: bytes) -> _UnreadableError:
         return _refused("it is empty")
     kind = kind_of(head)
     if kind in formats().values():
-        return _UnreadableError(
-            f"is a {kind} file that cannot be read: it is damaged, or of a rare sort.",
-            "Open it in another program and save it as PNG.",
-        )
+        return _rare(kind)
     return _refused(f"its content is {kind}" if kind else "its kind is unknown")
+
+
+def _rare(kind: str) -> _UnreadableError:
+    return _UnreadableError(
+        f"is a {kind} file that cannot be read: it is damaged, or of a rare sort.",
+        "Open it in another program and save it as PNG.",
+    )
 
 
 def _refused(why: str) -> _UnreadableError:

@@ -55,7 +55,12 @@ def png(numbers: np.ndarray, colour: int, bits: int, clear: bytes = b"") -> byte
 
 
 def tiff(
-    numbers: np.ndarray, extra: int | None = None, *, order: str = "<", packed: bool = False
+    numbers: np.ndarray,
+    extra: int | None = None,
+    *,
+    order: str = "<",
+    packed: bool = False,
+    planes: bool = False,
 ) -> bytes:
     """Returns a TIFF of one strip, written by hand.
 
@@ -64,6 +69,7 @@ def tiff(
         extra: What the fourth channel is, as the format counts.
         order: Of bytes, "<" or ">".
         packed: Compress the strip.
+        planes: Say that there is one strip for each channel, although there is not.
     """
     height, width, count = numbers.shape
     bits, sort = 8 * numbers.itemsize, 3 if numbers.dtype.kind == "f" else 1
@@ -71,7 +77,7 @@ def tiff(
     strip = zlib.compress(strip) if packed else strip
     entries = [(256, [width]), (257, [height]), (258, [bits] * count), (259, [8 if packed else 1])]
     entries += [(262, [2 if count > 2 else 1]), (273, [0]), (277, [count]), (278, [height])]
-    entries += [(279, [len(strip)]), (284, [1])]
+    entries += [(279, [len(strip)]), (284, [2 if planes else 1])]
     entries += [(338, [extra])] if extra is not None else []
     entries += [(339, [sort] * count)]
     end = 8 + 2 + 12 * len(entries) + 4

@@ -244,9 +244,11 @@ class TestDepth:
             with pytest.raises(SettingsError, match=r"how bright they are.*8 or 16 bits"):
                 read_image(source)
 
-    def test_a_tiff_of_floating_colours_is_refused(self):
+    @pytest.mark.parametrize("planes", [False, True])
+    def test_what_pillow_does_not_know_or_reads_wrongly_is_refused(self, planes):
+        numbers = noise(4, 6, 3, dtype=np.uint16) if planes else np.ones((4, 6, 3), np.float32)
         with pytest.raises(SettingsError, match=r"TIFF file that cannot be read.*save it as PNG"):
-            read_image(tiff(np.ones((4, 6, 3), np.float32)))
+            read_image(tiff(numbers, planes=planes))
 
 
 class TestAlphaOfTiffs:
