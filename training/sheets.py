@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from lib_layerdiffuse.imaging.images import to_u8
+from lib_layerdiffuse.imaging.png import png_bytes
 
 
 def write_sheet(path: Path, rows: Sequence[Tensor], zoom: int = 2) -> None:
@@ -18,4 +19,4 @@ def write_sheet(path: Path, rows: Sequence[Tensor], zoom: int = 2) -> None:
     sheet = to_u8(np.concatenate(lines))
     shape = (zoom * sheet.shape[1], zoom * sheet.shape[0])
     large = cv2.resize(sheet, shape, interpolation=cv2.INTER_NEAREST)
-    cv2.imwrite(str(path), cv2.cvtColor(large, cv2.COLOR_RGB2BGR))
+    path.write_bytes(png_bytes(large))

@@ -68,10 +68,12 @@ def _decode(args: argparse.Namespace) -> int:
 
     from ..codec.transparent import TransparentDecoder, rgba_u8
     from ..files.whole_files import whole_file
+    from ..imaging.png import png_bytes
+    from ..imaging.reading import read_image
     from . import files
 
     _check_suffix(args.out, ".png")
-    rgba = files.read_rgba(args.pixels)
+    rgba = read_image(args.pixels)
     if not (rgba[..., 3] >= 1).all():
         raise SettingsError(
             f"Expected an opaque picture, got transparency in {args.pixels}.",
@@ -84,7 +86,7 @@ def _decode(args: argparse.Namespace) -> int:
         with _loading(args.decoder, DECODERS):
             net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
         (decoded,) = rgba_u8(net.decode(pixels, latent, views=args.views))
-        out.write(files.png_bytes(decoded))
+        out.write(png_bytes(decoded))
     print(f"Wrote {args.out}")
     return 0
 
@@ -96,10 +98,11 @@ def _encode(args: argparse.Namespace) -> int:
     from ..codec.transparent import TransparentEncoder
     from ..files.whole_files import whole_file
     from ..imaging.images import pad_colours
+    from ..imaging.reading import read_image
     from . import files
 
     _check_suffix(args.out, ".safetensors")
-    padded = pad_colours(files.read_rgba(args.image))
+    padded = pad_colours(read_image(args.image))
     rgba = torch.from_numpy(padded).permute(2, 0, 1)[None]
     weights, dtype = files.read_tensors(args.encoder), getattr(torch, args.dtype)
     with whole_file(args.out) as out, _computing(args):

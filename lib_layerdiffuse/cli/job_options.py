@@ -225,9 +225,9 @@ def job_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
     Raises:
         SettingsError: A picture cannot be read, or the method has no use for an option.
     """
+    from ..imaging.reading import read_image
     from ..standalone.defaults import defaults, draw_seed
     from ..standalone.generation import Generation
-    from .files import read_rgba
 
     author = defaults(method, tiny=args.checkpoint is None)
     width, height = args.size or (author.side, author.side)
@@ -243,14 +243,14 @@ def job_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
         steps=args.steps or author.steps,
         cfg=author.cfg if args.cfg is None else args.cfg,
         sampler=args.sampler or author.sampler,
-        init=None if init is None else read_rgba(init),
+        init=None if init is None else read_image(init),
         **({} if init is None or args.denoise is None else {"denoise": args.denoise}),
     )
 
 
 def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> LayerSettings:
+    from ..imaging.reading import read_image
     from ..settings.layer_settings import LayerSettings
-    from .files import read_rgba
 
     pictures = {layer: getattr(args, layer.value, None) for layer in Layer}
     for layer in method.inputs:
@@ -271,7 +271,8 @@ def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> 
         "show_raw": args.raw,
     }
     for layer, file in pictures.items():
-        given[f"{layer.value}_image"] = file and read_rgba(file)
+        name = f"{layer.value}_image"
+        given[name] = file and read_image(file, field=name)
         for kind in ("prompt", "negative_prompt"):
             given[f"{layer.value}_{kind}"] = getattr(args, f"{layer.value}_{kind}", "")
     return LayerSettings.from_args([given])

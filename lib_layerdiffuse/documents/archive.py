@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any
 
+from ..imaging.png import png_bytes
 from .document import Document, DocumentLayer
 from .package import packed
-from .png import png_bytes
 
 LIST_NAME = "layers.json"
 _VERSION = 1

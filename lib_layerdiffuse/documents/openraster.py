@@ -8,9 +8,9 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from ..imaging.images import PictureU8, ResizeMode, fit, from_u8, to_u8
+from ..imaging.png import png_bytes
 from .document import Document
 from .package import packed
-from .png import png_bytes
 
 _THUMBNAIL_SIDE = 256
 _DPI = 72

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import PictureStoreError
+from ..errors import PictureStoreError, SettingsError
 from ..files.whole_files import part_of
 from .images import PictureU8, as_rgba, to_u8
+from .png import png_bytes
+from .reading import read_image
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(rf"{_HASH.pattern}\.png")
-_PART = re.compile(rf"\.{_HASH.pattern}\.png\.[0-9a-f]+\.part")
-_STALE = 3600.0  # Seconds after which nobody is writing a part any more.
 
 
 class StoreSize(NamedTuple):
@@ -70,10 +68,10 @@ class PictureStore:
         return name
 
     def _write(self, name: str, rgba_u8: PictureU8) -> None:
-        _, data = cv2.imencode(".png", cv2.cvtColor(rgba_u8, cv2.COLOR_RGBA2BGRA))
+        data = png_bytes(rgba_u8)
         try:
             with part_of(self._path(name)) as part:
-                part.write_bytes(data.tobytes())
+                part.write_bytes(data)
                 part.replace(self._path(name))
         except OSError as error:
             raise PictureStoreError(
@@ -84,74 +82,25 @@ class PictureStore:
     def load(self, name: str) -> PictureU8 | None:
         """Returns a kept picture, straight RGBA `h w 4`, or None if it is not here undamaged.
 
-        It counts as used now. Any text may be asked for; what is no hash is not here.
+        Any text may be asked for; what is no hash is not here.
         """
         if not is_picture_hash(name):
             return None
-        rgba_u8 = _read(self._path(name))
-        if rgba_u8 is None or picture_hash(rgba_u8) != name:
+        try:
+            rgba_u8 = to_u8(read_image(self._path(name)))
+        except SettingsError:
             return None
-        with suppress(OSError):
-            os.utime(self._path(name))
-        return rgba_u8
+        return rgba_u8 if picture_hash(rgba_u8) == name else None
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.png"
 
     def size(self) -> StoreSize:
         """Returns how many pictures are kept, and their bytes on disk."""
-        sizes = [status.st_size for _, status in self._files(_FILE)]
-        return StoreSize(len(sizes), sum(sizes))
-
-    def prune(self, most_bytes: int = 0) -> StoreSize:
-        """Deletes the pictures unused for longest until the rest fits; returns what is left.
-
-        Files that the store did not write are neither counted nor touched.
-
-        Args:
-            most_bytes: The room to fit into; 0 empties the store.
-        """
-        now = time.time()
-        for path, status in self._files(_PART):
-            if now - status.st_mtime > _STALE:
-                _delete(path)
-        room = most_bytes
-        for path, status in sorted(self._files(_FILE), key=_last_used, reverse=True):
-            room -= status.st_size
-            if room < 0:
-                _delete(path)
-        return self.size()
-
-    def _files(self, pattern: re.Pattern[str]) -> list[tuple[Path, os.stat_result]]:
-        found = []
+        sizes = []
         with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
-                if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    with suppress(FileNotFoundError):  # Another process prunes, too.
-                        found.append((Path(entry.path), entry.stat(follow_symlinks=False)))
-        return found
-
-
-def _last_used(file: tuple[Path, os.stat_result]) -> tuple[float, str]:
-    path, status = file
-    return status.st_mtime, path.name
-
-
-def _read(path: Path) -> PictureU8 | None:
-    """Returns a file of the store as RGBA, or None if it is none."""
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        # OpenCV is typed as if it always returned a picture.
-        bgra: npt.NDArray[np.uint8] | None = (
-            cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None  # type: ignore[assignment]
-        )
-    except (OSError, cv2.error):
-        return None
-    if bgra is None or bgra.dtype != np.uint8 or bgra.shape[2:] != (4,):
-        return None
-    return np.ascontiguousarray(bgra[..., [2, 1, 0, 3]])
-
-
-def _delete(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
+                if _FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # Users may delete pictures at any time.
+                        sizes.append(entry.stat(follow_symlinks=False).st_size)
+        return StoreSize(len(sizes), sum(sizes))

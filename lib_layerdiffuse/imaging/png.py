@@ -11,23 +11,24 @@ from PIL.PngImagePlugin import PngInfo
 
 from .images import PictureU8
 
-INFOTEXT = "parameters"
-"""The name of the text in which the WebUI puts an infotext, and looks for it."""
-
+_INFOTEXT = "parameters"  # Where the WebUI puts an infotext, and looks for it.
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def png_bytes(pixels_u8: PictureU8, texts: Mapping[str, str] = _NONE) -> bytes:
+def png_bytes(
+    pixels_u8: PictureU8, infotext: str = "", *, texts: Mapping[str, str] = _NONE
+) -> bytes:
     """Returns an image, RGB or straight RGBA, as the bytes of a PNG file, not interlaced.
 
     Every number is kept, colours under alpha 0 too.
 
     Args:
         pixels_u8: `h w 3|4`.
-        texts: What is written beside the pixels, by name; empty ones are left out.
+        infotext: How the image was made, for the WebUI to find.
+        texts: What else is written beside the pixels, by name. Empty texts are left out.
     """
     chunks = PngInfo()
-    for name, text in texts.items():
+    for name, text in {_INFOTEXT: infotext, **texts}.items():
         if text:
             chunks.add_text(name, text)
     with io.BytesIO() as stream:

@@ -70,7 +70,7 @@ def read_image(
         with _quiet():
             if isinstance(source, Image.Image):
                 return _from_pillow(source)
-            with _stream(source, field) as stream:
+            with _stream(source, name, field) as stream:
                 return _from_file(stream)
     except _UnreadableError as error:
         raise SettingsError(f"{called} {error.what}", error.hint, field=field) from error
@@ -85,14 +85,14 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _stream(source: Path | bytes, field: str | None) -> Iterator[BinaryIO]:
+def _stream(source: Path | bytes, name: str, field: str | None) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
     try:
-        opened = existing_file(source, field=field).open("rb")
+        opened = existing_file(source, name=name, field=field).open("rb")
     except OSError as error:
-        raise unreadable(source, error, field=field) from error
+        raise unreadable(source, error, name=name, field=field) from error
     with opened:
         yield opened
 

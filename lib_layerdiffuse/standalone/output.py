@@ -12,11 +12,11 @@ from typing import Any
 
 from ..documents.kinds import DocumentKind
 from ..documents.layer_set import document_of
-from ..documents.png import png_bytes
 from ..documents.writing import write_document
 from ..errors import SettingsError
 from ..files.whole_files import whole_file
 from ..imaging.images import PictureU8
+from ..imaging.png import png_bytes
 from ..methods import Layer
 from ..outputs import COMPOSITE, asked_for, foreground_extras, true_composite
 from ..settings.layer_settings import LayerSettings

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..callbacks import OnProgress
 from ..errors import LayerDiffuseError, SettingsError
 from ..hosts.diffusers.families import family_of
 from ..imaging.images import Picture, PictureU8, as_rgba, flatten, to_u8
+from ..imaging.reading import read_image
 from ..methods import Arch, Layer
 from ..outputs import given_layer, over
 from ..settings.chains import check_chain
@@ -111,7 +111,7 @@ class Workbench:
         Raises:
             LayerDiffuseError: The job cannot work; it says why and what to do.
         """
-        settings = replace(LayerSettings.from_args(panel, read_picture), enabled=True)
+        settings = replace(LayerSettings.from_args(panel, read_image), enabled=True)
         check_chain(settings)
         settings.check_pictures()
         choice = replace(self.choice, checkpoint=_path_of(fields.checkpoint))
@@ -158,16 +158,9 @@ def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Genera
         steps=int(fields.steps),
         cfg=float(fields.cfg),
         sampler=author.sampler if fields.sampler in ("", AUTOMATIC) else fields.sampler,
-        init=read_picture(fields.init),
+        init=None if fields.init is None else read_image(fields.init),
         denoise=float(fields.denoise),
     )
-
-
-def read_picture(value: Image.Image | None) -> Picture | None:
-    """Returns straight RGBA `h w 4` of what a picture slot holds; None for none."""
-    if value is None:
-        return None
-    return as_rgba(np.asarray(ImageOps.exif_transpose(value).convert("RGBA")))
 
 
 def composed(
@@ -187,7 +180,8 @@ def composed(
     """
     made = result.of_set(Layer.FG, chosen)
     rgba = as_rgba(chosen.picture.picture) if made is None else made
-    under = read_picture(picture) if backdrop == "Picture" else result.of_set(Layer.BG, chosen)
+    own = None if picture is None else read_image(picture)
+    under = own if backdrop == "Picture" else result.of_set(Layer.BG, chosen)
     if backdrop == "Colour":
         return over_colour(rgba, colour)
     if backdrop != "Checkerboard" and under is not None:

@@ -86,7 +86,7 @@ class TestPicturesByPath:
     def test_anything_else_is_refused_unread(self, read, tmp_path, text):
         (tmp_path / "outputs" / "link.png").symlink_to(tmp_path / "private" / "a.png")
         (tmp_path / "outputs" / "circle.png").symlink_to(tmp_path / "outputs" / "circle.png")
-        with pytest.raises(SettingsError, match="one of the WebUI's output folders") as caught:
+        with pytest.raises(SettingsError, match="none of the WebUI's output folders") as caught:
             read(text)
         assert str(tmp_path) not in str(caught.value)
 
@@ -110,13 +110,14 @@ class TestPicturesByPath:
     def test_a_file_that_is_no_picture(self, read, tmp_path, content):
         if content is not None:
             (tmp_path / "outputs" / "b.png").write_bytes(content)
-        with pytest.raises(SettingsError, match="a file with a picture"):
+        with pytest.raises(SettingsError, match=r"There is no file|^b\.png is ") as caught:
             read("outputs/b.png")
+        assert str(tmp_path) not in str(caught.value)
 
     def test_a_broken_end_of_a_file(self, read, tmp_path):
         whole = (tmp_path / "outputs" / "a.png").read_bytes()
         (tmp_path / "outputs" / "b.png").write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(SettingsError, match="a whole picture"):
+        with pytest.raises(SettingsError, match="damaged or cut off"):
             read("outputs/b.png")
 
     def test_over_the_api(self, ui, read):
@@ -245,7 +246,7 @@ class TestKindsOfPictures:
 
     @pytest.mark.parametrize("size", [(0, 4), (4, 0)])
     def test_none_without_pixels(self, read, size):
-        with pytest.raises(SettingsError, match="picture"):
+        with pytest.raises(SettingsError, match="without pixels"):
             read(Image.new("RGBA", size))
 
 

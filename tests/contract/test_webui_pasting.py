@@ -189,7 +189,8 @@ class TestPictures:
         monkeypatch.delattr(import_module("gradio"), "Info")
         monkeypatch.delattr(import_module("gradio"), "Warning")
         text, _ = made_from(ui)
-        store().prune()
+        for kept in store().folder.iterdir():
+            kept.unlink()
         assert paste(ui, text)["fg_image"] is None
 
 

@@ -417,6 +417,23 @@ def test_encode_is_the_encoders_result(capfd, picture_job, channels, dtype):
     torch.testing.assert_close(saved["offset"], expected, rtol=0, atol=0)
 
 
+def test_encode_turns_a_photo_upright(capfd, picture_job):
+    picture_job["--image"] = ROOT / "tests" / "data" / "exif6.jpg"
+    done(capfd, "encode", *options(picture_job))
+    assert load_file(picture_job["--out"])["offset"].shape == (4, 32 // 8, 16 // 8)
+
+
+def test_encode_reads_the_transparency_of_a_clear_grey(capfd, picture_job):
+    picture_job["--image"] = ROOT / "tests" / "data" / "grey8_trns_16x16.png"
+    done(capfd, "encode", *options(picture_job))
+    saved = load_file(picture_job["--out"])["offset"]
+    codec = TransparentEncoder.from_state_dict(load_file(picture_job["--encoder"]))
+    grey = cv2.imread(str(picture_job["--image"]), cv2.IMREAD_GRAYSCALE)
+    rgba = np.dstack([grey / np.float32(255)] * 3 + [grey != 0]).astype(np.float32)
+    expected = codec.offset(torch.from_numpy(pad_colours(rgba)).permute(2, 0, 1)[None])[0]
+    torch.testing.assert_close(saved, expected, rtol=0, atol=0)
+
+
 def latent(**tensors: torch.Tensor) -> Callable[[Path], None]:
     return lambda path: save_file(tensors, path)
 
@@ -439,11 +456,11 @@ def folder(path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "no picture": ("--pixels", Path.unlink, "got nothing there. Check the name."),
-    "a folder": ("--pixels", folder, "got a folder"),
-    "rubbish": ("--pixels", rubbish, "to be a picture, got 63 bytes that are none. Give"),
-    "empty": ("--pixels", empty, "to be a picture, got 0 bytes"),
-    "a cut picture": ("--pixels", cut, "to be a picture"),
+    "no picture": ("--pixels", Path.unlink, "There is no file "),
+    "a folder": ("--pixels", folder, "rgb.png is a folder. Name a file."),
+    "rubbish": ("--pixels", rubbish, "not an image that can be read (its kind is unknown). Use a"),
+    "empty": ("--pixels", empty, "not an image that can be read (it is empty)."),
+    "a cut picture": ("--pixels", cut, "rgb.png is damaged or cut off. Save,"),
     "transparent": ("--pixels", lambda p: write(p, noise(4)), "Expected an opaque picture"),
     "odd size": ("--pixels", lambda p: write(p, noise(3, side=60)), "multiples of 8, got 60×60."),
     "other size": (
@@ -451,7 +468,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda p: write(p, noise(3, side=72)),
         "Expected a picture of 64×64",
     ),
-    "no latent": ("--latent", Path.unlink, "got nothing there"),
+    "no latent": ("--latent", Path.unlink, "latent.safetensors. Check the name."),
     "a cut latent": ("--latent", cut, "to be a safetensors file, got:"),
     "an empty latent": ("--latent", empty, "to be a safetensors file, got:"),
     "no safetensors": ("--latent", rubbish, "to be a safetensors file, got:"),
@@ -460,7 +477,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "whole numbers": ("--latent", latent(latent=torch.ones(4, 8, 8).int()), "got int32 [4, 8, 8]."),
     "16 channels": ("--latent", latent(latent=torch.ones(16, 8, 8)), "got float32 [16, 8, 8]."),
     "NaN": ("--latent", latent(latent=torch.full((4, 8, 8), torch.nan)), "Expected finite numbers"),
-    "no decoder": ("--decoder", Path.unlink, "got nothing there"),
+    "no decoder": ("--decoder", Path.unlink, "There is no file "),
     "a cut decoder": ("--decoder", cut, "to be a safetensors file"),
     "an encoder": (
         "--decoder",
@@ -470,7 +487,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a device": (
         "--pixels",
         lambda p: (p.unlink(), p.symlink_to(os.devnull)),
-        "got no ordinary file",
+        "is no ordinary file",
     ),
     "out is a folder": ("--out", folder, "Expected a file name"),
 }
@@ -540,7 +557,9 @@ def test_a_closed_folder_is_told_before_the_work(capfd, monkeypatch, job):
 
 def test_a_picture_that_may_not_be_read(capfd, monkeypatch, job):
     refuse(monkeypatch, "rb")
-    assert "got: Permission denied. Allow reading it." in fails(capfd, "decode", *options(job))
+    assert "rgb.png cannot be read: Permission denied. Allow reading it." in fails(
+        capfd, "decode", *options(job)
+    )
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
@@ -558,8 +577,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
 @pytest.mark.parametrize(
     ("option", "spoil", "said"),
     [
-        ("--image", Path.unlink, "got nothing there"),
-        ("--image", cut, "to be a picture"),
+        ("--image", Path.unlink, "There is no file "),
+        ("--image", cut, "is damaged or cut off."),
         ("--image", lambda p: write(p, noise(4, side=60)), "multiples of 8, got 60×60."),
         ("--encoder", rubbish, "to be a safetensors file"),
         ("--encoder", lambda p: save_file(tiny_decoder_weights(), p), "Use layer_sd15_vae_"),

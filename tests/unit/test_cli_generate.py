@@ -183,7 +183,7 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
         ("--method fg_attn_sd15 --trim", "--trim needs --layers."),
         ("--method fg_attn_sd15 --denoise 0.5", "--denoise needs --init."),
         ("--method fg_to_bg_sd15", "Give one with --fg."),
-        ("--method fg_to_bg_sd15 --fg gone.png", "Expected a file at gone.png"),
+        ("--method fg_to_bg_sd15 --fg gone.png", "There is no file gone.png. Check the name."),
         ("--method fg_attn_sd15 --fg gone.png", "has no use for --fg."),
         ("--method fg_attn_sd15 --bg-prompt x", "has no use for --bg-prompt."),
         ("--method fg_to_bg_sd15 --fg a --fg-negative-prompt x", "for --fg-negative-prompt."),
@@ -255,7 +255,7 @@ def test_a_chain_saves_both_steps_in_order(capfd, family, direction):
         ("", "--help"),
         ("bg-to-fg", "required: --bg"),
         ("bg-to-fg --bg a.png --bg-prompt x", "unrecognized arguments: --bg-prompt x"),
-        ("fg-to-bg --fg gone.png", "Expected a file at gone.png"),
+        ("fg-to-bg --fg gone.png", "There is no file gone.png. Check the name."),
         ("fg-to-bg --fg gone.png --second-stop-at 2", "Stop at must be between 0 and 1"),
     ],
 )

@@ -390,10 +390,10 @@ def test_the_formats_are_those_that_pillow_can_decode():
 
 class TestWriter:
     def test_texts_are_written_and_empty_ones_are_not(self):
-        texts = {"parameters": "ein Bäumchen ⛵\nSteps: 1", "postprocessing": "", "a b": "c"}
-        with Image.open(io.BytesIO(png_bytes(noise(3, 4, 3), texts))) as image:
+        infotext, texts = "ein Bäumchen ⛵\nSteps: 1", {"postprocessing": "", "a b": "c"}
+        with Image.open(io.BytesIO(png_bytes(noise(3, 4, 3), infotext, texts=texts))) as image:
             assert (image.format, image.mode, image.info.get("interlace")) == ("PNG", "RGB", None)
-            assert image.text == {"parameters": texts["parameters"], "a b": "c"}
+            assert image.text == {"parameters": infotext, "a b": "c"}
 
     def test_other_layouts_of_the_array(self):
         pixels = noise(6, 8, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ from fastapi import HTTPException
 from modules import shared
 from modules.api.api import decode_base64_to_image
 from modules.paths import data_path
-from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
 
 from ...errors import SettingsError
 from ...imaging.images import Picture, as_rgba
+from ...imaging.png import png_bytes
+from ...imaging.reading import read_image
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif")  # No base64 has a dot.
+# No base64 has a dot.
+_SUFFIXES = [".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"]
 _LONGEST_PATH = 4096
-_WHITE = 65535  # In 16 bits, which PIL would clip to 255 and not scale.
 _OUTPUT_OPTIONS = (
     "outdir_samples",
     "outdir_txt2img_samples",
@@ -52,55 +52,51 @@ def read_picture(value: Any) -> Picture | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str):
-        value = _from_text(value.strip())
-    return as_rgba(_pixels(value) if isinstance(value, Image.Image) else value)
+        return _from_text(value.strip())
+    return read_image(value) if isinstance(value, Image.Image) else as_rgba(value)
 
 
-def _pixels(image: Image.Image) -> npt.NDArray[Any]:
-    """Returns all of a picture's pixels, which PIL reads only now: RGBA, or grey of 16 bits."""
-    try:
-        upright = ImageOps.exif_transpose(image)
-        deep = upright.mode.startswith(("I", "F"))
-        pixels = np.asarray(upright if deep else upright.convert("RGBA"))
-    except Exception as error:
-        raise _no_picture("a whole picture", error) from error
-    if not deep:
-        return pixels
-    if upright.mode == "F" or pixels.min() < 0 or pixels.max() > _WHITE:
-        raise _no_picture("a picture of 8 or 16 bits", f"PIL's mode {upright.mode}")
-    return pixels.astype(np.float32) / np.float32(_WHITE)
-
-
-def _from_text(text: str) -> Image.Image:
-    if Path(text[-_LONGEST_PATH:]).suffix.lower() in _SUFFIXES and not _is_url(text):
+def _from_text(text: str) -> Picture:
+    if _is_url(text):
+        return read_image(_fetched(text))
+    if Path(text[-_LONGEST_PATH:]).suffix.lower() in _SUFFIXES:
         return _from_file(Path(text))
-    wanted = "the address of a picture" if _is_url(text) else "a picture as base64 or a data URI"
-    if text.startswith("data:image/"):  # The host reads only those that say nothing more.
+    if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return decode_base64_to_image(text)  # The host knows which addresses are allowed.
-    except HTTPException as error:
-        raise _no_picture(wanted, error.detail) from error
-    except Exception as error:  # The host lets what the network or a bad URI raises through.
-        raise _no_picture(wanted, error) from error
+        data = base64.b64decode(text)
+    except ValueError as error:
+        raise _unusable("The text for an image is neither base64 nor a data URI.") from error
+    return read_image(data)
 
 
 def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def _from_file(path: Path) -> Image.Image:
+def _fetched(address: str) -> Image.Image:
+    """Returns what an address holds, not decoded; the host knows which ones are allowed."""
+    try:
+        return decode_base64_to_image(address)
+    except HTTPException as error:
+        raise _unusable(f"The address of an image cannot be used: {error.detail}.") from error
+    except Exception as error:  # The host lets what the network raises through.
+        raise _unusable(f"The address of an image cannot be used: {error}.") from error
+
+
+def _unusable(message: str) -> SettingsError:
+    return SettingsError(message, "Send the bytes of the file as base64.")
+
+
+def _from_file(path: Path) -> Picture:
     place = _resolved(path)
     if place is None or not any(place.is_relative_to(folder) for folder in _open_folders()):
         raise SettingsError(
-            "Expected the path of a picture in one of the WebUI's output folders, got another.",
+            "The path of an image leads to none of the WebUI's output folders.",
             "Send the file as base64, put it into an output folder, or name its folder with "
             "--gradio-allowed-path.",
         )
-    try:
-        return Image.open(place)
-    except Exception as error:
-        raise _no_picture("a file with a picture", error) from error
+    return read_image(place, name=place.name)
 
 
 def _resolved(path: Path) -> Path | None:
@@ -126,23 +122,12 @@ def _open_folders() -> list[Path]:
     return [Path(one).resolve() for one in named if one] + [one for one in opened if one != data]
 
 
-def _no_picture(wanted: str, got: object) -> SettingsError:
-    return SettingsError(
-        f"Expected {wanted}, got: {got}.", "Send the bytes of a PNG, JPEG or WebP file as base64."
-    )
-
-
 def is_opaque(rgba: npt.NDArray[Any] | None) -> bool:
     """Whether a straight RGBA picture in [0, 1] has no transparency at all; False for none."""
     return rgba is not None and bool((rgba[..., 3] >= 1).all())
 
 
 def png_base64(image: Image.Image) -> str:
-    """Returns a picture as a base64 PNG with its texts, whatever format the WebUI sends."""
-    texts = PngInfo()
-    for key, value in image.info.items():
-        if isinstance(key, str) and isinstance(value, str):
-            texts.add_text(key, value)
-    with io.BytesIO() as stream:
-        image.save(stream, format="PNG", pnginfo=texts)
-        return base64.b64encode(stream.getvalue()).decode()
+    """Returns an RGBA image as a base64 PNG with its texts, whatever format the WebUI sends."""
+    texts = {k: v for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
+    return base64.b64encode(png_bytes(np.asarray(image), texts=texts)).decode()
