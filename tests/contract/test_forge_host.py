@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 from importlib import import_module
 from types import SimpleNamespace
+from weakref import ref
 
 import pytest
 import sharing as reference
@@ -151,8 +153,23 @@ class TestCheckpoint:
     def test_networks_are_placed_by_the_memory_manager(self, run):
         net = torch.nn.Linear(2, 2).double()
         run.open(JOINT).host.place(net, 64 * 64)
-        assert import_module("backend.memory_management").loaded == [net]
+        (loaded,) = import_module("backend.memory_management").loaded
+        assert loaded.weight is net.weight
         assert net.weight.dtype is torch.float32
+
+    def test_a_network_that_is_used_no_more_needs_no_collector(self, run):
+        net, memory = torch.nn.Linear(2, 2), import_module("backend.memory_management")
+        run.open(JOINT).host.place(net, 64)
+        weight = ref(net.weight)
+        gc.collect()
+        gc.disable()
+        try:
+            del net
+            memory.loaded.clear()
+            memory.current_loaded_models.clear()
+            assert weight() is None
+        finally:
+            gc.enable()
 
     def test_a_network_keeps_its_patcher(self, run):
         net, memory = torch.nn.Linear(2, 2), import_module("backend.memory_management")

@@ -126,7 +126,7 @@ class ForgeHost:
             ChecksumError: The weight file has keys that the UNet lacks.
             MissingCapabilityError: Another extension replaces the attention that must be shared.
         """
-        memory.forget_sharing_but(injection.sharing)
+        memory.unload_sharing_but(injection.sharing)
         plain = self.sd_model.forge_objects.unet
         unet = plain.clone()
         attachment = ForgeAttachment(plain)

@@ -1,8 +1,14 @@
-"""Networks of ours in the memory manager of the host."""
+"""Networks of ours in the memory manager of the host.
+
+The manager is given a shallow copy of a network, which shares its layers and knows nothing of the
+patcher. So the network can keep its patcher, as the manager asks of those who want to stay loaded,
+and the two are in no reference cycle: weights that nobody uses are gone at once, and do not wait
+for Python's collector, which in a process as large as a WebUI's comes by too seldom.
+"""
 
 from __future__ import annotations
 
-from weakref import WeakSet
+import copy
 
 import torch
 from backend import memory_management
@@ -12,7 +18,6 @@ from torch import nn
 from ...nets.attention_sharing import AttentionSharing
 
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
-_patched: WeakSet[nn.Module] = WeakSet()
 
 
 def place(net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
@@ -20,7 +25,7 @@ def place(net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None
 
     Args:
         net: A transparent decoder's or encoder's network.
-        pixels: Pixels of the picture to come, for which memory is made free.
+        pixels: Pixels of the image to come, for which memory is made free.
         dtype: The type to compute in; None for the host's choice.
     """
     device = memory_management.get_torch_device()
@@ -35,26 +40,21 @@ def place(net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None
 
 
 def patcher(net: nn.Module, device: torch.device, offload: torch.device) -> ModelPatcher:
-    """Returns the network's one patcher; one that nobody keeps is dropped where it lies."""
+    """Returns the network's one patcher, which lives as long as the network."""
     kept = vars(net).get("forge_patcher")
     if kept is None or kept.load_device != device:
-        kept = vars(net)["forge_patcher"] = ModelPatcher(net, device, offload)
-        _patched.add(net)
+        twin = copy.copy(net)
+        vars(twin).pop("forge_patcher", None)
+        kept = vars(net)["forge_patcher"] = ModelPatcher(twin, device, offload)
+        vars(twin).pop("lora_loader", None)  # It refers to the twin; the patcher has it, too.
     return kept
 
 
-def forget_sharing_but(used: nn.Module | None) -> None:
-    """Lets go of the sharing modules of earlier runs, and so of their weights.
-
-    The host's memory manager would keep them for as long as the device has room. And each is in a
-    cycle with its patcher, and with the loader that the host gives a patched network; Python's
-    collector may come across it only many jobs later.
-    """
+def unload_sharing_but(used: nn.Module | None) -> None:
+    """Unloads the sharing modules of earlier runs, which the manager would keep while it can."""
+    kept = vars(used).get("forge_patcher") if used is not None else None
     loaded = memory_management.current_loaded_models
-    for net in [one for one in _patched if isinstance(one, AttentionSharing) and one is not used]:
-        for entry in [one for one in loaded if one.model.model is net]:
+    for entry in list(loaded):
+        if isinstance(entry.model.model, AttentionSharing) and entry.model is not kept:
             loaded.remove(entry)
             entry.model_unload(avoid_model_moving=True)
-        for name in ("forge_patcher", "lora_loader"):
-            vars(net).pop(name, None)
-        _patched.discard(net)
