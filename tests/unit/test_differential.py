@@ -102,6 +102,17 @@ def test_sigmas_beyond_the_models_own(sigma, wanted):
     assert timestep(sigma, SIGMAS) == wanted
 
 
+def test_a_models_own_sigmas_are_its_timesteps_to_the_last_bit():
+    assert [timestep(float(sigma), SIGMAS) for sigma in SIGMAS] == list(range(len(SIGMAS)))
+
+
+@given(st.floats(0, 200))
+def test_it_is_interpolated_as_by_numpy(sigma):
+    logs = SIGMAS.double().log().numpy()
+    wanted = np.interp(math.log(max(sigma, 1e-12)), logs, np.arange(len(logs)))
+    assert timestep(sigma, SIGMAS) == pytest.approx(wanted, abs=1e-9)
+
+
 def karras(n, low=0.0292, high=14.6146):
     ramp = np.linspace(0, 1, n)
     return ((high ** (1 / 7)) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7
