@@ -18,7 +18,7 @@ import sharing
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.torch import save_file
-from tiny_diffusers import UNET, components, host, load, method_tensors, random_tensors
+from tiny_diffusers import UNET, configs, host, load, method_tensors, random_tensors
 from torch import Tensor, nn
 
 from lib_layerdiffuse.errors import (
@@ -213,7 +213,8 @@ def merged_unet(method: LayerMethod, injection: Injection) -> UNet2DConditionMod
             more[:, : weight.shape[1]] = weight
             weight = more
         tensors[f"model.{key}"] = weight + injection.strength * delta
-    config = components(Arch.SDXL)["unet"] | {"in_channels": 4 + method.concat_channels}
+    config = UNet2DConditionModel.load_config(configs() / "sdxl" / "unet")
+    config |= {"in_channels": 4 + method.concat_channels}
     unet = UNet2DConditionModel.from_config(config)
     unet.load_state_dict(convert_ldm_unet_checkpoint(tensors, unet.config))
     return unet.eval()

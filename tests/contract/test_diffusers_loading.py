@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -19,16 +18,14 @@ from transformers import CLIPTokenizer
 
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
-    ChecksumError,
-    DownloadError,
     MissingCapabilityError,
     SettingsError,
     WeightsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.hosts.diffusers import Sampling, tokenizer
-from lib_layerdiffuse.hosts.diffusers.configs import COMPONENTS
+from lib_layerdiffuse.hosts.diffusers import Sampling
 from lib_layerdiffuse.hosts.diffusers.families import family_of_shapes
+from lib_layerdiffuse.hosts.diffusers.loading import CONFIGS
 from lib_layerdiffuse.methods import Arch
 
 CONV_IN = "model.diffusion_model.input_blocks.0.0.weight"
@@ -196,57 +193,45 @@ class TestLoras:
             load(Arch.SD15, loras=[(path, 1.0)])
 
 
-def test_the_tokenizer_has_a_token_for_each_row_of_the_published_text_encoders():
-    tokens = 2 * 256 + tokenizer.MERGES + 2
-    for arch in Arch:
-        encoders = [c for name, c in COMPONENTS[arch].items() if name.startswith("text_encoder")]
-        assert {encoder["vocab_size"] for encoder in encoders} == {tokens}
-        assert {encoder["eos_token_id"] for encoder in encoders} == {tokens - 1}
+@pytest.fixture(scope="module")
+def clip() -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(CONFIGS / "tokenizer")
 
 
 class TestTokenizer:
-    MERGES = ("c a", "ca t</w>")
+    """CLIP's own, from the package's files."""
 
-    @pytest.fixture(autouse=True)
-    def small(self, monkeypatch, tmp_path):
-        found = hashlib.sha256("\n".join(self.MERGES).encode()).hexdigest()
-        monkeypatch.setattr(tokenizer, "MERGES_SHA256", found)
-        monkeypatch.setattr(tokenizer, "MERGES", len(self.MERGES))
-        monkeypatch.setattr(tokenizer, "find_spec", lambda name: None)
+    def test_it_has_a_token_for_each_row_of_the_published_text_encoders(self, clip):
+        encoders = [json.loads(p.read_text()) for p in CONFIGS.glob("*/text_encoder*/config.json")]
+        assert len(encoders) == 3
+        for encoder in encoders:
+            assert encoder["vocab_size"] == len(clip) == 49408
+            assert encoder["bos_token_id"] == clip.bos_token_id == 49406
+            assert encoder["eos_token_id"] == clip.eos_token_id == 49407
 
-    def download(self, monkeypatch, path: Path, *lines: str):
-        path.write_text("\n".join(["#version: 0.2", *lines, ""]))
-        monkeypatch.setattr(tokenizer, "hf_hub_download", lambda repo, name: str(path))
+    def test_its_files_are_the_published_ones(self):
+        merges = (CONFIGS / "tokenizer" / "merges.txt").read_text("utf-8")
+        # Of merges.txt in openai/clip-vit-large-patch14 on the Hugging Face Hub.
+        wanted = "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"
+        assert hashlib.sha256(merges.encode()).hexdigest() == wanted
 
-    @pytest.mark.parametrize(("pad", "number"), [("<|endoftext|>", 515), ("!", 0)])
-    def test_it_follows_from_the_merges(self, monkeypatch, tmp_path, pad, number):
-        self.download(monkeypatch, tmp_path / "merges.txt", *self.MERGES)
-        tokenizer.write_tokenizer(tmp_path / "clip", pad)
-        made = CLIPTokenizer.from_pretrained(tmp_path / "clip")
+    @pytest.mark.parametrize(
+        ("text", "tokens"),
+        [
+            ("", []),
+            ("a photo of a cat", [320, 1125, 539, 320, 2368]),
+            ("A  Photo\nof a CAT", [320, 1125, 539, 320, 2368]),
+            ("hello world!", [3306, 1002, 256]),
+            ("don't", [847, 713]),
+            ("3 dogs", [274, 3255]),
+        ],
+    )
+    def test_texts_become_clips_tokens(self, clip, text, tokens):
+        found = clip(text, padding="max_length").input_ids
+        assert found == [49406, *tokens, *[49407] * (76 - len(tokens))]
 
-        ids = made("A Cat", padding="max_length").input_ids
-        assert len(made) == 2 * 256 + 2 + 2
-        assert len(ids) == made.model_max_length == 77
-        # Start, a, cat, end; letters count from ! = 0 and, at a word's end, from 256.
-        assert ids[:4] == [514, 256 + ord("a") - 33, 513, 515]
-        assert set(ids[4:]) == {number}
-
-    def test_it_is_read_from_open_clip_where_that_is_installed(self, monkeypatch, tmp_path):
-        text = "\n".join(["#version", *self.MERGES, "more merges"])
-        (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes(gzip.compress(text.encode()))
-        spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
-        monkeypatch.setattr(tokenizer, "find_spec", lambda name: spec)
-        tokenizer.write_tokenizer(tmp_path / "clip")
-        assert len(CLIPTokenizer.from_pretrained(tmp_path / "clip")) == 516
-
-    def test_other_merges_are_refused(self, monkeypatch, tmp_path):
-        self.download(monkeypatch, tmp_path / "merges.txt", "c a", "a t</w>")
-        with pytest.raises(ChecksumError, match="SHA-256"):
-            tokenizer.write_tokenizer(tmp_path / "clip")
-
-    def test_without_a_network_it_says_what_to_do(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(DownloadError, match="HF_ENDPOINT"):
-            tokenizer.write_tokenizer(tmp_path / "clip")
+    def test_sdxls_second_one_pads_with_an_exclamation_mark(self):
+        made = load(Arch.SDXL).pipeline
+        assert (made.tokenizer.pad_token, made.tokenizer_2.pad_token) == ("<|endoftext|>", "!")
+        plain = CLIPTokenizer.from_pretrained(CONFIGS / "tokenizer", pad_token="!")
+        assert plain("cat", padding="max_length").input_ids == [49406, 2368, 49407, *[0] * 74]

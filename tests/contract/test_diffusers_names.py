@@ -11,12 +11,16 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from tiny_diffusers import UNET, real_shapes
 
-from lib_layerdiffuse.hosts.diffusers.configs import COMPONENTS
+from lib_layerdiffuse.hosts.diffusers.loading import CONFIGS
 from lib_layerdiffuse.hosts.diffusers.parameter_names import PREFIX, diffusers_name, module_names
 from lib_layerdiffuse.methods import Arch
 from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN
 
 LAYOUTS = {Arch.SD15: "sd15_checkpoint", Arch.SDXL: "sdxl_checkpoint"}
+
+
+def config_of(arch: Arch) -> dict:
+    return UNet2DConditionModel.load_config(CONFIGS / arch.name.lower() / "unet")
 
 
 def unet_of(config: dict) -> UNet2DConditionModel:
@@ -26,7 +30,7 @@ def unet_of(config: dict) -> UNet2DConditionModel:
 
 @pytest.fixture(scope="module", params=list(Arch), ids=lambda arch: arch.name)
 def real(request: pytest.FixtureRequest) -> tuple[Arch, UNet2DConditionModel]:
-    return request.param, unet_of(COMPONENTS[request.param]["unet"])
+    return request.param, unet_of(config_of(request.param))
 
 
 def test_every_key_of_a_checkpoint_is_one_parameter_of_the_same_shape(real):
@@ -45,7 +49,7 @@ def test_every_key_of_a_checkpoint_is_one_parameter_of_the_same_shape(real):
 
 @pytest.mark.parametrize("layout", ["sdxl_attn", "sdxl_all_but_qkv", "sdxl_convs"])
 def test_every_patch_of_a_released_file_fits_its_parameter(layout):
-    unet = unet_of(COMPONENTS[Arch.SDXL]["unet"])
+    unet = unet_of(config_of(Arch.SDXL))
     names, parameters = module_names(unet.config), unet.state_dict()
     for key, shape in real_shapes(layout).items():
         name, kind, part = key.split("::")
@@ -58,7 +62,7 @@ def test_every_patch_of_a_released_file_fits_its_parameter(layout):
 
 
 def test_the_attention_slots_are_the_sd15_attention_modules():
-    unet = unet_of(COMPONENTS[Arch.SD15]["unet"])
+    unet = unet_of(config_of(Arch.SD15))
     names = module_names(unet.config)
     modules = [unet.get_submodule(diffusers_name(names, slot)) for slot in ATTENTION_SLOTS]
 
@@ -90,5 +94,5 @@ def test_blocks_are_counted_as_the_configuration_says(layers, up):
 
 @pytest.mark.parametrize("key", ["input_blocks.99.0.in_layers.0.weight", "time_embed", "", "x.y"])
 def test_an_unknown_name_has_none(key):
-    names = module_names(COMPONENTS[Arch.SDXL]["unet"] | {"layers_per_block": 2})
+    names = module_names(config_of(Arch.SDXL) | {"layers_per_block": 2})
     assert diffusers_name(names, f"{PREFIX}{key}") is None

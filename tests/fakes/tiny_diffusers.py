@@ -7,7 +7,6 @@ reads those. Of the blocks that only repeat, in the transformers, the first few 
 from __future__ import annotations
 
 import atexit
-import copy
 import json
 import math
 import shutil
@@ -23,7 +22,7 @@ from tiny_codec import SHAPES, tiny_encoder_weights
 from tiny_weights import decoder_file, put
 from torch import Tensor
 
-from lib_layerdiffuse.hosts.diffusers import DiffusersHost, configs, loading
+from lib_layerdiffuse.hosts.diffusers import DiffusersHost, loading
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch, LayerMethod, PatchKind
 from lib_layerdiffuse.weights import checkpoints
 from lib_layerdiffuse.weights.patches import CONV_IN
@@ -151,26 +150,38 @@ def host(arch: Arch) -> DiffusersHost:
     return load(arch)
 
 
-def components(arch: Arch) -> dict[str, dict]:
-    """Returns the configurations of the small checkpoint."""
-    found = copy.deepcopy(configs.COMPONENTS[arch])
-    for name, config in found.items():
-        for key, value in config.items():
-            if key in ("bos_token_id", "eos_token_id"):
-                config[key] = _vocabulary().index(START if key.startswith("bos") else END)
-            elif key == "num_hidden_layers":
-                config[key] = DEPTHS["layers"]
-            elif key == "transformer_layers_per_block":
-                config[key] = [min(depth, DEPTHS["transformer_blocks"]) for depth in value]
-            elif key == "block_out_channels":
-                config[key] = [shrunk(width) for width in value]
-            elif isinstance(value, int) and not isinstance(value, bool) and key != "sample_size":
-                config[key] = shrunk(value) if key != "num_train_timesteps" else value
-        if name in ("unet", "vae"):
-            config["norm_num_groups"] = 2
-    if arch is Arch.SD15:
-        found["unet"]["attention_head_dim"] = 2
-    return found
+@lru_cache
+def configs() -> Path:
+    """Returns the folder of the small checkpoints' configurations and their tokenizer."""
+    small = folder() / "configs"
+    for path in loading.CONFIGS.glob("sd*/**/*.json"):
+        config = json.loads(path.read_text())
+        if path.name != "model_index.json":
+            config = _shrunk_config(config, path.parent.name)
+        target = small / path.relative_to(loading.CONFIGS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(config))
+    write_tokenizer(small / "tokenizer")
+    return small
+
+
+def _shrunk_config(config: dict, name: str) -> dict:
+    for key, value in config.items():
+        if key in ("bos_token_id", "eos_token_id"):
+            config[key] = _vocabulary().index(START if key.startswith("bos") else END)
+        elif key == "num_hidden_layers":
+            config[key] = DEPTHS["layers"]
+        elif key == "transformer_layers_per_block":
+            config[key] = [min(depth, DEPTHS["transformer_blocks"]) for depth in value]
+        elif key == "block_out_channels":
+            config[key] = [shrunk(width) for width in value]
+        elif isinstance(value, int) and not isinstance(value, bool) and key != "sample_size":
+            config[key] = shrunk(value) if key != "num_train_timesteps" else value
+    if name in ("unet", "vae"):
+        config["norm_num_groups"] = 2
+    if config.get("attention_head_dim") == 8:  # SD1.5's number of heads.
+        config["attention_head_dim"] = 2
+    return config
 
 
 def _vocabulary() -> list[str]:
@@ -179,7 +190,7 @@ def _vocabulary() -> list[str]:
     return [*letters, *(letter + "</w>" for letter in letters), *words, START, END]
 
 
-def write_tokenizer(folder: Path, pad_token: str = END) -> None:
+def write_tokenizer(folder: Path) -> None:
     """Writes a tokenizer that knows letters and no merges."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: number for number, token in enumerate(_vocabulary())}
@@ -189,7 +200,7 @@ def write_tokenizer(folder: Path, pad_token: str = END) -> None:
         "bos_token": START,
         "eos_token": END,
         "unk_token": END,
-        "pad_token": pad_token,
+        "pad_token": END,
     }
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -198,7 +209,6 @@ def write_tokenizer(folder: Path, pad_token: str = END) -> None:
 
 def lend(patch: pytest.MonkeyPatch) -> None:
     """Makes the host take checkpoints in one file for small ones."""
-    patch.setattr(loading, "COMPONENTS", {arch: components(arch) for arch in Arch})
-    patch.setattr(loading, "write_tokenizer", write_tokenizer)
+    patch.setattr(loading, "CONFIGS", configs())
     widths = {shrunk(width): arch for width, arch in checkpoints.TEXT_WIDTHS.items()}
     patch.setattr(checkpoints, "TEXT_WIDTHS", widths)

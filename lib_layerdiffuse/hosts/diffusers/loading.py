@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -11,15 +9,21 @@ from typing import Any
 
 import diffusers
 import torch
+from transformers import CLIPTokenizer
 
 from ...errors import SettingsError, WeightsError, WeightsNotFoundError
 from ...methods import Arch
 from . import diffusers_vae as vae
-from .configs import CLASSES, COMPONENTS
 from .families import Family, family_of
 from .quiet import quiet
-from .tokenizer import write_tokenizer
 
+CONFIGS = Path(__file__).parent / "configs"
+"""A folder in diffusers' layout for each family, and one with CLIP's tokenizer."""
+
+_PIPELINES = {
+    Arch.SD15: diffusers.StableDiffusionPipeline,
+    Arch.SDXL: diffusers.StableDiffusionXLPipeline,
+}
 _DTYPES = {"cuda": torch.float16, "mps": torch.float16}
 _FP16 = "fp16"
 
@@ -90,7 +94,7 @@ def _from_folder(folder: Path, family: Family, dtype: torch.dtype) -> Any:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     only_half = not weights.exists() and weights.with_suffix(f".{_FP16}.safetensors").exists()
     more = {"safety_checker": None, "requires_safety_checker": False}
-    return _pipeline(family).from_pretrained(
+    return _PIPELINES[family.arch].from_pretrained(
         folder,
         dtype=dtype,
         local_files_only=True,
@@ -101,34 +105,33 @@ def _from_folder(folder: Path, family: Family, dtype: torch.dtype) -> Any:
 
 
 def _from_file(checkpoint: Path, family: Family, dtype: torch.dtype) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        _write_configs(Path(folder), family)
-        return _pipeline(family).from_single_file(
-            str(checkpoint), config=folder, torch_dtype=dtype, local_files_only=True
-        )
+    folder = CONFIGS / family.arch.name.lower()
+    return _PIPELINES[family.arch].from_single_file(
+        str(checkpoint),
+        config=str(folder),
+        scheduler=_scheduler(folder / "scheduler", family),
+        **_tokenizers(family.arch),
+        torch_dtype=dtype,
+        local_files_only=True,
+    )
 
 
-def _pipeline(family: Family) -> Any:
-    return getattr(diffusers, CLASSES[family.arch]["_class_name"])
+def _scheduler(folder: Path, family: Family) -> Any:
+    more: dict[str, Any] = {}
+    if family.v_prediction:
+        more["prediction_type"] = "v_prediction"
+    if family.zero_snr:
+        more["rescale_betas_zero_snr"] = True
+    return diffusers.EulerDiscreteScheduler.from_pretrained(folder, **more)
 
 
-def _write_configs(folder: Path, family: Family) -> None:
-    """Writes what diffusers would look up on the Hub for a checkpoint in one file."""
-    (folder / "model_index.json").write_text(json.dumps(CLASSES[family.arch]), encoding="utf-8")
-    for name, config in COMPONENTS[family.arch].items():
-        is_scheduler = name == "scheduler"
-        file = "scheduler_config.json" if is_scheduler else "config.json"
-        more = _schedule(family) if is_scheduler else {}
-        (folder / name).mkdir()
-        (folder / name / file).write_text(json.dumps(config | more), encoding="utf-8")
-    write_tokenizer(folder / "tokenizer")
-    if family.arch is Arch.SDXL:
-        write_tokenizer(folder / "tokenizer_2", pad_token="!")
-
-
-def _schedule(family: Family) -> dict[str, Any]:
-    prediction = {"prediction_type": "v_prediction"} if family.v_prediction else {}
-    return prediction | ({"rescale_betas_zero_snr": True} if family.zero_snr else {})
+def _tokenizers(arch: Arch) -> dict[str, Any]:
+    """Returns CLIP's tokenizer for each text encoder; OpenCLIP ViT-bigG pads with "!"."""
+    folder = CONFIGS / "tokenizer"
+    made = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
+    if arch is Arch.SDXL:
+        made["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder, pad_token="!")
+    return made
 
 
 def _add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
