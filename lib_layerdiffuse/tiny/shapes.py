@@ -1,7 +1,8 @@
-"""The tiny family's models: SD1.5's and SDXL's own shapes with few channels.
+"""New models of the tiny family's shapes, with random weights, to train.
 
 The layout is that of the large models (blocks a level, attention slots, two text encoders for
-SDXL, a VAE of four channels at 1/8), so that the same code runs both.
+SDXL, a VAE of four channels at 1/8), so that the same code runs both. Widths and depths are those
+of the configurations in `models/`.
 """
 
 from __future__ import annotations
@@ -10,60 +11,27 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from ..methods import Arch
-from . import scenes
+from . import checkpoint, scenes
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 SIDE = 96
 """Pixels of a side that the family is trained at."""
-TEXT_TOKENS = 77
 SCALING = {Arch.SD15: 0.18215, Arch.SDXL: 0.13025}
-_TEXT_WIDTH = 64
-_TIME_WIDTH = 32
 _START, _END = "<|startoftext|>", "<|endoftext|>"
-_SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
-_UNET: dict[Arch, dict[str, Any]] = {
-    Arch.SD15: {
-        "block_out_channels": (32, 48, 56, 56),
-        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        "attention_head_dim": (2, 3, 4, 4),
-        "cross_attention_dim": _TEXT_WIDTH,
-    },
-    Arch.SDXL: {
-        "block_out_channels": (32, 40, 48),
-        "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 2),
-        "up_block_types": (*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
-        "transformer_layers_per_block": (0, 1, 2),
-        "attention_head_dim": (2, 2, 3),
-        "cross_attention_dim": 2 * _TEXT_WIDTH,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": _TIME_WIDTH,
-        "projection_class_embeddings_input_dim": _TEXT_WIDTH + 6 * _TIME_WIDTH,
-    },
-}
+_TEXT_TOKENS = 77
 
 
 def unet(arch: Arch) -> Any:
     """Returns a UNet2DConditionModel of the family with random weights."""
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(
-        sample_size=SIDE // 8, layers_per_block=2, norm_num_groups=8, **_UNET[arch]
+    return UNet2DConditionModel.from_config(
+        UNet2DConditionModel.load_config(checkpoint(arch) / "unet")
     )
 
 
@@ -71,18 +39,7 @@ def vae(arch: Arch) -> Any:
     """Returns an AutoencoderKL of the family with random weights."""
     from diffusers import AutoencoderKL
 
-    widths = (16, 16, 32, 64)
-    return AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=SIDE,
-        scaling_factor=SCALING[arch],
-        force_upcast=False,
-    )
+    return AutoencoderKL.from_config(AutoencoderKL.load_config(checkpoint(arch) / "vae"))
 
 
 def text_encoders(arch: Arch, tokens: int, end: int) -> list[nn.Module]:
@@ -95,22 +52,20 @@ def text_encoders(arch: Arch, tokens: int, end: int) -> list[nn.Module]:
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    config = CLIPTextConfig(
-        vocab_size=tokens,
-        hidden_size=_TEXT_WIDTH,
-        intermediate_size=4 * _TEXT_WIDTH,
-        projection_dim=_TEXT_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=TEXT_TOKENS,
-        bos_token_id=end - 1,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    kinds = [CLIPTextModel]
+    kinds = {"text_encoder": CLIPTextModel}
     if arch is Arch.SDXL:
-        kinds.append(CLIPTextModelWithProjection)
-    return [kind(config) for kind in kinds]
+        kinds["text_encoder_2"] = CLIPTextModelWithProjection
+    given = {
+        "vocab_size": tokens,
+        "bos_token_id": end - 1,
+        "eos_token_id": end,
+        "pad_token_id": end,
+        "dtype": "float32",  # The trained ones are kept in half of it.
+    }
+    return [
+        kind(CLIPTextConfig.from_pretrained(checkpoint(arch) / name, **given))
+        for name, kind in kinds.items()
+    ]
 
 
 def write_tokenizer(folder: Path) -> Any:
@@ -147,7 +102,7 @@ def write_tokenizer(folder: Path) -> Any:
         eos_token=_END,
         unk_token=_END,
         pad_token=_END,
-        model_max_length=TEXT_TOKENS,
+        model_max_length=_TEXT_TOKENS,
     )
     made.save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
@@ -167,7 +122,7 @@ def pipeline(arch: Arch, folder: Path) -> DiffusionPipeline:
     parts = {
         "vae": vae(arch),
         "unet": unet(arch),
-        "scheduler": DDIMScheduler(**_SCHEDULER),
+        "scheduler": DDIMScheduler.from_pretrained(checkpoint(arch) / "scheduler"),
         "tokenizer": tokenizer,
         "text_encoder": encoders[0],
     }
@@ -181,11 +136,3 @@ def pipeline(arch: Arch, folder: Path) -> DiffusionPipeline:
         text_encoder_2=encoders[1],
         add_watermarker=False,
     )
-
-
-def make_random(arch: Arch, folder: Path, seed: int) -> Path:
-    """Writes a diffusers folder of the family with random weights, float32, and returns it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        pipeline(arch, folder).save_pretrained(folder)
-    return folder

@@ -54,13 +54,18 @@ def test_the_tokenizer_knows_every_word_of_the_scenes() -> None:
 
 
 @pytest.mark.parametrize("arch", list(Arch))
-def test_the_models_are_of_the_shapes_that_training_makes(arch: Arch) -> None:
+def test_the_models_are_of_the_shapes_that_training_makes(arch: Arch, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    file = tiny.checkpoint(arch) / "unet" / "diffusion_pytorch_model.safetensors"
-    kept = {key: tuple(tensor.shape) for key, tensor in load_file(file).items()}
-    made = {key: tuple(t.shape) for key, t in shapes.unet(arch).state_dict().items()}
-    assert kept == made
+    made = shapes.pipeline(arch, tmp_path)
+    for name, part in made.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        (file,) = (tiny.checkpoint(arch) / name).glob("*.safetensors")
+        kept = {key: tensor.shape for key, tensor in load_file(file).items()}
+        assert kept == {key: tensor.shape for key, tensor in part.state_dict().items()}, name
+        assert {tensor.dtype for tensor in part.parameters()} == {torch.float32}, name
+    assert made.vae.config.scaling_factor == shapes.SCALING[arch]
 
 
 @pytest.mark.parametrize("part", ["codec_sd15", "codec_sdxl"])
