@@ -27,7 +27,7 @@ class Injection:
         patches: Weight patches by `diffusion_model.…` key.
         concat: Latents beside x, `1 4n h w`, sampler's scale; None for methods without.
         sharing: The attention-sharing module.
-        control: Picture for its control encoder, `1 3 H W` in [-1, 1]; None for methods without.
+        control: Image for its control encoder, `1 3 H W` in [-1, 1]; None for methods without.
     """
 
     method: LayerMethod
@@ -70,11 +70,11 @@ class Host(Protocol):
         """Puts the injection on a clone of the UNet that the coming sampling run uses."""
         ...
 
-    def encode(self, picture: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
         ...
 
-    def posterior(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale."""
         ...
 
@@ -87,11 +87,11 @@ class Host(Protocol):
         ...
 
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
-        """Moves a network to the device, and casts it to the type, that the host computes in.
+        """Loads a network onto the device, and casts it to the type, that the host computes in.
 
         Args:
             net: A transparent decoder's or encoder's network.
-            pixels: Pixels of the picture to come, for which memory is made free.
+            pixels: Pixels of the image to come, for which memory is made free.
             dtype: The type to compute in instead.
         """
         ...

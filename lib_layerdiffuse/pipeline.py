@@ -144,7 +144,8 @@ def layer_prompts(
     method = settings.method
     if len(prompts) % method.frames:
         raise BatchSizeError(
-            f"Expected a batch of whole sets of {method.frames}, got {len(prompts)} prompts.",
+            f"The batch has {len(prompts)} prompts, which make no whole sets of {method.frames} "
+            "layers.",
             "Turn off extensions that change the batch size.",
         )
     if not (method.layer_prompts or settings.chain) or not settings.acts:
@@ -243,7 +244,7 @@ def decode(
         vae_latent: `4 H/8 W/8`, the VAE's scale.
         views: How many of the eight views to take.
         dtype: The type to compute in; None for the host's choice.
-        on_view: Called after each view; returning False ends with those seen so far.
+        on_view: Called after each view; returning False ends with those done so far.
     """
     host.place(decoder.net, pixels.shape[1] * pixels.shape[2], dtype)
     rgba = decoder.decode(

@@ -27,7 +27,7 @@ from ..nets.offset_encoder import OffsetEncoder
 from ..nets.unet1024 import UNet1024
 from .views import VIEWS, LowerMedian, turn, turn_back
 
-LATENT_CELL = 8  # pixels of a picture's side to one of its latent's
+LATENT_CELL = 8  # pixels of an image's side to one of its latent's
 OFFSET_STRENGTH = 300.0
 
 
@@ -69,7 +69,7 @@ class _OfNet(Generic[Net]):
 
 
 class TransparentDecoder(_OfNet[UNet1024]):
-    """Finds the colour and alpha of a decoded picture."""
+    """Finds the colour and alpha of a decoded image."""
 
     _kind = UNet1024
 
@@ -79,9 +79,9 @@ class TransparentDecoder(_OfNet[UNet1024]):
     ) -> Tensor:
         """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32, on the network's device.
 
-        The network sees the picture in up to eight mirrored and turned views; the result is the
-        element-wise lower median of what it makes of them. A picture's result does not depend on
-        the rest of its batch.
+        The network runs on up to eight mirrored and turned views of the image (test-time
+        augmentation, or self-ensemble); the result is the element-wise lower median of what it
+        makes of them. An image's result does not depend on the rest of its batch.
 
         Args:
             pixels: `b 3 H W` in [0, 1], R G B, as the VAE decoded them; H and W multiples of 8.
@@ -91,9 +91,9 @@ class TransparentDecoder(_OfNet[UNet1024]):
                 result is the median of the views so far.
 
         Raises:
-            SettingsError: `views` is not in 1..8 or `pixels` is no batch of RGB pictures.
+            SettingsError: `views` is not in 1..8 or `pixels` is no batch of RGB images.
             ArchMismatchError: The latent has other than 4 channels.
-            BatchSizeError: As many latents as pictures are needed.
+            BatchSizeError: As many latents as images are needed.
             ImageSizeError: H or W is not a multiple of 8, or not 8 times the latent's.
             LayerDiffuseError: The network's output is not finite.
         """
@@ -103,17 +103,17 @@ class TransparentDecoder(_OfNet[UNet1024]):
         inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
         median = LowerMedian(views)
         for done, (mirrored, turns) in enumerate(VIEWS[:views], start=1):
-            pictures = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
-            seen = torch.cat([self.net(*picture) for picture in pictures]).float()
-            _check_finite(seen)
-            median.add(turn_back(seen.clamp(0, 1), mirrored, turns)[..., :height, :width])
+            images = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
+            result = torch.cat([self.net(*image) for image in images]).float()
+            _check_finite(result)
+            median.add(turn_back(result.clamp(0, 1), mirrored, turns)[..., :height, :width])
             if on_view is not None and on_view(done, views) is False:
                 break
         return median.value.roll(-1, dims=1)
 
 
 class TransparentEncoder(_OfNet[OffsetEncoder]):
-    """Finds the offset that hides a picture's alpha in its latent."""
+    """Finds the offset that hides an image's alpha in its latent."""
 
     _kind = OffsetEncoder
 
@@ -126,11 +126,11 @@ class TransparentEncoder(_OfNet[OffsetEncoder]):
                 padded from its surroundings. H and W multiples of 8.
 
         Raises:
-            SettingsError: `rgba` is no batch of RGBA pictures.
+            SettingsError: `rgba` is no batch of RGBA images.
             ImageSizeError: H or W is not a multiple of 8.
             LayerDiffuseError: The network's output is not finite.
         """
-        _check_picture(rgba, "RGBA")
+        _check_image(rgba, "RGBA")
         (argb,) = _like_net(self.net, rgba.roll(1, dims=1))
         offset: Tensor = self.net(argb).float()
         _check_finite(offset)
@@ -140,13 +140,13 @@ class TransparentEncoder(_OfNet[OffsetEncoder]):
 def adjusted_latent(
     mean: Tensor, std: Tensor, offset: Tensor, strength: float = OFFSET_STRENGTH
 ) -> Tensor:
-    """Returns mean + std · strength · offset: the latent of a transparent picture, VAE scale.
+    """Returns mean + std · strength · offset: the latent of a transparent image, VAE scale.
 
     The author's diffusers program multiplies the encoder's output by 300, and so do we; the
     original WebUI extension adds it as it is (strength 1) with the same weights.
 
     Args:
-        mean: `b 4 h w`, mean of the VAE's posterior of the picture flattened on 0.5 grey.
+        mean: `b 4 h w`, mean of the VAE's posterior of the image flattened on 0.5 grey.
         std: `b 4 h w`, its standard deviation.
         offset: `b 4 h w`, from `TransparentEncoder.offset`.
         strength: Factor of the offset.
@@ -158,13 +158,13 @@ def adjusted_latent(
         shapes = [list(x.shape) for x in (mean, std, offset)]
         raise ImageSizeError(
             f"Expected mean, std and offset of one shape, got {shapes}.",
-            "Use the same picture for the VAE and the transparent encoder.",
+            "Use the same image for the VAE and the transparent encoder.",
         )
     return mean + std * (strength * offset)
 
 
 def rgba_u8(rgba: Tensor) -> list[npt.NDArray[np.uint8]]:
-    """Returns each picture as `h w 4` uint8 in 0..255, rounded; the alpha kind stays.
+    """Returns each image as `h w 4` uint8 in 0..255, rounded; the alpha kind stays.
 
     Args:
         rgba: `b 4 H W` in [0, 1].
@@ -192,27 +192,27 @@ def _pad_together(pixels: Tensor, latent: Tensor, multiple: int) -> tuple[Tensor
 def _check_views(views: int) -> None:
     if not 1 <= views <= len(VIEWS):
         raise SettingsError(
-            f"Expected 1 to {len(VIEWS)} views, got {views}.",
+            f"The decoder takes 1 to {len(VIEWS)} views, not {views}.",
             "Use 8 for the best alpha, or 4, 2 or 1 to save time.",
         )
 
 
-def _check_picture(picture: Tensor, channels: str) -> None:
-    if picture.ndim != 4 or picture.shape[1] != len(channels) or not len(picture):
+def _check_image(image: Tensor, channels: str) -> None:
+    if image.ndim != 4 or image.shape[1] != len(channels) or not len(image):
         raise SettingsError(
-            f"Expected {channels} pictures as b {len(channels)} H W, got {list(picture.shape)}.",
-            f"Convert the pictures to {channels}.",
+            f"Expected {channels} images as b {len(channels)} H W, got {list(image.shape)}.",
+            f"Convert the images to {channels}.",
         )
-    height, width = picture.shape[2:]
+    height, width = image.shape[2:]
     if height % LATENT_CELL or width % LATENT_CELL or not height * width:
         raise ImageSizeError(
-            f"Expected width and height in multiples of {LATENT_CELL}, got {width}×{height}.",
+            f"Width and height have to be multiples of {LATENT_CELL}, and are {width}×{height}.",
             "Choose another width or height.",
         )
 
 
 def _check_pair(pixels: Tensor, latent: Tensor) -> None:
-    _check_picture(pixels, "RGB")
+    _check_image(pixels, "RGB")
     if latent.ndim != 4 or latent.shape[1] != 4:
         raise ArchMismatchError(
             f"Expected latents as b 4 h w, got {list(latent.shape)}.",
@@ -220,21 +220,21 @@ def _check_pair(pixels: Tensor, latent: Tensor) -> None:
         )
     if len(pixels) != len(latent):
         raise BatchSizeError(
-            f"Expected one latent for each picture, got {len(latent)} for {len(pixels)}.",
-            "Decode each picture with its own latent.",
+            f"Expected one latent for each image, got {len(latent)} for {len(pixels)}.",
+            "Decode each image with its own latent.",
         )
     height, width = (side * LATENT_CELL for side in latent.shape[2:])
     if tuple(pixels.shape[2:]) != (height, width):
         raise ImageSizeError(
-            f"Expected a picture of {width}×{height} for this latent, "
-            f"got {pixels.shape[3]}×{pixels.shape[2]}.",
-            "Use the picture as the VAE decoded it, before it was resized or cropped.",
+            f"The image is {pixels.shape[3]}×{pixels.shape[2]}, and the latent that of one of "
+            f"{width}×{height}.",
+            "Use the image as the VAE decoded it, before it was resized or cropped.",
         )
 
 
 def _check_finite(output: Tensor) -> None:
     if not output.isfinite().all():
         raise LayerDiffuseError(
-            "Expected finite numbers from the transparency network, got NaN or infinity.",
-            "Run it in float32, and check that the picture itself is not black.",
+            "The transparent decoder or encoder overflows: its result holds NaN or infinity.",
+            "Let it compute in float32, and look whether the image itself is black.",
         )

@@ -1,11 +1,15 @@
-"""Mirrored and turned views of a picture, and the median of what is seen in them."""
+"""Test-time augmentation of the decoder: the views of an image, and the median of the results.
+
+A view is the image mirrored or not and turned by quarters. The network runs on up to eight of them
+(a self-ensemble), each result is turned back, and the median of them is the decoder's.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# (mirrored, quarter turns) of each view. The first two keep the picture upright and the first four
+# (mirrored, quarter turns) of each view. The first two keep the image upright and the first four
 # keep its format, so that fewer views are the ones nearest to what a network has learned from.
 VIEWS = ((False, 0), (True, 0), (False, 2), (True, 2), (False, 1), (True, 1), (False, 3), (True, 3))
 

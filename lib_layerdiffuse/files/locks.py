@@ -11,7 +11,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 
 @contextmanager
-def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def file_lock(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Holds the lock at `path`; calls `waiting` once a second until it is free.
 
     The system frees it when its holder dies, except on a drive that knows no locks: there the

@@ -40,8 +40,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         SettingsError: Nothing can be written there; where possible, said before the block runs.
     """
     if path.exists() and not path.is_file():
-        raise SettingsError(f"Expected a file name, got {path}.", "Choose a name for a new file.")
-    with _told(path), part_of(path) as part:
+        raise SettingsError(f"{path} is there and is no file.", "Choose a name for a new file.")
+    with _reporting_errors(path), part_of(path) as part:
         with part.open("xb") as out:
             yield out
         part.replace(path)
@@ -55,7 +55,7 @@ def write_new(path: Path, data: bytes) -> Path:
     Raises:
         SettingsError: Nothing can be written there.
     """
-    with _told(path), part_of(path) as part:
+    with _reporting_errors(path), part_of(path) as part:
         part.write_bytes(data)
         free = _taken_name(path)
         try:
@@ -79,12 +79,12 @@ def _taken_name(path: Path) -> Path:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Tells the user what the disk does not allow."""
+def _reporting_errors(path: Path) -> Iterator[None]:
+    """Raises what the disk does not allow as an error for the user."""
     try:
         yield
     except OSError as error:
         raise SettingsError(
-            f"Expected to write {path}, got: {error.strerror or error}.",
+            f"{path} could not be written: {error.strerror or error}.",
             "Choose a folder that you may write to, on a disk with space.",
         ) from error

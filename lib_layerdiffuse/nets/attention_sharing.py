@@ -205,7 +205,7 @@ class AttentionSharing(nn.Module):
             return cls(layers, ControlEncoder(encoder) if encoder else None)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ChecksumError(
-                f"Expected the tensors of an SD1.5 sharing file, got a mismatch at {error}.",
+                f"The file is damaged or not one of an SD1.5 method: it does not fit at {error}.",
                 "Download the file again, or choose the method that it was made for.",
             ) from error
 
@@ -247,7 +247,8 @@ class SharingRun:
         """
         if x.shape[0] % self.sharing.frames:
             raise HostError(
-                f"Expected a batch of whole sets of {self.sharing.frames}, got {x.shape[0]} rows.",
+                f"The UNet was called for {x.shape[0]} images, which make no whole sets of "
+                f"{self.sharing.frames} layers.",
                 "Turn off extensions that regroup the batch.",
             )
         control = self._control(slot, x)
@@ -268,7 +269,8 @@ class SharingRun:
         tokens = self._tokens[slot]
         if tokens.shape[2] != x.shape[1]:
             raise HostError(
-                f"Expected {tokens.shape[2]} tokens at this layer, got {x.shape[1]}.",
+                f"An extension regroups the image's tokens: {x.shape[1]} at one of the UNet's "
+                f"layers instead of {tokens.shape[2]}.",
                 "Turn off token merging, HyperTile and other extensions that regroup tokens.",
             )
         return tokens

@@ -23,9 +23,10 @@ def conv_weight(state_dict: Mapping[str, torch.Tensor], key: str) -> torch.Tenso
     """
     weight = state_dict.get(key)
     if weight is None:
-        raise ChecksumError(f"Expected a tensor {key}, got none.", HINT)
+        raise ChecksumError(f"The file is damaged or another one: it has no tensor {key}.", HINT)
     if weight.ndim != 4:
-        raise ChecksumError(f"Expected {key} with 4 axes, got {list(weight.shape)}.", HINT)
+        shape = list(weight.shape)
+        raise ChecksumError(f"The file is another one: its {key} is no convolution: {shape}.", HINT)
     return weight
 
 
@@ -50,9 +51,12 @@ def assign_strictly(net: Net, state_dict: Mapping[str, torch.Tensor]) -> Net:
         "not floating point": {k for k in shared if not state_dict[k].is_floating_point()},
     }
     if any(faults.values()):
-        got = "; ".join(f"{fault}: {_names(keys)}" for fault, keys in faults.items() if keys)
-        kind = type(net).__name__
-        raise ChecksumError(f"Expected the {len(expected)} tensors of a {kind}, got {got}.", HINT)
+        found = "; ".join(f"{fault}: {_names(keys)}" for fault, keys in faults.items() if keys)
+        raise ChecksumError(
+            f"The file is damaged or another one: of the {len(expected)} tensors of a "
+            f"{type(net).__name__}, {found}.",
+            HINT,
+        )
     net.load_state_dict(state_dict, strict=True, assign=True)
     return net.eval().requires_grad_(False)
 

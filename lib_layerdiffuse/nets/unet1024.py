@@ -45,13 +45,20 @@ class UNetLayout:
         """
         levels = _count(state_dict, r"down_blocks\.(\d+)\.")
         if levels <= LATENT_LEVEL:
-            expected = f"Expected a decoder of at least {LATENT_LEVEL + 1} levels"
-            raise ChecksumError(f"{expected}, got a file with {levels}.", HINT)
+            raise ChecksumError(
+                f"The file is damaged or no transparent decoder: it has {levels} levels, where one "
+                f"has {LATENT_LEVEL + 1} or more.",
+                HINT,
+            )
         firsts = (f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(levels))
         widths = tuple(conv_weight(state_dict, key).shape[0] for key in firsts)
         for width in widths:
             if width == 0 or width % HEAD_WIDTH:
-                raise ChecksumError(f"Expected widths in steps of {HEAD_WIDTH}, got {width}.", HINT)
+                raise ChecksumError(
+                    f"The file is damaged or no transparent decoder: a level's {width} channels do "
+                    f"not divide into heads of {HEAD_WIDTH}.",
+                    HINT,
+                )
         attention = (f"down_blocks.{i}.attentions.0.to_q.weight" for i in range(levels))
         return cls(
             widths=widths,

@@ -14,7 +14,7 @@ TEXT_WIDTHS = {768: Arch.SD15, 2048: Arch.SDXL}
 _CROSS = "attn2.to_k.weight"
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000
-_BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+_BROKEN = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 _SIZE_LABEL = f"{UNET}label_emb.0.0.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -41,10 +41,13 @@ def read_shapes(path: Path) -> Shapes:
         if path.stat().st_size != _LENGTH_BYTES + length + end:
             raise ValueError("it is longer or shorter than it should be")
         return {key: tuple(map(int, tensor["shape"])) for key, tensor in header.items()}
+    except OSError as error:
+        raise WeightsError(
+            f"{path.name} cannot be read: {error.strerror or error}.", "Allow reading it."
+        ) from error
     except _BROKEN as error:
         raise WeightsError(
-            f"Expected a safetensors file, got {path.name}, which cannot be read: {error}.",
-            "Download it again.",
+            f"{path.name} is damaged or no safetensors file.", "Download it again."
         ) from error
 
 

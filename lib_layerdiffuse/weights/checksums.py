@@ -43,7 +43,7 @@ def listed_hashes(path: Path) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, UnicodeDecodeError) as error:
-        _log.warning("Expected to read %s as UTF-8 text, got: %s.", sums, error)
+        _log.warning("%s is left out, since it cannot be read as UTF-8 text: %s.", sums, error)
         return frozenset()
     found = (match for line in lines if (match := _LINE.match(line)))
     return frozenset(match[1].lower() for match in found if match[2] == path.name)
@@ -64,11 +64,11 @@ def problem_with(path: Path, file: WeightFile, sha256: str | None) -> str | None
     """
     listed, size = listed_hashes(path), path.stat().st_size
     if not listed and file.size is not None and size != file.size:
-        return f"Expected {path} to have {file.size} bytes, got {size}."
+        return f"{path} is damaged or not the released file: it has {size} bytes, not {file.size}."
     if sha256 is None or sha256 in {file.sha256, *listed}:
         return None
     wanted = " or ".join((file.sha256, *sorted(listed - {file.sha256})))
-    return f"Expected {path} to have the SHA-256 {wanted}, got {sha256}."
+    return f"{path} is damaged or not the released file: its SHA-256 is {sha256}, not {wanted}."
 
 
 class HashMemo:

@@ -191,7 +191,8 @@ def _accept(job: Download, response: Any, out: RawIOBase) -> int | None:
     total = int(length) if length.isdigit() else None
     if total is not None and job.size is not None and total != job.size:
         raise ChecksumError(
-            f"Expected {job.target.name} to have {job.size} bytes, got {total} from {job.url}.",
+            f"{job.url} is not the released {job.target.name}: it has {total} bytes instead of "
+            f"{job.size}.",
             f"Check HF_ENDPOINT and the proxy, or {job.by_hand}.",
         )
     return total
@@ -213,9 +214,9 @@ def _check_space(job: Download, total: int | None, done: int) -> None:
         return
     if total is not None and total - done > free:
         raise DownloadError(
-            f"Expected {total - done} bytes free in {job.target.parent} for {job.target.name}, "
-            f"got {free}.",
-            f"Free {total - done - free} bytes more and try again.",
+            f"The disk is too full for {job.target.name}: {_size(total - done)} have to go to "
+            f"{job.target.parent}, where {_size(free)} are free.",
+            f"Free {_size(total - done - free)} more and try again.",
         )
 
 
@@ -223,34 +224,41 @@ def _disk_error(job: Download, error: OSError, total: int | None) -> DownloadErr
     name, folder = job.target.name, job.target.parent
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         done = job.part.stat().st_size if job.part.exists() else 0
-        missing = f"{total - done} bytes" if total is not None else "space"
+        missing = _size(total - done) if total is not None else "some space"
         return DownloadError(
-            f"Expected {missing} more in {folder} for {name}, got a full disk.",
-            f"Free {missing} and try again: the download goes on from byte {done}.",
+            f"The disk is full: {name} could not be fetched to {folder}.",
+            f"Free {missing} and try again: the download goes on where it stopped.",
         )
     return DownloadError(
-        f"Expected to write {name} in {folder}, got: {error.strerror or error}.",
+        f"{name} could not be written to {folder}: {error.strerror or error}.",
         "Allow writing there, or choose another folder.",
     )
 
 
+def _size(count: int) -> str:
+    """Returns a number of bytes as people read it, rounded up."""
+    return f"{-(-count // 10**6)} MB" if count >= 10**6 else f"{count} bytes"
+
+
 def _refused(job: Download, status: int, headers: Any) -> DownloadError:
     said = headers.get("X-Error-Message")
-    got = f"HTTP {status}" + (f" ({said})" if said else "")
+    answer = f"HTTP {status}" + (f" ({said})" if said else "")
     if status in {401, 403}:
         hint = f"Set HF_TOKEN to a token that may read the file, or {job.by_hand}."
     elif status == 404:
         hint = "Check HF_ENDPOINT: the mirror may lack the file; unset it or name another one."
     else:
         hint = f"Try again later, set HF_ENDPOINT to a mirror, or {job.by_hand}."
-    return DownloadError(f"Expected {job.target.name} from {job.url}, got {got}.", hint)
+    return DownloadError(
+        f"{job.target.name} could not be downloaded: {job.url} answers {answer}.", hint
+    )
 
 
 def _network_error(job: Download, broken: _Broken) -> DownloadError:
     done = job.part.stat().st_size
-    kept = f" What is there ({done} bytes) is kept for the next try." if done else ""
+    kept = f" The {_size(done)} that are there are kept for the next try." if done else ""
     return DownloadError(
-        f"Expected {job.target.name} from {job.url}, got: {broken}.",
+        f"{job.target.name} could not be downloaded from {job.url}: {broken}.",
         f"Check the network, set HF_ENDPOINT to a mirror, or {job.by_hand}.{kept}",
     )
 

@@ -60,8 +60,8 @@ def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str
     channels = conv_in.delta.shape[1] if isinstance(conv_in, Diff) else 4
     if channels != 4 + method.concat_channels:
         raise ChecksumError(
-            f"Expected a file with {4 + method.concat_channels} input channels for {method.id}, "
-            f"got {channels}.",
+            f"{method.weights.filename} is the file of another method: its first convolution takes "
+            f"{channels} channels, where this method's takes {4 + method.concat_channels}.",
             f"Put the released {method.weights.filename} in its place.",
         )
     return patches
@@ -72,7 +72,8 @@ def _patch(name: str, slots: dict[str, Tensor]) -> WeightPatch:
         return LoRA(slots["lora::0"], slots["lora::1"])
     if slots.keys() == {"diff::0"}:
         return Diff(slots["diff::0"])
+    keys = (f"{name}::{slot}".rstrip(":") for slot in sorted(slots))
     raise ChecksumError(
-        f"Expected lora::0 and lora::1, or diff::0, for {name}, got {', '.join(sorted(slots))}.",
+        f"This is no layer method's file: it holds {', '.join(keys)}.",
         "Download the file again, or choose the method that it was made for.",
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..callbacks import OnDownload
 from ..errors import ChecksumError, DownloadError, WeightsNotFoundError
-from ..files.locks import held
+from ..files.locks import file_lock
 from ..methods import HUB_REPO, HUB_REVISION, WeightFile
 from .checksums import LIST_NAME, HashMemo, listed_hashes, problem_with, sha256_of
 from .hub import Download, fetch, file_url, is_offline
@@ -137,7 +137,7 @@ class WeightStore:
             return load_file(path, device="cpu")
         except (SafetensorError, ValueError) as error:
             raise ChecksumError(
-                f"Expected {path} to be a safetensors file, got: {error}.",
+                f"{path} is damaged or no safetensors file: {error}.",
                 self._replace_hint(file, path),
             ) from error
         except OSError as error:
@@ -176,7 +176,7 @@ class WeightStore:
         try:
             return problem_with(path, file, None) or problem_with(path, file, self._memo.hash(path))
         except FileNotFoundError:  # another process set it aside just now
-            return f"Expected {path}, got nothing there."
+            return f"{path} is not there any more."
         except OSError as error:
             raise _unreadable(path, error) from error
 
@@ -224,11 +224,12 @@ class WeightStore:
                 part.unlink()
             except OSError as error:
                 raise DownloadError(
-                    f"Expected to put {target.name} into {self.folder}, got: {error}.",
+                    f"{target.name} could not be put into {self.folder}: {error}.",
                     "Allow writing there and try again.",
                 ) from error
         raise ChecksumError(
-            f"Expected {target.name} to have the SHA-256 {file.sha256}, got {got} from {url}.",
+            f"{url} is not the released {target.name}: its SHA-256 is {got} instead of "
+            f"{file.sha256}.",
             f"Check HF_ENDPOINT and the proxy, or {job.by_hand}.",
         )
 
@@ -246,13 +247,13 @@ class WeightStore:
         with ExitStack() as stack:
             try:
                 self._state.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(held(self._state / f"{file.filename}.lock", waiting))
+                stack.enter_context(file_lock(self._state / f"{file.filename}.lock", waiting))
             except OSError as error:
                 if problem:
                     hint = self._replace_hint(file, self.folder / file.filename)
                     raise ChecksumError(problem, hint) from error
                 raise DownloadError(
-                    f"Expected a folder to write to at {self.folder}, got: {error}.",
+                    f"Nothing can be written to {self.folder}: {error}.",
                     f"Allow writing there, or fetch {self.url(file)} by hand and put it there.",
                 ) from error
             yield
@@ -260,20 +261,20 @@ class WeightStore:
     def _not_found(self, file: WeightFile) -> WeightsNotFoundError:
         looked = ", ".join(str(folder) for folder in (self.folder, *self.extra_folders))
         return WeightsNotFoundError(
-            f"Expected {file.filename} in {looked}, got no such file, and downloads are off.",
+            f"{file.filename} is missing, and downloads are off. It was looked for in {looked}.",
             f"Fetch {self.url(file)} by hand and put it into {self.folder}, or allow downloads.",
         )
 
     def _replace_hint(self, file: WeightFile, path: Path) -> str:
         return (
-            f"Replace it with {self.url(file)}. If it is your own file, vouch for it: run "
+            f"Replace it with {self.url(file)}, or, if it is your own, list it in {LIST_NAME}: run "
             f"`sha256sum {path.name} >> {LIST_NAME}` in {path.parent}."
         )
 
 
 def _unreadable(path: Path, error: OSError) -> WeightsNotFoundError:
     return WeightsNotFoundError(
-        f"Expected to read {path}, got: {error.strerror or error}.",
+        f"{path} cannot be read: {error.strerror or error}.",
         "Allow reading it, or put a copy into another folder that is looked in.",
     )
 

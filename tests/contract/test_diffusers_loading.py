@@ -113,7 +113,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            ({CONV_IN: (320, 9, 3, 3)}, MissingCapabilityError, "got 9"),
+            ({CONV_IN: (320, 9, 3, 3)}, MissingCapabilityError, "9 channels"),
             ({CONV_IN: (320, 8, 3, 3)}, MissingCapabilityError, "editing"),
             ({CROSS: (320, 1024)}, ArchMismatchError, "SD2"),
             ({CROSS: (320, 1280)}, ArchMismatchError, "refiner"),
@@ -142,7 +142,7 @@ class TestFiles:
 
     def test_a_missing_one_and_a_damaged_one(self, tmp_path):
         path = tmp_path / "model.safetensors"
-        with pytest.raises(WeightsNotFoundError, match="got nothing"):
+        with pytest.raises(WeightsNotFoundError, match="There is no"):
             load(Arch.SD15, path)
         path.write_bytes(b"<html>")
         with pytest.raises(WeightsError, match="Download it again"):
@@ -174,7 +174,7 @@ class TestFiles:
 class TestLoras:
     def test_what_is_no_lora_is_refused(self, tmp_path):
         path = tmp_path / "lora.safetensors"
-        with pytest.raises(WeightsNotFoundError, match="got nothing"):
+        with pytest.raises(WeightsNotFoundError, match="There is no"):
             load(Arch.SD15, loras=[(path, 1.0)])
         save_file({"a.weight": torch.zeros(1)}, path)
         with pytest.raises(WeightsError, match="family"):

@@ -232,7 +232,7 @@ class TestErrorsBeforeSampling:
 
         other = ui.new_script(before_process_batch=process_batch)
         p = ui.job(JOINT, request(JOINT), before=[other])
-        with pytest.raises(SettingsError, match="whole sets of 3, got 2"):
+        with pytest.raises(SettingsError, match="2 prompts, which make no whole sets of 3"):
             ui.run(p)
         self.assert_nothing_was_made(ui, p)
 

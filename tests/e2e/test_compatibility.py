@@ -122,7 +122,7 @@ class TestRegions:
         choose(client, method_id)
         with pytest.raises(ApiError) as caught:
             self.run(client, method_id, tmp_path / "run", "area", "a ball AND a lake")
-        assert "Expected" in str(caught.value.body), caught.value
+        assert "An extension" in str(caught.value.body), caught.value
         assert_same(before, client.txt2img(record=tmp_path / "after", **SMALL))
 
     def test_by_areas_works_for_sets_without_a_picture(
@@ -217,4 +217,4 @@ class TestControlNet:
         choose(client, JOINT)
         unit = {"scripts": control_unit("None", "reference_only")}
         detail = refused(client, JOINT, tmp_path, **unit, **SMALL)
-        assert "own attention" in detail["message"]
+        assert "UNet's attention" in detail["message"]

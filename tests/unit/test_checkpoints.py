@@ -104,8 +104,13 @@ def test_a_broken_file_is_named_and_of_no_family(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     assert CheckpointReader().arch(path) is None
-    with pytest.raises(WeightsError, match=r"got a\.safetensors, which cannot be read"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors is damaged or no safetensors"):
         read_shapes(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path):
+    with pytest.raises(WeightsError, match="cannot be read: "):
+        read_shapes(tmp_path)
 
 
 def test_tensors_are_never_read(tmp_path, monkeypatch):

@@ -239,7 +239,10 @@ def test_list_shows_every_file(capfd, tmp_path, released):
     out = done(capfd, "weights", "list", "--extra-dir", extra)
     assert out.startswith("Folder: models/layer_model\n")
     assert re.search(rf"^present +18 B  models/layer_model/{first}$", out, re.MULTILINE)
-    assert re.search(rf"^corrupt +3 B  {extra}/{second}\n +Expected .* got 3\.$", out, re.MULTILINE)
+    wrong = (
+        rf"^corrupt +3 B  {extra}/{second}\n +.* not the released file: it has 3 bytes, not .*\.$"
+    )
+    assert re.search(wrong, out, re.MULTILINE)
     assert len(re.findall(r"^missing .*\.safetensors$", out, re.MULTILINE)) == 12
     assert re.search(r"^missing +3.6 GB  layer_xl_transparent_conv", out, re.MULTILINE)
 
@@ -462,11 +465,15 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty": ("--pixels", empty, "not an image that can be read (it is empty)."),
     "a cut picture": ("--pixels", cut, "rgb.png is damaged or cut off. Save,"),
     "transparent": ("--pixels", lambda p: write(p, noise(4)), "Expected an opaque picture"),
-    "odd size": ("--pixels", lambda p: write(p, noise(3, side=60)), "multiples of 8, got 60×60."),
+    "odd size": (
+        "--pixels",
+        lambda p: write(p, noise(3, side=60)),
+        "multiples of 8, and are 60×60.",
+    ),
     "other size": (
         "--pixels",
         lambda p: write(p, noise(3, side=72)),
-        "Expected a picture of 64×64",
+        "the latent that of one of 64×64",
     ),
     "no latent": ("--latent", Path.unlink, "latent.safetensors. Check the name."),
     "a cut latent": ("--latent", cut, "to be a safetensors file, got:"),
@@ -476,7 +483,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a batch": ("--latent", latent(latent=torch.ones(1, 4, 8, 8)), "got float32 [1, 4, 8, 8]."),
     "whole numbers": ("--latent", latent(latent=torch.ones(4, 8, 8).int()), "got int32 [4, 8, 8]."),
     "16 channels": ("--latent", latent(latent=torch.ones(16, 8, 8)), "got float32 [16, 8, 8]."),
-    "NaN": ("--latent", latent(latent=torch.full((4, 8, 8), torch.nan)), "Expected finite numbers"),
+    "NaN": ("--latent", latent(latent=torch.full((4, 8, 8), torch.nan)), "NaN or infinity"),
     "no decoder": ("--decoder", Path.unlink, "There is no file "),
     "a cut decoder": ("--decoder", cut, "to be a safetensors file"),
     "an encoder": (
@@ -489,7 +496,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda p: (p.unlink(), p.symlink_to(os.devnull)),
         "is no ordinary file",
     ),
-    "out is a folder": ("--out", folder, "Expected a file name"),
+    "out is a folder": ("--out", folder, "is no file"),
 }
 
 
@@ -506,7 +513,7 @@ def test_decode_says_what_is_wrong(capfd, job, tmp_path, fault):
     ("extra", "said"),
     [
         (["--out", "rgba.jpg"], "Expected --out to end in .png, got rgba.jpg."),
-        (["--out", "rgb.png/rgba.png"], "Expected to write rgb.png/rgba.png, got:"),
+        (["--out", "rgb.png/rgba.png"], "rgb.png/rgba.png could not be written:"),
         (["--out", f"{'x' * 300}.png"], "File name too long"),
         (["--device", "nowhere"], "Expected to compute in float32 on nowhere, got:"),
         (["--dtype", "int8"], "invalid choice"),
@@ -530,7 +537,11 @@ def test_decode_makes_the_folder(capfd, job, tmp_path):
     [
         (RuntimeError("out of memory\nat length"), 2, "got: out of memory. Try"),
         (MemoryError(), 2, "got: MemoryError. Try"),
-        (OSError(28, "No space left on device"), 2, "got: No space left on device."),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "could not be written: No space left on device.",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -552,7 +563,9 @@ def test_a_closed_folder_is_told_before_the_work(capfd, monkeypatch, job):
 
     monkeypatch.setattr(TransparentDecoder, "from_state_dict", work)
     refuse(monkeypatch, "xb")
-    assert "got: Permission denied. Choose a folder" in fails(capfd, "decode", *options(job))
+    assert "could not be written: Permission denied. Choose a folder" in fails(
+        capfd, "decode", *options(job)
+    )
 
 
 def test_a_picture_that_may_not_be_read(capfd, monkeypatch, job):
@@ -579,10 +592,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     [
         ("--image", Path.unlink, "There is no file "),
         ("--image", cut, "is damaged or cut off."),
-        ("--image", lambda p: write(p, noise(4, side=60)), "multiples of 8, got 60×60."),
+        ("--image", lambda p: write(p, noise(4, side=60)), "multiples of 8, and are 60×60."),
         ("--encoder", rubbish, "to be a safetensors file"),
         ("--encoder", lambda p: save_file(tiny_decoder_weights(), p), "Use layer_sd15_vae_"),
-        ("--out", folder, "Expected a file name"),
+        ("--out", folder, "is no file"),
     ],
 )
 def test_encode_says_what_is_wrong(capfd, picture_job, tmp_path, option, spoil, said):

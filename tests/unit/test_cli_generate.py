@@ -187,7 +187,7 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
         ("--method fg_attn_sd15 --fg gone.png", "has no use for --fg."),
         ("--method fg_attn_sd15 --bg-prompt x", "has no use for --bg-prompt."),
         ("--method fg_to_bg_sd15 --fg a --fg-negative-prompt x", "for --fg-negative-prompt."),
-        ("--method fg_attn_sd15 --sampler Nothing --quiet", "Expected the name of a sampler"),
+        ("--method fg_attn_sd15 --sampler Nothing --quiet", "There is no sampler called"),
         ("--method fg_attn_sd15 --lora gone.safetensors --quiet", "gone.safetensors"),
         ("--method fg_attn_sd15 --checkpoint gone --quiet", "gone"),
     ],

@@ -532,7 +532,7 @@ def by_psd_boxes(path: Path) -> list[tuple[int, int, int, int]]:
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SettingsError, match=r"Expected to write .*, got: ") as caught:
+    with pytest.raises(SettingsError, match="could not be written: ") as caught:
         write_document(tmp_path / "file" / "a", DOCUMENT, DocumentKind.ZIP)
     assert "folder" in caught.value.hint
 

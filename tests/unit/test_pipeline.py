@@ -129,7 +129,7 @@ class TestLayerPrompts:
 
     @pytest.mark.parametrize("rows", [1, 2, 4])
     def test_broken_sets_are_refused(self, rows):
-        with pytest.raises(BatchSizeError, match=f"sets of 3, got {rows}"):
+        with pytest.raises(BatchSizeError, match=f"{rows} prompts, which make no whole sets of 3"):
             layer_prompts(self.settings, ["a"] * rows, negative=False)
 
     def test_the_hosts_list_is_not_changed(self):

@@ -145,7 +145,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     path = tmp_path / "a.png"
     path.mkdir()
-    with pytest.raises(SettingsError, match="Expected a file name"):
+    with pytest.raises(SettingsError, match="is no file"):
         write_png(path, made(Layer.BG).picture)
     assert png_bytes(made(Layer.BG).picture).startswith(b"\x89PNG")
 

@@ -241,7 +241,7 @@ def test_fields_reach_the_job(bench, monkeypatch):
     ("given", "error"),
     [
         ({"size": "100"}, "is no size"),
-        ({"sampler": "x"}, "Expected the name of a sampler"),
+        ({"sampler": "x"}, "There is no sampler called"),
         ({"seed": 2**32}, "seed must be between 0 and 4294967295, but one is 4294967296"),
     ],
 )

@@ -118,8 +118,10 @@ def without(prefix: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        pytest.param({}, "got a file with 0", id="empty"),
-        pytest.param({"blocks.0.weight": torch.zeros(8, 4, 3, 3)}, "got a file", id="encoder"),
+        pytest.param({}, "has 0 levels", id="empty"),
+        pytest.param(
+            {"blocks.0.weight": torch.zeros(8, 4, 3, 3)}, "no transparent decoder", id="encoder"
+        ),
         pytest.param(without("conv_out.bias"), "missing: conv_out.bias", id="missing"),
         pytest.param({**WEIGHTS, "more": torch.zeros(1)}, "surplus: more", id="surplus"),
         pytest.param(
@@ -136,17 +138,17 @@ def without(prefix: str) -> dict[str, torch.Tensor]:
         pytest.param(without("down_blocks.5.attentions"), "surplus", id="attention missing"),
         pytest.param(
             without("down_blocks.2.resnets.0"),
-            "Expected a tensor down_blocks.2.resnets.0.conv1.weight",
+            "no tensor down_blocks.2.resnets.0.conv1.weight",
             id="a block missing",
         ),
         pytest.param(
             {**WEIGHTS, "down_blocks.0.resnets.0.conv1.weight": torch.zeros(8)},
-            "with 4 axes",
+            "no convolution",
             id="flat convolution",
         ),
         pytest.param(
             {**WEIGHTS, "down_blocks.0.resnets.0.conv1.weight": torch.zeros(6, 8, 3, 3)},
-            "in steps of 8",
+            "heads of 8",
             id="odd width",
         ),
     ],

@@ -230,7 +230,7 @@ def test_connection_cut_half_way_is_continued_in_the_same_run(
 
 def test_connection_always_cut_gives_up_and_keeps_the_part(folder: Path, server: HubServer) -> None:
     server.cuts = [40] + [0] * 20
-    with pytest.raises(DownloadError, match=r"Expected tiny\.safetensors.*got") as error:
+    with pytest.raises(DownloadError, match=r"tiny\.safetensors could not be downloaded") as error:
         WeightStore(folder).ensure(TINY)
     assert "by hand" in error.value.hint
     assert left_over(folder) == []
@@ -398,7 +398,7 @@ def test_refusal_is_named_and_not_retried(
     folder: Path, server: HubServer, status: int, hint: str
 ) -> None:
     server.status[NAME] = status
-    with pytest.raises(DownloadError, match=rf"got HTTP {status} \(no luck\)") as error:
+    with pytest.raises(DownloadError, match=rf"answers HTTP {status} \(no luck\)") as error:
         WeightStore(folder).ensure(TINY)
     assert server.url in error.value.message
     assert hint in error.value.hint
@@ -437,7 +437,7 @@ def test_wrong_bytes_are_fetched_twice_and_refused(folder: Path, server: HubServ
 
 def test_wrong_size_is_refused_before_the_bytes(folder: Path, server: HubServer) -> None:
     server.files[NAME] = BIG
-    with pytest.raises(ChecksumError, match=f"have {len(GOOD)} bytes, got {len(BIG)}"):
+    with pytest.raises(ChecksumError, match=f"has {len(BIG)} bytes instead of {len(GOOD)}"):
         WeightStore(folder).ensure(TINY)
     assert parts(folder)[0].stat().st_size == 0
     assert left_over(folder) == []
@@ -447,9 +447,9 @@ def test_too_little_space_is_said_before_the_bytes(
     folder: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 60}))
-    with pytest.raises(DownloadError, match=f"Expected {len(GOOD)} bytes free.*got 60") as error:
+    with pytest.raises(DownloadError, match=f"{len(GOOD)} bytes have.* 60 bytes are free") as error:
         WeightStore(folder).ensure(TINY)
-    assert str(len(GOOD) - 60) in error.value.hint
+    assert f"Free {len(GOOD) - 60} bytes more" in error.value.hint
     assert parts(folder)[0].stat().st_size == 0
 
 
@@ -457,7 +457,7 @@ def test_too_little_space_is_said_before_the_bytes(
 def test_disk_that_fills_up_says_how_much_is_missing(folder: Path, server: HubServer) -> None:
     url = WeightStore(folder).url(TINY)
     job = Download(url, folder / NAME, Path("/dev/full"), TINY.size, lambda *_: None)
-    with pytest.raises(DownloadError, match=f"Expected {len(GOOD)} bytes more.*full disk") as error:
+    with pytest.raises(DownloadError, match="The disk is full") as error:
         hub.fetch(job)
     assert str(folder) in error.value.message
     assert str(len(GOOD)) in error.value.hint
@@ -471,7 +471,7 @@ def test_write_that_fails_half_way_leaves_nothing_usable(folder: Path, server: H
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
     try:
-        with pytest.raises(DownloadError, match="Expected to write tiny"):
+        with pytest.raises(DownloadError, match=r"tiny\.safetensors could not be written"):
             WeightStore(folder).ensure(LARGE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -482,7 +482,7 @@ def test_write_that_fails_half_way_leaves_nothing_usable(folder: Path, server: H
 
 def test_folder_that_cannot_be_written(tmp_path: Path, server: HubServer) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(DownloadError, match="Expected a folder to write to") as error:
+    with pytest.raises(DownloadError, match="Nothing can be written to") as error:
         WeightStore(tmp_path / "file").ensure(TINY)
     assert "by hand" in error.value.hint
     assert server.gets == []
@@ -746,7 +746,7 @@ def test_load_returns_the_tensors_on_the_cpu(folder: Path, server: HubServer) ->
 )
 def test_load_refuses_what_is_no_safetensors_file(folder: Path, data: bytes) -> None:
     (folder / NAME).write_bytes(data)
-    with pytest.raises(ChecksumError, match="to be a safetensors file"):
+    with pytest.raises(ChecksumError, match="damaged or no safetensors file"):
         WeightStore(folder, offline=True).load(weight(data))
 
 
@@ -759,7 +759,7 @@ def test_status_lists_without_reading(folder: Path, server: HubServer, hashed: l
     (folder / NAME).write_bytes(GOOD[:-1])
     corrupt = store.status(TINY)
     assert (corrupt.path, corrupt.state) == (folder / NAME, FileState.CORRUPT)
-    assert f"{len(GOOD)} bytes, got {len(GOOD) - 1}" in corrupt.detail
+    assert f"{len(GOOD) - 1} bytes, not {len(GOOD)}" in corrupt.detail
     vouch(folder / NAME)
     assert store.status(TINY).state is FileState.OWN
     assert hashed == []

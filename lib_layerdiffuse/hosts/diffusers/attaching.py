@@ -101,8 +101,8 @@ class _PatchedWeights:
         unknown = sorted(key for key, owner in owners.items() if owner is None)
         if unknown:
             raise ChecksumError(
-                f"Expected every key of the weight file in the UNet, got {len(unknown)} that it "
-                f"lacks, such as {unknown[0]}.",
+                "The method's file does not fit the checkpoint, whose UNet lacks "
+                f"{len(unknown)} of its layers, such as {unknown[0]}.",
                 "Choose an ordinary checkpoint of the method's family, or download the file again.",
             )
         self._acts: bool | None = False
@@ -144,8 +144,8 @@ class _SharedAttention:
             self._modules: list[Any] = [unet.get_submodule(path) for path in paths]
         except AttributeError as error:
             raise ArchMismatchError(
-                f"Expected the {len(ATTENTION_SLOTS)} attention layers of SD1.5, got a UNet "
-                "without some of them.",
+                "The checkpoint's UNet lacks some of SD1.5's "
+                f"{len(ATTENTION_SLOTS)} attention layers.",
                 "Choose an ordinary SD1.5 checkpoint.",
                 field="method",
             ) from error

@@ -59,9 +59,9 @@ class DiffusersHost:
             checkpoint: A `.safetensors` file or a diffusers folder.
             dtype: What it computes in; None for float16 on CUDA and MPS and float32 on the CPU.
             device: As PyTorch names it; None for the best there is.
-            offload: What leaves the device while it is not needed.
+            offload: What is offloaded while it is not needed.
             loras: LoRA files with their weights.
-            tiling: Whether the VAE works in tiles, for large pictures.
+            tiling: Whether the VAE works in tiles, for large images.
 
         Raises:
             LayerDiffuseError: A file is missing, broken or of another kind.
@@ -110,19 +110,19 @@ class DiffusersHost:
         conv_in = self.pipeline.unet.get_submodule(name.removesuffix(".weight"))
         if method.concat_channels and not isinstance(conv_in, nn.Conv2d):
             raise MissingCapabilityError(
-                "Expected the UNet's own first convolution, but a LoRA changes it.",
-                "Leave that LoRA out for methods that take pictures.",
+                "A LoRA changes the UNet's first convolution, which this method has to change.",
+                "Leave that LoRA out for methods that take images.",
                 field="method",
             )
 
-    def encode(self, picture: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]: the posterior's mean."""
-        return vae.to_sampler_scale(self.pipeline.vae, self.posterior(picture)[0])
+        return vae.to_sampler_scale(self.pipeline.vae, self.posterior(image)[0])
 
-    def posterior(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale."""
-        with self._resting():
-            return vae.posterior(self.pipeline.vae, picture, self.device)
+        with self._offloading_afterwards():
+            return vae.posterior(self.pipeline.vae, image, self.device)
 
     def vae_latent(self, latent: Tensor) -> Tensor:
         """Returns the sampler's latent on the VAE's own scale."""
@@ -138,11 +138,11 @@ class DiffusersHost:
         Raises:
             HostError: The VAE's numbers overflow even in float32.
         """
-        with self._resting():
+        with self._offloading_afterwards():
             return vae.pixels(self.pipeline.vae, latents, self.device)
 
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
-        """Moves a network to the host's device; it computes in float16 where the host does.
+        """Loads a network onto the host's device; it computes in float16 where the host does.
 
         Elsewhere it computes in float32: bfloat16 has too few steps for alpha.
 
@@ -192,15 +192,15 @@ class DiffusersHost:
             LayerDiffuseError: A name or prompt is not understood, or the weights do not fit.
             SamplingStopped: The user stopped it.
         """
-        with self._resting():
+        with self._offloading_afterwards():
             if injection is None:
                 return sample(self.pipeline, self._arch, sampling)
             with self.attached(injection):
                 return sample(self.pipeline, self._arch, sampling)
 
     @contextmanager
-    def _resting(self) -> Iterator[None]:
-        """Lets what was moved to the device leave it afterwards, if offloading was asked for."""
+    def _offloading_afterwards(self) -> Iterator[None]:
+        """Offloads what was loaded onto the device meanwhile, if offloading was asked for."""
         try:
             yield
         finally:

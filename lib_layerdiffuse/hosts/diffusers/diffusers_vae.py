@@ -1,4 +1,4 @@
-"""Pictures to latents and back through the checkpoint's VAE."""
+"""Images to latents and back through the checkpoint's VAE."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def prepare(vae: Any, *, tiling: bool) -> None:
 
     Args:
         vae: An `AutoencoderKL`. One that says `force_upcast` overflows in float16.
-        tiling: Whether to encode and decode large pictures in tiles.
+        tiling: Whether to encode and decode large images in tiles.
     """
     if vae.config.force_upcast and vae.dtype == torch.float16:
         vae.to(torch.float32)
@@ -25,15 +25,15 @@ def prepare(vae: Any, *, tiling: bool) -> None:
 
 
 @torch.no_grad()
-def posterior(vae: Any, picture: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def posterior(vae: Any, image: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns mean and standard deviation, `b 4 h w`, VAE's scale, float32, on the CPU.
 
     Args:
         vae: An `AutoencoderKL`.
-        picture: `b 3 H W` in [0, 1].
+        image: `b 3 H W` in [0, 1].
         device: Where it computes.
     """
-    signed = picture.to(device=device, dtype=vae.dtype) * 2 - 1
+    signed = image.to(device=device, dtype=vae.dtype) * 2 - 1
     found = [vae.encode(row.unsqueeze(0)).latent_dist for row in signed]
     means, stds = ([getattr(f, name) for f in found] for name in ("mean", "std"))
     return torch.cat(means).float().cpu(), torch.cat(stds).float().cpu()
@@ -80,13 +80,13 @@ def _decode(vae: Any, latent: Tensor, device: torch.device) -> Tensor:
         sample: Tensor = vae.decode(latent.to(device=device, dtype=vae.dtype)).sample
         return sample.float().cpu()
 
-    picture = decoded()
-    if not picture.isfinite().all() and vae.dtype != torch.float32:
+    image = decoded()
+    if not image.isfinite().all() and vae.dtype != torch.float32:
         vae.to(torch.float32)
-        picture = decoded()
-    if not picture.isfinite().all():
+        image = decoded()
+    if not image.isfinite().all():
         raise HostError(
-            "Expected finite numbers from the VAE, got NaN or infinity.",
+            "The VAE overflows: the image holds NaN or infinity, even in float32.",
             "Choose another type with --dtype, such as bfloat16 or float32, or another checkpoint.",
         )
-    return (picture / 2 + 0.5).clamp(0, 1)
+    return (image / 2 + 0.5).clamp(0, 1)

@@ -77,11 +77,11 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
 def _refuse_other_syntax(prompt: str) -> None:
     if found := _LORA.search(prompt):
         raise SettingsError(
-            f"Expected a prompt without tags of other networks, got {found[0]}.",
+            f"Tags of other networks do not work in prompts here: {found[0]}.",
             "Remove the tag, and name a LoRA's file when the checkpoint is loaded.",
         )
     if found := _EDITING.search(prompt):
         raise SettingsError(
-            f"Expected a prompt that stays the same at each step, got {found[0]}.",
+            f"Prompts that change from step to step do not work here: {found[0]}.",
             "Remove the square brackets, or write \\[ for a plain one.",
         )

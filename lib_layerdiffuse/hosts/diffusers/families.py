@@ -54,11 +54,11 @@ def family_of(checkpoint: Path) -> Family:
         return _of_folder(checkpoint)
     if not checkpoint.is_file():
         raise WeightsNotFoundError(
-            f"Expected a checkpoint at {checkpoint}, got nothing.", "Check the name."
+            f"There is no checkpoint at {checkpoint}.", "Check its name and folder."
         )
     if checkpoint.suffix.lower() != ".safetensors":
         raise SettingsError(
-            f"Expected a .safetensors file or a diffusers folder, got {checkpoint.name}.",
+            f"{checkpoint.name} is neither a .safetensors file nor a diffusers folder.",
             "Convert it to safetensors: other formats can run code of their maker when loaded.",
         )
     return family_of_shapes(read_shapes(checkpoint))
@@ -85,7 +85,7 @@ def family_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Family:
     }.items():
         if not any(key.startswith(prefixes) for key in shapes):
             raise WeightsError(
-                f"Expected a whole checkpoint, got one without its {part}.",
+                f"The checkpoint comes without its {part}.",
                 "Choose a checkpoint that has UNet, text encoder and VAE in one file.",
             )
     return Family(arch, v_prediction="v_pred" in shapes, zero_snr="ztsnr" in shapes)
@@ -113,12 +113,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise WeightsNotFoundError(
-            f"Expected a diffusers folder with {path.name}, got {path.parent} without it.",
+            f"{path.parent} is no diffusers folder: it has no {path.name}.",
             "Give the folder that has model_index.json, unet, vae and text_encoder in it.",
         ) from error
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"Expected {path} to be JSON, got: {error}.", "Download it again."
+            f"{path} is damaged and cannot be read: {error}.", "Download it again."
         ) from error
     return dict(found)
 
@@ -126,7 +126,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _check_channels(channels: int) -> None:
     if channels != 4:
         raise MissingCapabilityError(
-            f"Expected a checkpoint with 4 latent channels, got {channels}.",
+            f"The checkpoint is one for inpainting or editing: its UNet takes {channels} channels, "
+            "not 4.",
             "Choose an ordinary checkpoint instead of one for inpainting or editing.",
             field="method",
         )
@@ -134,5 +135,7 @@ def _check_channels(channels: int) -> None:
 
 def _other(what: str, detail: str) -> LayerDiffuseError:
     return ArchMismatchError(
-        f"Expected an SD1.5 or SDXL checkpoint, got {what} ({detail}).", _HINT, field="method"
+        f"LayerDiffuse works with SD1.5 and SDXL, and this is {what} ({detail}).",
+        _HINT,
+        field="method",
     )

@@ -29,7 +29,7 @@ _FP16 = "fp16"
 
 
 class Offload(str, Enum):
-    """What leaves the device while it is not needed, to save its memory."""
+    """What is offloaded to main memory while it is not needed."""
 
     NONE = "none"
     MODEL = "model"
@@ -59,7 +59,7 @@ def load_pipeline(
         dtype: What UNet and text encoders compute in; None for float16 on CUDA and MPS and float32
             on the CPU.
         device: As PyTorch names it.
-        offload: What leaves the device while it is not needed.
+        offload: What is offloaded while it is not needed.
         loras: LoRA files with their weights.
         tiling: Whether the VAE works in tiles.
 
@@ -68,7 +68,8 @@ def load_pipeline(
     """
     if offload is not Offload.NONE and torch.device(device).type == "cpu":
         raise SettingsError(
-            f"Expected a device to offload from, got {device}.", "Leave offloading out on the CPU."
+            "Offloading moves models off a graphics card, and there is none in use.",
+            "Leave offloading out, or choose another device than the CPU.",
         )
     family = family_of(checkpoint)
     dtype = dtype or _DTYPES.get(torch.device(device).type, torch.float32)
@@ -78,7 +79,7 @@ def load_pipeline(
             pipeline = load(checkpoint, family, dtype)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise WeightsError(
-            f"Expected diffusers to load {checkpoint}, got: {error}.",
+            f"{checkpoint} could not be loaded: {error}.",
             "Choose a complete SD1.5 or SDXL checkpoint in safetensors.",
         ) from error
     for part in pipeline.components.values():
@@ -138,12 +139,10 @@ def _add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
     names = []
     for number, (path, _) in enumerate(loras):
         if not path.is_file():
-            raise WeightsNotFoundError(
-                f"Expected a LoRA at {path}, got nothing.", "Check the name."
-            )
+            raise WeightsNotFoundError(f"There is no LoRA at {path}.", "Check its name and folder.")
         if path.suffix.lower() != ".safetensors":
             raise SettingsError(
-                f"Expected a .safetensors file, got {path.name}.",
+                f"{path.name} is no .safetensors file.",
                 "Convert it: other formats can run code of their maker when loaded.",
             )
         names.append(f"lora_{number}")
@@ -156,8 +155,7 @@ def _add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise WeightsError(
-                f"Expected a LoRA for this checkpoint, got {path.name}, which does not load: "
-                f"{error}.",
+                f"The LoRA {path.name} does not fit this checkpoint: {error}.",
                 "Choose a LoRA of the checkpoint's family.",
             ) from error
     if names:
@@ -174,6 +172,6 @@ def _move(pipeline: Any, device: str, offload: Offload) -> None:
             pipeline.to(device)
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(
-            f"Expected the checkpoint on {device}, got: {error}.",
+            f"The checkpoint could not be moved to {device}: {error}.",
             "Choose another device, a smaller type such as float16, or offloading.",
         ) from error

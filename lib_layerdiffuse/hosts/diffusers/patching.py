@@ -122,7 +122,8 @@ def _patch(
         total = F.pad(total, (0, 0, 0, 0, 0, more))
     if delta.shape != total.shape:
         raise ChecksumError(
-            f"Expected a patch of shape {list(total.shape)} for {key}, got {list(delta.shape)}.",
+            f"The method's file does not fit the checkpoint: {key} has the shape "
+            f"{list(delta.shape)} in the file and {list(total.shape)} in the UNet.",
             "Choose an ordinary checkpoint of the method's family, or download the file again.",
         )
     return total.add_(delta, alpha=strength).to(device=weight.device, dtype=weight.dtype)

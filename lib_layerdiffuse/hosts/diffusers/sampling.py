@@ -110,7 +110,7 @@ def check_sampler(name: str) -> Scheduler:
     if name not in SAMPLERS:
         near = get_close_matches(name, SAMPLERS, n=3, cutoff=0.5) or list(SAMPLERS)
         raise SettingsError(
-            f"Expected the name of a sampler, got {name!r}.",
+            f"There is no sampler called {name}.",
             f"Use {'one of' if len(near) > 1 else 'for instance'}: {', '.join(near)}.",
         )
     return SAMPLERS[name]

@@ -27,7 +27,7 @@ from . import memory
 from .forge_vae import posterior
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
-_Seen = Callable[[LayerDiffuseError], Exception]
+_AsRaised = Callable[[LayerDiffuseError], Exception]
 
 
 class ForgeAttachment:
@@ -56,11 +56,12 @@ class ForgeHost:
 
     Args:
         sd_model: The WebUI's `p.sd_model`.
-        seen: Gives what is raised in place of an error in a UNet call; None for that error.
+        as_raised: Returns the exception to raise for an error of ours in a UNet call, since the
+            host swallows some kinds; None to raise the error itself.
     """
 
-    def __init__(self, sd_model: Any, seen: _Seen | None = None) -> None:
-        self.sd_model, self._seen = sd_model, seen
+    def __init__(self, sd_model: Any, as_raised: _AsRaised | None = None) -> None:
+        self.sd_model, self._as_raised = sd_model, as_raised
 
     def arch(self) -> Arch | None:
         """Returns the checkpoint's family; None for one that no method fits."""
@@ -79,23 +80,24 @@ class ForgeHost:
         channels = conv_in.in_channels
         if channels != 4:
             raise MissingCapabilityError(
-                f"Expected a checkpoint with 4 latent channels, got {channels}.",
+                "The checkpoint is one for inpainting or editing: its UNet takes "
+                f"{channels} channels, not 4.",
                 "Choose an ordinary checkpoint instead of one for inpainting or editing.",
                 field="method",
             )
 
-    def encode(self, picture: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
         vae = self.sd_model.forge_objects.vae
-        return vae.first_stage_model.process_in(vae.encode(picture.movedim(1, -1)))
+        return vae.first_stage_model.process_in(vae.encode(image.movedim(1, -1)))
 
-    def posterior(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale.
 
         Raises:
             HostError: Memory does not suffice even for tiles, or the result is not finite.
         """
-        return posterior(self.sd_model.forge_objects.vae, picture)
+        return posterior(self.sd_model.forge_objects.vae, image)
 
     def vae_latent(self, latent: Tensor) -> Tensor:
         """Returns the sampler's latent on the VAE's own scale."""
@@ -110,11 +112,11 @@ class ForgeHost:
         return self.sd_model.forge_objects.unet.model.predictor.sigmas
 
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
-        """Moves a network to the host's device through its memory manager.
+        """Loads a network onto the device through the host's memory manager.
 
         Args:
             net: A transparent decoder's or encoder's network.
-            pixels: Pixels of the picture to come, for which memory is made free.
+            pixels: Pixels of the image to come, for which memory is made free.
             dtype: The type to compute in; None for the host's choice.
         """
         memory.place(net, pixels, dtype)
@@ -135,7 +137,7 @@ class ForgeHost:
             if injection.sharing is not None
             else _patch_weights(unet, plain, injection)
         )
-        _wrap_unet_call(unet, injection.stop_at, attachment, patched, self._seen)
+        _wrap_unet_call(unet, injection.stop_at, attachment, patched, self._as_raised)
         self.sd_model.forge_objects.unet = unet
         return attachment
 
@@ -145,7 +147,11 @@ _Applied = Callable[[bool, dict[str, Any]], Any]
 
 
 def _wrap_unet_call(
-    unet: Any, stop_at: float, attachment: ForgeAttachment, applied: _Applied, seen: _Seen | None
+    unet: Any,
+    stop_at: float,
+    attachment: ForgeAttachment,
+    applied: _Applied,
+    as_raised: _AsRaised | None,
 ) -> None:
     """Runs each UNet call of a clone inside `applied(whether the method acts, arguments)`."""
     inner: _UnetCall = unet.model_options.get("model_function_wrapper") or _plain_call
@@ -158,9 +164,9 @@ def _wrap_unet_call(
             with applied(acts, args) as changed:
                 return inner(apply_model, changed)
         except LayerDiffuseError as error:
-            if seen is None:
+            if as_raised is None:
                 raise
-            raise seen(error) from error
+            raise as_raised(error) from error
 
     unet.set_model_unet_function_wrapper(call)
 
@@ -177,8 +183,8 @@ def _patch_weights(unet: Any, plain: Any, injection: Injection) -> _Applied:
     unused = sorted(patches.keys() - accepted)
     if unused:
         raise ChecksumError(
-            f"Expected every key of the weight file in the UNet, got {len(unused)} that it lacks, "
-            f"such as {unused[0]}.",
+            f"The method's file does not fit the checkpoint, whose UNet lacks {len(unused)} of its "
+            f"layers, such as {unused[0]}.",
             "Choose an ordinary checkpoint of the method's family, or download the file again.",
         )
 
@@ -204,8 +210,8 @@ def _check_whole(x: Tensor, concat: Tensor) -> None:
     if x.shape[2:] != concat.shape[2:]:
         (height, width), (wanted_height, wanted_width) = x.shape[2:], concat.shape[2:]
         raise HostError(
-            f"Expected the UNet to be called for the whole picture of {wanted_width}×"
-            f"{wanted_height} latent pixels, got {width}×{height}.",
+            f"An extension samples parts of the image: the UNet was called for {width}×{height} "
+            f"latent pixels instead of all {wanted_width}×{wanted_height}.",
             "Turn off extensions that sample tiles or regions one by one.",
         )
 
@@ -221,7 +227,7 @@ def _refuse_replaced_attention(unet: Any) -> None:
     replaced = unet.model_options.get("transformer_options", {}).get("patches_replace", {})
     if any(replaced.get(name) for name in ("attn1", "attn2")):
         raise MissingCapabilityError(
-            "Expected the UNet's own attention, but another extension replaces it.",
+            "Another extension replaces the UNet's attention, which this method has to change.",
             "Turn off IP-Adapter, Reference, StyleAlign and the like for SD1.5 layer methods.",
         )
 

@@ -1,4 +1,4 @@
-"""What Forge's VAE makes of a picture before it draws a sample: its posterior."""
+"""What Forge's VAE makes of an image before it draws a sample: its posterior."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import HostError
 _TILES, _TILE_OVERLAP = ((512, 512), (1024, 256), (256, 1024)), 64  # As the host encodes in tiles.
 
 
-def posterior(vae: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
     """Returns mean and standard deviation `b 4 h w`, VAE's scale, float32.
 
     They come from the checkpoint's VAE whatever the settings say of TAESD, and in tiles where the
@@ -22,21 +22,21 @@ def posterior(vae: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         vae: The host's, of the loaded checkpoint.
-        picture: `b 3 H W` in [0, 1].
+        image: `b 3 H W` in [0, 1].
 
     Raises:
         HostError: Memory does not suffice even for tiles, or the result is not finite.
     """
     try:
-        moments = _moments(vae, picture)
+        moments = _moments(vae, image)
     except memory_management.OOM_EXCEPTION as error:
         raise HostError(
-            "Expected room for the VAE, but the memory is full.",
+            "The memory is full: there is no room for the VAE, not even for tiles.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
         ) from error
     if not moments.isfinite().all():
         raise HostError(
-            "Expected finite numbers from the VAE, got NaN or infinity.",
+            "The VAE overflows: what it makes of the image holds NaN or infinity.",
             "Start the WebUI with --vae-in-fp32, or choose another VAE.",
         )
     mean, std = moments.chunk(2, dim=1)
@@ -44,7 +44,7 @@ def posterior(vae: Any, picture: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _moments(vae: Any, picture: Tensor) -> Tensor:
+def _moments(vae: Any, image: Tensor) -> Tensor:
     """Returns mean and standard deviation beside each other, `b 8 h w`."""
 
     def moments(pixels: Tensor) -> Tensor:
@@ -52,16 +52,16 @@ def _moments(vae: Any, picture: Tensor) -> Tensor:
         found: Tensor = vae.first_stage_model.encode(signed, _mean_and_std)
         return found.float().to(vae.output_device)
 
-    needed = vae.memory_used_encode(picture.shape, vae.vae_dtype)
+    needed = vae.memory_used_encode(image.shape, vae.vae_dtype)
     memory_management.load_models_gpu([vae.patcher], memory_required=needed)
     if not memory_management.VAE_ALWAYS_TILED:
         try:
-            return moments(picture)
+            return moments(image)
         except memory_management.OOM_EXCEPTION:
             memory_management.soft_empty_cache()
     tiled = [
         tiled_scale(
-            picture,
+            image,
             moments,
             *tile,
             _TILE_OVERLAP,

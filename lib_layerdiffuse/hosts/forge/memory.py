@@ -21,7 +21,7 @@ _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its 
 
 
 def place(net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
-    """Moves a network to the host's device.
+    """Loads a network onto the host's device.
 
     Args:
         net: A transparent decoder's or encoder's network.
