@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "e2e")]
 
 import random_weights  # noqa: E402
 from forge_server import OFFLINE, ForgeServer  # noqa: E402
+from model_cache import cache_folder, write_all  # noqa: E402
 
 
 def run_steps(forge: Path, python: Path, cache: Path, size: int) -> dict:
@@ -77,10 +78,9 @@ def main() -> None:
         return
     forge = Path(folder).expanduser()
     python = Path(os.environ.get("LAYERDIFFUSE_FORGE_PYTHON", forge / "venv" / "bin" / "python"))
-    default = Path.home() / ".cache" / "layerdiffuse-e2e"
-    cache = Path(os.environ.get("LAYERDIFFUSE_E2E_CACHE", default)).expanduser()
+    cache = cache_folder()
     size = int(os.environ.get("LAYERDIFFUSE_BENCH_SIZE", "256"))
-    random_weights.write_all(cache, report=lambda line: None)
+    write_all(cache, report=lambda line: None)
     imported = import_seconds(forge, python)
     for what, measured, goal in table(run_steps(forge, python, cache, size), imported, size):
         print(f"{what:<52} {measured:<42} {goal}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from model_cache import skip_without
 from PIL import Image
 
 DEFAULTS: dict[str, Any] = {
@@ -189,6 +190,8 @@ class Client:
             checksums: Whether the record tells the checksums of all weights.
             **payload: Fields of the request, over `DEFAULTS`.
         """
+        others = ("hr_checkpoint_name", "refiner_checkpoint")
+        skip_without(checkpoint, *(payload.get(name) for name in others))
         if checkpoint is not None:
             payload["override_settings"] = {
                 "sd_model_checkpoint": checkpoint,
@@ -232,7 +235,11 @@ class Client:
         self.call("POST", "/sdapi/v1/options", options)
 
     def use_checkpoint(self, name: str) -> None:
-        """Chooses the checkpoint of the jobs to come; it is loaded by the first of them."""
+        """Chooses the checkpoint of the jobs to come; it is loaded by the first of them.
+
+        Skips the running test where that checkpoint's family is left out; so do requests.
+        """
+        skip_without(name)
         self.set_options(sd_model_checkpoint=name)
 
     def interrupt(self) -> None:

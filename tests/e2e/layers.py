@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from client import DEFAULTS, Client, Result, encode_image
+from model_cache import cache_folder
 from pictures import glass_ball, lake_scene
-from random_weights import cache_folder
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, rgba_u8

@@ -2,13 +2,10 @@
 
 The files load wherever the released ones load, so an end-to-end test needs no download. What
 they paint is meaningless, but it is finite, varied, repeatable and moved by every method.
-
-Run ``python random_weights.py FOLDER`` to fill a cache folder by hand.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -20,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from lib_layerdiffuse.weights.checksums import sha256_of
 
 SHAPES = Path(__file__).parent / "shapes"
 RECIPE = 2  # raise it when the numbers change: files of another recipe are written again
@@ -49,12 +44,6 @@ class WeightFile:
     scale: ScaleOf
     size: int | None = None
     resize: dict[str, Shape] = field(default_factory=dict)
-
-
-def cache_folder() -> Path:
-    """Returns the folder of the files, which may be empty yet."""
-    default = Path.home() / ".cache" / "layerdiffuse-e2e"
-    return Path(os.environ.get("LAYERDIFFUSE_E2E_CACHE", default)).expanduser()
 
 
 def fan_in(shape: Shape, gain: float = 1.0) -> float:
@@ -272,38 +261,3 @@ def write_tensors(
         for name, (kind, shape) in tensors.items():
             out.write(_array(pool, path.name, name, kind, shape, scale).tobytes())
     os.replace(part, path)
-
-
-def write_all(folder: Path, report: Callable[[str], None] = print) -> None:
-    """Fills a cache folder: ``checkpoints/`` and ``layer_model/``, about 22 GB in all."""
-    pool = Pool()
-    for subfolder, specs in (("checkpoints", CHECKPOINTS), ("layer_model", LAYER_WEIGHTS)):
-        (folder / subfolder).mkdir(parents=True, exist_ok=True)
-        for name, spec in specs.items():
-            written = write_file(folder / subfolder / name, spec, pool)
-            size = (folder / subfolder / name).stat().st_size
-            known = "" if spec.size is None else f", released size {spec.size}"
-            report(f"{'wrote' if written else 'kept'} {name}: {size} bytes{known}")
-    write_sums(folder / "layer_model")
-
-
-def write_sums(folder: Path) -> Path:
-    """Vouches for the layer weights in a ``SHA256SUMS`` beside them; returns it."""
-    sums = folder / "SHA256SUMS"
-    files = [folder / name for name in LAYER_WEIGHTS]
-    newest = max(file.stat().st_mtime for file in files)
-    if not sums.exists() or sums.stat().st_mtime < newest:
-        lines = [f"{sha256_of(file)}  {file.name}\n" for file in files]
-        sums.write_text("".join(lines))
-    return sums
-
-
-def main() -> None:
-    """Fills the folder named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    write_all(parser.parse_args().folder)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,8 +4,8 @@ Environment:
     LAYERDIFFUSE_FORGE_DIR: Checkout of the WebUI; without it these tests are skipped.
     LAYERDIFFUSE_FORGE_PYTHON: Interpreter with its requirements, by default the checkout's
         ``venv/bin/python``.
-    LAYERDIFFUSE_E2E_CACHE: Folder for 25 GB of random weights, by default
-        ``~/.cache/layerdiffuse-e2e``.
+
+`model_cache` has those of the random weights.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import random_weights
 from forge_server import ForgeServer
+from model_cache import cache_folder, families, of_families, write_all
 from random_controlnet import write_controlnet
 from random_loras import write_lora
-
-from lib_layerdiffuse.methods import Arch
+from random_weights import CHECKPOINTS, LAYER_WEIGHTS
 
 ROOT = Path(__file__).parents[2]
 EXTENSION = "sd-forge-layerdiffuse-next"
@@ -72,13 +71,13 @@ class Models:
 @pytest.fixture(scope="session")
 def models() -> Models:
     """Writes the random weights, where they are not there yet."""
-    cache = random_weights.cache_folder()
-    random_weights.write_all(cache)
+    cache = cache_folder()
+    write_all(cache)
     return Models(
-        [cache / "checkpoints" / name for name in random_weights.CHECKPOINTS],
-        [cache / "layer_model" / name for name in (*random_weights.LAYER_WEIGHTS, "SHA256SUMS")],
-        [write_lora(cache / "loras", arch) for arch in Arch],
-        [write_controlnet(cache / "controlnet", arch) for arch in Arch],
+        [cache / "checkpoints" / name for name in of_families(CHECKPOINTS)],
+        [cache / "layer_model" / name for name in (*of_families(LAYER_WEIGHTS), "SHA256SUMS")],
+        [write_lora(cache / "loras", arch) for arch in families()],
+        [write_controlnet(cache / "controlnet", arch) for arch in families()],
     )
 
 

@@ -2,7 +2,6 @@
 
 Environment:
     LAYERDIFFUSE_E2E_LIVES: How many jobs the long life has, by default 100.
-    LAYERDIFFUSE_E2E_FAMILIES: The families that alternate, by default "SD1.5 SDXL".
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ import pytest
 from client import ApiError, Client, Result
 from flow_jobs import CHECKPOINTS, FROM_PICTURE, SMALL, UNDER_MASK, mask, run
 from layers import assert_same, conditioning, request
+from model_cache import families
 from pictures import glass_ball
 
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
 from lib_layerdiffuse.settings.chains import begins_chain
 
 LIVES = int(os.environ.get("LAYERDIFFUSE_E2E_LIVES", "100"))
-FAMILIES = os.environ.get("LAYERDIFFUSE_E2E_FAMILIES", "SD1.5 SDXL").split()
 AT_ONCE = 10
 """Jobs from one change of the checkpoint, which takes longer than a job, to the next."""
 FLAT = 0.05
@@ -200,7 +199,7 @@ class Life:
 
 
 def test_a_long_life(client: Client, tmp_path: Path) -> None:
-    lives = [Life(client, arch, tmp_path) for arch in Arch if arch.value in FAMILIES]
+    lives = [Life(client, arch, tmp_path) for arch in families()]
     for number in range(0, LIVES, AT_ONCE):
         life = lives[number // AT_ONCE % len(lives)]
         client.use_checkpoint(CHECKPOINTS[life.arch])
