@@ -4,8 +4,8 @@
 #     tests/e2e/install_forge.sh FOLDER
 #     LAYERDIFFUSE_FORGE_DIR=FOLDER make e2e
 #
-# PYTHON names another interpreter than python3.11 (3.10 works, too). Takes 2.5 GB. Run it again to
-# finish an installation that was interrupted.
+# PYTHON names another interpreter than python3.11. Takes 2.5 GB. Run it again to finish an
+# installation that was interrupted.
 set -euo pipefail
 
 FOLDER=${1:?"Usage: $0 FOLDER"}
