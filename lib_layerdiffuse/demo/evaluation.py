@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..codec.transparent import OFFSET_STRENGTH, adjusted_latent
+from ..codec.transparent import OFFSET_STRENGTH
 from ..errors import SettingsError
-from ..imaging.images import Picture, composite, flatten, from_u8, pad_colours
+from ..hosts.diffusers import DiffusersHost
+from ..imaging.images import Picture, composite, from_u8
 from ..methods import METHODS, Arch, Layer, LayerMethod, PatchKind, find_method
-from ..pipeline import decode, picture_tensor
+from ..pipeline import Session, decode, encode
 from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import TINY_CFG
 from ..standalone.generation import Generation
@@ -24,7 +25,7 @@ from ..standalone.models import ModelChoice, Models
 from ..standalone.run import run
 from ..tiny import scenes
 from ..tiny.shapes import SIDE
-from .figures import Figure, foreground_figures, matched_psnr, psnr, soft_iou
+from .figures import Figure, foreground_figures, matched_psnr, round_trip_errors, soft_iou
 
 COUNT = 200
 CONTROL_SHARE = 4
@@ -68,28 +69,60 @@ def evaluate(
             yield from _Method(find_method(part), models, tell).figures(drawn)
 
 
+def round_trip(
+    host: DiffusersHost, session: Session, arch: Arch, rgba: Picture, strength: float
+) -> Picture:
+    """Returns what is left of a transparent picture after the way into a latent and back.
+
+    Args:
+        host: The checkpoint.
+        session: Where the encoder and decoder come from.
+        arch: Its family.
+        rgba: `H W 4`, straight; H and W multiples of 8.
+        strength: Factor of the encoder's offset.
+    """
+    latent = encode(session.encoder(arch), host, rgba, strength)
+    pixels, vae_latent = host.pixels(latent)[0], host.vae_latent(latent[0])
+    return from_u8(decode(session.decoder(arch), host, pixels, vae_latent))
+
+
 def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Figure]:
     host, session = models.open(ModelChoice(), arch)
-    encoder, decoder = session.encoder(arch), session.decoder(arch)
     rng = np.random.default_rng(0)
     found: dict[float, list[list[float]]] = {}
     for strength in (OFFSET_STRENGTH, 0.0):
         for scene in drawn:
-            rgba = scene.fg
-            mean, std = host.posterior(picture_tensor(flatten(rgba)))
-            offset = encoder.offset(picture_tensor(pad_colours(rgba)))
-            latent = host.sampler_latent(adjusted_latent(mean, std, offset, strength))
-            pixels = host.pixels(latent)[0]
-            seen = from_u8(decode(decoder, host, pixels, host.vae_latent(latent[0])))
-            below = (0.0, 1.0, rng.uniform(size=3).astype(np.float32).tolist())
-            over = [psnr(flatten(seen, colour), flatten(rgba, colour)) for colour in below]
-            mae = float(np.abs(seen[..., 3] - rgba[..., 3]).mean())
-            found.setdefault(strength, []).append([mae, *over])
+            seen = round_trip(host, session, arch, scene.fg, strength)
+            errors = round_trip_errors(seen, scene.fg, rng.uniform(size=3).tolist())
+            found.setdefault(strength, []).append(errors)
     here, off = (np.mean(found[strength], axis=0).tolist() for strength in (OFFSET_STRENGTH, 0.0))
     count = len(drawn)
     yield Figure(part, "alpha MAE", here[0], 0.03, off[0], count, at_most=True)
     for i, name in enumerate(("black", "white", "a random colour"), start=1):
         yield Figure(part, f"PSNR on {name}, dB", here[i], 26.0, off[i], count)
+
+
+def scene_settings(
+    method: LayerMethod, scene: scenes.Scene, given: Layers
+) -> tuple[LayerSettings, str]:
+    """Returns the settings that draw a scene with a method, and the main prompt.
+
+    Args:
+        method: What makes the layers.
+        scene: Whose words to use.
+        given: At least the layers that the method needs.
+    """
+    texts = {
+        Layer.FG: scene.subject.caption,
+        Layer.BG: scene.background,
+        Layer.BLENDED: scene.caption,
+    }
+    prompts: dict[str, Any] = {
+        f"{layer.value}_prompt": texts[layer] for layer in method.layer_prompts
+    }
+    more: dict[str, Any] = {f"{layer.value}_image": given[layer] for layer in method.inputs}
+    settings = LayerSettings(enabled=True, method=method, **prompts, **more)
+    return settings, "" if prompts else texts[method.outputs[0]]
 
 
 class _Method:
@@ -121,21 +154,10 @@ class _Method:
     ) -> Layers:
         if self.tell is not None:
             self.tell(self.method.id if acts else f"{self.method.id}, off", number + 1, total)
-        texts = {
-            Layer.FG: scene.subject.caption,
-            Layer.BG: scene.background,
-            Layer.BLENDED: scene.caption,
-        }
-        prompts: dict[str, Any] = {
-            f"{layer.value}_prompt": texts[layer] for layer in self.method.layer_prompts
-        }
-        more: dict[str, Any] = {
-            f"{layer.value}_image": given[layer] for layer in self.method.inputs
-        }
-        settings = LayerSettings(enabled=True, method=self.method, **prompts, **more)
+        settings, prompt = scene_settings(self.method, scene, given)
         job = Generation(
             replace(settings, strength=1.0 if acts else 0.0),
-            "" if prompts else texts[self.method.outputs[0]],
+            prompt,
             width=SIDE,
             height=SIDE,
             seed=1000 * number,

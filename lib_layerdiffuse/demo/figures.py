@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..imaging.images import Picture
+from ..imaging.images import Picture, flatten
 from ..tiny import scenes
 
 GLASSY = ("glass ball", "soap bubble", "glowing orb", "puff of smoke")
@@ -61,6 +61,18 @@ def psnr(seen: Picture, truth: Picture, where: npt.NDArray[np.bool_] | None = No
             return float("nan")
         error = error[where]
     return float(min(60.0, -10 * np.log10(max(error.mean(), 1e-12))))
+
+
+def round_trip_errors(seen: Picture, truth: Picture, colour: Sequence[float]) -> list[float]:
+    """Returns what a picture lost: the alpha's mean error, and the PSNR on black, white and colour.
+
+    Args:
+        seen: `h w 4`, straight.
+        truth: `h w 4`, straight.
+        colour: R G B in [0, 1], the third one to lay both on.
+    """
+    over = [psnr(flatten(seen, below), flatten(truth, below)) for below in (0.0, 1.0, colour)]
+    return [float(np.abs(seen[..., 3] - truth[..., 3]).mean()), *over]
 
 
 def soft_iou(seen: Picture, truth: Picture) -> float:
