@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint format types imports demo e2e e2e-ui bench clean
+.PHONY: help venv test check lint format types imports demo e2e e2e-ui weights bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ $(STAMP): $(REQUIREMENTS) $(CONSTRAINTS)
 	@touch $@
 
 test: $(STAMP) ## Run every test that needs no WebUI
-	$(BIN)/python -m pytest -m "not e2e and not e2e_ui" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not e2e and not e2e_ui and not weights" $(PYTEST_ARGS)
 
 check: lint types imports test ## Run everything that CI runs
 
@@ -81,6 +81,14 @@ $(UI_STAMP): $(STAMP) requirements-ui.txt
 	$(BIN)/python -m pip install --quiet --requirement requirements-ui.txt \
 		--constraint $(CONSTRAINTS)
 	@touch $@
+
+weights: ## Measure released weights: LAYERDIFFUSE_WEIGHTS_DIR=<folder> make weights
+	@if [ -z "$${LAYERDIFFUSE_WEIGHTS_DIR:-}" ]; then \
+		echo "SKIPPED: every test in tests/weights (transparency and layers of real weight files)."; \
+		echo "Set LAYERDIFFUSE_WEIGHTS_DIR to the folder of the layer files, and" \
+			"LAYERDIFFUSE_SD15_CHECKPOINT or LAYERDIFFUSE_SDXL_CHECKPOINT, to run them."; \
+	else $(MAKE) --no-print-directory venv \
+		&& $(BIN)/python -m pytest -m weights tests/weights $(PYTEST_ARGS); fi
 
 bench: $(STAMP) ## Measure time and memory; prints one table for each program in bench/
 	@set -e; found=; for f in bench/bench_*.py; do if [ -e "$$f" ]; then found=1; \

@@ -19,10 +19,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 _STANDALONE = all(find_spec(name) for name in ("accelerate", "gradio", "peft", "transformers"))
 _OF_STANDALONE = [
     "contract/test_diffusers_*.py",
+    "golden/test_patches_golden.py",
     "unit/test_cli_generate.py",
     "unit/test_demo.py",
     "unit/test_standalone_*.py",
     "unit/test_training.py",
+    "weights/test_*.py",
 ]
 collect_ignore_glob = [] if _STANDALONE else _OF_STANDALONE
 
