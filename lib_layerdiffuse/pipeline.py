@@ -26,9 +26,10 @@ from .codec.transparent import (
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
 from .imaging.images import Picture, as_rgba, composite, flatten, pad_colours
-from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind, WeightFile
+from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind
 from .nets.attention_sharing import AttentionSharing
 from .outputs import given_layer
+from .released import WeightFile
 from .settings.chains import step_prompt
 from .settings.layer_settings import LayerSettings
 from .weights.patches import read_patches

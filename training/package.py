@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from lib_layerdiffuse import tiny
-from lib_layerdiffuse.methods import WEIGHT_FILES, Arch
+from lib_layerdiffuse.methods import Arch
+from lib_layerdiffuse.released import WEIGHT_FILES
 from lib_layerdiffuse.weights.checksums import sha256_of
 
 LIMIT = 32_000_000

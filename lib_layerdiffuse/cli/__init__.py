@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED
     except OSError as error:
-        return _fail(f"Expected to read and write files, got: {error}.")
+        return _fail(f"A file could not be read or written: {error}.")
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
     return status

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..methods import Layer
 from . import job_options as options
+from .described import check_trim, choice_of, generation_of, models_of
 from .generate_command import tell, tell_of_tiny
 from .parsing import add_command
 from .progress_bars import bars_of
@@ -51,15 +52,15 @@ def _run(args: argparse.Namespace) -> int:
     from ..standalone.output import OutputFolder
     from ..standalone.two_steps import Direction, SecondStep, run_chain
 
-    options.check_trim(args)
+    check_trim(args)
     method = Direction(args.direction).methods[0]
     folder = OutputFolder(args.out)
-    job = options.job_of(args, method)
+    job = generation_of(args, method)
     second = SecondStep(args.second_sampler, args.second_stop_at)
     with bars_of(args) as bars:
         tell_of_tiny(args, bars)
-        models = options.models_of(args, bars.download)
-        host, session = models.open(options.choice_of(args), method.arch)
+        models = models_of(args, bars.download)
+        host, session = models.open(choice_of(args), method.arch)
         number = folder.next_number()
         all_saved: list[SavedPicture] = []
         for step in run_chain(job, session, host, second=second, on_progress=bars.stage):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ChecksumError, LayerDiffuseError, SettingsError
-from ..methods import DECODERS, ENCODERS, Arch, WeightFile
+from ..methods import DECODERS, ENCODERS, Arch
+from ..released import WeightFile
 from .parsing import add_command, path
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def _decode(args: argparse.Namespace) -> int:
     rgba = read_image(args.pixels)
     if not (rgba[..., 3] >= 1).all():
         raise SettingsError(
-            f"Expected an opaque picture, got transparency in {args.pixels}.",
-            "Give the picture as the VAE decoded it.",
+            f"{args.pixels} is transparent, but a VAE makes opaque images.",
+            "Give the image as the VAE decoded it.",
         )
     pixels = torch.from_numpy(rgba[..., :3]).permute(2, 0, 1)[None]
     latent = files.read_latent(args.latent, "latent")[None]
@@ -115,7 +116,7 @@ def _encode(args: argparse.Namespace) -> int:
 
 def _check_suffix(out: Path, suffix: str) -> None:
     if out.suffix.lower() != suffix:
-        raise SettingsError(f"Expected --out to end in {suffix}, got {out}.", "Rename it.")
+        raise SettingsError(f"--out must end in {suffix}, but is {out}.", "Rename it.")
 
 
 @contextmanager
@@ -135,6 +136,6 @@ def _computing(args: argparse.Namespace) -> Iterator[None]:
     except (RuntimeError, AssertionError, MemoryError) as error:
         got = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise LayerDiffuseError(
-            f"Expected to compute in {args.dtype} on {args.device}, got: {got}.",
-            "Try --device cpu --dtype float32, or a smaller picture.",
+            f"Computing in {args.dtype} on {args.device} failed: {got}.",
+            "Try --device cpu --dtype float32, or a smaller image.",
         ) from error

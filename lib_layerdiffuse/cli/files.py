@@ -24,7 +24,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise unreadable(path, error) from error
     except (SafetensorError, ValueError) as error:
         raise SettingsError(
-            f"Expected {path} to be a safetensors file, got: {error}.",
+            f"{path} is no whole safetensors file: {error}.",
             "Give a whole .safetensors file.",
         ) from error
 
@@ -41,19 +41,19 @@ def read_latent(path: Path, name: str) -> Tensor:
         got = ", ".join(sorted(tensors)[:4]) or "no tensors"
         more = f" and {len(tensors) - 4} more" if len(tensors) > 4 else ""
         raise SettingsError(
-            f"Expected a tensor `{name}` in {path}, got {got}{more}.",
+            f"{path} holds no tensor `{name}`, but {got}{more}.",
             f"Save the latent under the name `{name}`.",
         )
     if not tensor.is_floating_point() or tensor.ndim != 3 or tensor.shape[0] != 4:
         raise SettingsError(
-            f"Expected `{name}` in {path} as floats [4, h, w], "
-            f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}.",
-            "Save one picture's latent, on the VAE's scale and without a batch axis.",
+            f"`{name}` in {path} must be floats [4, h, w], but is "
+            f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}.",
+            "Save one image's latent, on the VAE's scale and without a batch axis.",
         )
     latent = tensor.float()
     if not latent.isfinite().all():
         raise SettingsError(
-            f"Expected finite numbers in `{name}` of {path}, got NaN or infinity.",
+            f"`{name}` in {path} holds NaN or infinity.",
             "Make the latent again, in float32.",
         )
     return latent

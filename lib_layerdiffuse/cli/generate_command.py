@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import SettingsError
 from ..methods import Layer, find_method
 from . import job_options as options
+from .described import check_trim, choice_of, generation_of, models_of, refuse_unused
 from .parsing import add_command, path
 from .progress_bars import Bars, bars_of
 
@@ -51,16 +52,16 @@ def _run(args: argparse.Namespace) -> int:
     from ..standalone.run import run
 
     method = find_method(args.method)
-    options.refuse_unused(args, method)
-    options.check_trim(args)
+    refuse_unused(args, method)
+    check_trim(args)
     if args.denoise is not None and args.init is None:
         raise SettingsError("--denoise needs --init.", "Give the image to draw over.")
     folder = OutputFolder(args.out)
-    job = options.job_of(args, method)
+    job = generation_of(args, method)
     with bars_of(args) as bars:
         tell_of_tiny(args, bars)
-        models = options.models_of(args, bars.download)
-        host, session = models.open(options.choice_of(args), method.arch)
+        models = models_of(args, bars.download)
+        host, session = models.open(choice_of(args), method.arch)
         made = run(job, session, host, on_progress=bars.stage)
         saved = folder.save(made, job.settings)
         documents = folder.save_documents(saved, job.settings, args.layers, trim=args.trim)

@@ -1,4 +1,4 @@
-"""The options of the commands that make pictures, and the jobs that they describe."""
+"""The options of the commands that make images."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
-from ..methods import Layer, LayerMethod
+from ..methods import Layer
 from .parsing import path
-from .stores import add_store_options, store_of
+from .stores import add_store_options
 
 if TYPE_CHECKING:
-    from ..callbacks import OnDownload
     from ..documents.kinds import DocumentKind
-    from ..settings.layer_settings import LayerSettings
-    from ..standalone.generation import Generation
-    from ..standalone.models import ModelChoice, Models
     from .parsing import Parser
 
-_RESIZE_MODES = {"crop": "Crop and Resize", "stretch": "Just Resize", "fill": "Resize and Fill"}
+RESIZE_MODES = {"crop": "Crop and Resize", "stretch": "Just Resize", "fill": "Resize and Fill"}
 
 
 def add_prompts(parser: Parser, layers: Iterable[Layer]) -> None:
@@ -88,7 +84,7 @@ def add_sampling(parser: Parser) -> None:
     )
     add(
         "--resize-mode",
-        choices=tuple(_RESIZE_MODES),
+        choices=tuple(RESIZE_MODES),
         default="crop",
         help="how given pictures get the size (default: %(default)s)",
     )
@@ -217,107 +213,3 @@ def _lora(text: str) -> tuple[Path, float]:
         return (path(name), float(weight)) if colon and name else (path(text), 1.0)
     except ValueError:  # the colon is part of the name
         return path(text), 1.0
-
-
-def job_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
-    """Returns the job that the options describe.
-
-    Raises:
-        SettingsError: A picture cannot be read, or the method has no use for an option.
-    """
-    from ..imaging.reading import read_image
-    from ..standalone.defaults import defaults, draw_seed
-    from ..standalone.generation import Generation
-
-    author = defaults(method, tiny=args.checkpoint is None)
-    width, height = args.size or (author.side, author.side)
-    init = getattr(args, "init", None)
-    return Generation(
-        settings=_settings(args, method, author.stop_at),
-        prompt=args.prompt,
-        negative_prompt=args.negative_prompt,
-        width=width,
-        height=height,
-        sets=args.sets,
-        seed=draw_seed(args.sets * method.frames) if args.seed < 0 else args.seed,
-        steps=args.steps or author.steps,
-        cfg=author.cfg if args.cfg is None else args.cfg,
-        sampler=args.sampler or author.sampler,
-        init=None if init is None else read_image(init),
-        **({} if init is None or args.denoise is None else {"denoise": args.denoise}),
-    )
-
-
-def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> LayerSettings:
-    from ..imaging.reading import read_image
-    from ..settings.layer_settings import LayerSettings
-
-    pictures = {layer: getattr(args, layer.value, None) for layer in Layer}
-    for layer in method.inputs:
-        if pictures[layer] is None:
-            raise SettingsError(
-                f"{method.id} needs a {layer.label.lower()} image.",
-                f"Give one with --{layer.value}.",
-                field=f"{layer.value}_image",
-            )
-    given: dict[str, Any] = {
-        "method": method,
-        "weight": args.weight,
-        "ending_step": stop_at if args.stop_at is None else args.stop_at,
-        "resize_mode": _RESIZE_MODES[args.resize_mode],
-        "show_preview": args.preview,
-        "show_matte": args.matte,
-        "show_composite": args.composite,
-        "show_raw": args.raw,
-    }
-    for layer, file in pictures.items():
-        name = f"{layer.value}_image"
-        given[name] = file and read_image(file, field=name)
-        for kind in ("prompt", "negative_prompt"):
-            given[f"{layer.value}_{kind}"] = getattr(args, f"{layer.value}_{kind}", "")
-    return LayerSettings.from_args([given])
-
-
-def refuse_unused(args: argparse.Namespace, method: LayerMethod) -> None:
-    """Checks that nothing was given that the method would leave unread.
-
-    Raises:
-        SettingsError: Something was.
-    """
-    for layer in Layer:
-        unread = []
-        if getattr(args, layer.value) is not None and layer not in method.inputs:
-            unread.append(f"--{layer.value}")
-        for kind in ("prompt", "negative-prompt"):
-            given = getattr(args, f"{layer.value}_{kind.replace('-', '_')}")
-            if given and layer not in method.layer_prompts:
-                unread.append(f"--{layer.value}-{kind}")
-        if unread:
-            raise SettingsError(
-                f"{method.id} has no use for {' and '.join(unread)}.",
-                "Leave it out, or choose another method: see `layerdiffuse methods`.",
-            )
-
-
-def check_trim(args: argparse.Namespace) -> None:
-    """Checks that there are files to trim layers in.
-
-    Raises:
-        SettingsError: There are none.
-    """
-    if args.trim and not args.layers:
-        raise SettingsError("--trim needs --layers.", "Say which kind of file.")
-
-
-def choice_of(args: argparse.Namespace) -> ModelChoice:
-    """Returns which checkpoint to load, and how."""
-    from ..standalone.models import ModelChoice
-
-    return ModelChoice(args.checkpoint, args.dtype, args.device, args.offload, tuple(args.lora))
-
-
-def models_of(args: argparse.Namespace, on_download: OnDownload | None) -> Models:
-    """Returns what loads checkpoints and weight files."""
-    from ..standalone.models import Models
-
-    return Models(lambda: store_of(args, makes_folder=True, on_progress=on_download))

@@ -58,7 +58,7 @@ def store_of(
     needed = folder.exists() or (args.models_dir and not makes_folder)
     for place in [*([folder] if needed else []), *args.extra_dir]:
         if not place.is_dir():
-            raise SettingsError(f"Expected a folder at {place}, got none.", "Check the name.")
+            raise SettingsError(f"There is no folder {place}.", "Check the name.")
     return WeightStore(
         folder, extra_folders=args.extra_dir, offline=args.offline, on_progress=on_progress
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import MissingCapabilityError
 from . import job_options as options
+from .described import choice_of, models_of
 from .parsing import add_command, path
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def _run(args: argparse.Namespace) -> int:
         from ..studio import studio_page as studio
     except ImportError as error:
         raise MissingCapabilityError(
-            f"Expected the packages of the standalone mode, got: {error}.",
+            f"The studio needs packages that are not installed: {error}.",
             "Run `pip install layerdiffuse[standalone]`.",
         ) from error
     from ..studio.workbench import Workbench
 
-    bench = Workbench(options.models_of(args, None), options.choice_of(args), args.out)
+    bench = Workbench(models_of(args, None), choice_of(args), args.out)
     studio.serve(bench, address=args.address, port=args.port, opens=not args.no_browser)
     return 0

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
-from ..methods import WEIGHT_FILES, WeightFile, find_method
+from ..methods import find_method
+from ..released import WEIGHT_FILES, WeightFile
 from .parsing import add_command
 from .stores import add_store_options, store_of
 
@@ -59,7 +60,7 @@ def _fetch(args: argparse.Namespace) -> int:
     files = dict.fromkeys([*_files(args.stems), *of_methods])
     if not files:
         raise SettingsError(
-            "Expected names of weight files or --method, got neither.",
+            "Say which weight files, by name or by --method.",
             "See `layerdiffuse methods` for both.",
         )
     store = _store(args, makes_folder=True)
@@ -86,7 +87,7 @@ def _files(stems: Iterable[str]) -> list[WeightFile]:
     for name in names:
         if name not in WEIGHT_FILES:
             raise SettingsError(
-                f"Expected the name of a weight file, got {name!r}.",
+                f"There is no weight file called {name}.",
                 f"Use one of: {', '.join(WEIGHT_FILES)}.",
             )
     return [WEIGHT_FILES[name] for name in names]

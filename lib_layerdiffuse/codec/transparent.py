@@ -27,7 +27,7 @@ from ..nets.offset_encoder import OffsetEncoder
 from ..nets.unet1024 import UNet1024
 from .views import VIEWS, LowerMedian, turn, turn_back
 
-LATENT_CELL = 8  # pixels of an image's side to one of its latent's
+VAE_SCALE_FACTOR = 8  # pixels of an image's side to one of its latent's
 OFFSET_STRENGTH = 300.0
 
 
@@ -181,10 +181,10 @@ def _like_net(net: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _pad_together(pixels: Tensor, latent: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
     """Returns both with their edges repeated right and below up to `multiple` pixels, float32."""
-    bottom, right = (-side % (multiple // LATENT_CELL) for side in latent.shape[2:])
+    bottom, right = (-side % (multiple // VAE_SCALE_FACTOR) for side in latent.shape[2:])
     cells = (0, right, 0, bottom)
     return (
-        F.pad(pixels.float(), tuple(LATENT_CELL * n for n in cells), mode="replicate"),
+        F.pad(pixels.float(), tuple(VAE_SCALE_FACTOR * n for n in cells), mode="replicate"),
         F.pad(latent.float(), cells, mode="replicate"),
     )
 
@@ -204,9 +204,10 @@ def _check_image(image: Tensor, channels: str) -> None:
             f"Convert the images to {channels}.",
         )
     height, width = image.shape[2:]
-    if height % LATENT_CELL or width % LATENT_CELL or not height * width:
+    if height % VAE_SCALE_FACTOR or width % VAE_SCALE_FACTOR or not height * width:
         raise ImageSizeError(
-            f"Width and height have to be multiples of {LATENT_CELL}, and are {width}×{height}.",
+            f"Width and height have to be multiples of {VAE_SCALE_FACTOR}, and are "
+            f"{width}×{height}.",
             "Choose another width or height.",
         )
 
@@ -223,7 +224,7 @@ def _check_pair(pixels: Tensor, latent: Tensor) -> None:
             f"Expected one latent for each image, got {len(latent)} for {len(pixels)}.",
             "Decode each image with its own latent.",
         )
-    height, width = (side * LATENT_CELL for side in latent.shape[2:])
+    height, width = (side * VAE_SCALE_FACTOR for side in latent.shape[2:])
     if tuple(pixels.shape[2:]) != (height, width):
         raise ImageSizeError(
             f"The image is {pixels.shape[3]}×{pixels.shape[2]}, and the latent that of one of "

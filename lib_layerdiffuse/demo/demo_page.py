@@ -70,7 +70,7 @@ def write_page(path: Path, parts: Sequence[Part]) -> None:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise SettingsError(
-            f"Expected to write {path}, got: {error.strerror or error}.",
+            f"{path} could not be written: {error.strerror or error}.",
             "Choose a folder that you may write to, on a disk with space.",
         ) from error
 

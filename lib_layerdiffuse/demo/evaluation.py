@@ -58,7 +58,7 @@ def evaluate(
     for part in parts:
         if part not in PARTS:
             raise SettingsError(
-                f"Expected a part of the tiny family, got {part!r}.",
+                f"The tiny family has no part called {part}.",
                 f"Use one of: {', '.join(PARTS)}.",
             )
     for part in parts:

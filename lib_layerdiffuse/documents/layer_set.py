@@ -43,9 +43,7 @@ def document_of(
     sizes = {layer: picture.shape[:2] for layer, picture in pictures.items()}
     if len(set(sizes.values())) > 1:
         got = ", ".join(f"{layer.value} {size[1]} x {size[0]}" for layer, size in sizes.items())
-        raise ImageSizeError(
-            f"Expected layers of one size, got {got}.", "Bring all pictures to one size."
-        )
+        raise ImageSizeError(f"The layers differ in size: {got}.", "Bring all of them to one size.")
     height, width = next(iter(sizes.values()))
     hidden = {Layer.BLENDED} if {Layer.FG, Layer.BG} <= set(pictures) else set()
     suffix = "" if number is None else f" {number}"

@@ -65,8 +65,8 @@ def _check_sizes(document: Document) -> None:
         sides += [layer.width, layer.height]
     if max(sides) > _MOST_PIXELS:
         raise ImageSizeError(
-            f"Expected at most {_MOST_PIXELS} pixels to each side for a PSD file, "
-            f"got {max(sides)}.",
+            f"A PSD file holds at most {_MOST_PIXELS} pixels to each side, but there are "
+            f"{max(sides)}.",
             "Choose OpenRaster.",
         )
 

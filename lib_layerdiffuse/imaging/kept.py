@@ -75,7 +75,7 @@ class PictureStore:
                 part.replace(self._path(name))
         except OSError as error:
             raise PictureStoreError(
-                f"Expected to keep a picture in {self.folder}, got: {error.strerror or error}.",
+                f"An image could not be kept in {self.folder}: {error.strerror or error}.",
                 "Make room or allow writing there, or turn off keeping pictures in the settings.",
             ) from error
 

@@ -12,7 +12,8 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from ..methods import DECODERS, METHODS, Layer, LayerMethod, WeightFile
+from ..methods import DECODERS, METHODS, Layer, LayerMethod
+from ..released import WeightFile
 from ..weights.store import WeightStore
 from .fields import IMAGE_TEXT
 from .layer_settings import LayerSettings, api_name

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..codec.transparent import LATENT_CELL
+from ..codec.transparent import VAE_SCALE_FACTOR
 from ..errors import BatchSizeError, ImageSizeError, SettingsError
 from ..imaging.images import AnyPicture, PictureU8, as_rgba
 from ..methods import Layer
@@ -99,9 +99,9 @@ def check_generation(job: Generation, host: DiffusersHost) -> None:
 
 def _check_numbers(job: Generation) -> None:
     for side in (job.width, job.height):
-        if side < MIN_SIDE or side % LATENT_CELL:
+        if side < MIN_SIDE or side % VAE_SCALE_FACTOR:
             raise ImageSizeError(
-                f"Width and height must be multiples of {LATENT_CELL}, from {MIN_SIDE} up, "
+                f"Width and height must be multiples of {VAE_SCALE_FACTOR}, from {MIN_SIDE} up, "
                 f"but are {job.width}×{job.height}.",
                 "Choose another width or height.",
             )

@@ -105,7 +105,7 @@ class OutputFolder:
         """
         if folder.exists() and not folder.is_dir():
             raise SettingsError(
-                f"Expected a folder for the pictures, got the file {folder}.", "Choose another one."
+                f"{folder} is a file, but the images need a folder.", "Choose another name."
             )
         self.folder = folder
 

@@ -13,15 +13,7 @@ from ..callbacks import OnProgress, OnShare
 from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
 from ..imaging.images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
-from ..pipeline import (
-    Session,
-    decode,
-    encode,
-    first_picture,
-    inject,
-    layer_prompts,
-    picture_tensor,
-)
+from ..pipeline import Session, decode, encode, first_picture, inject, layer_prompts, picture_tensor
 from .generation import Generation, LayerPicture, check_generation
 from .generation_parameters import webui_infotext
 

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..imaging.images import (
-    Picture,
-    PictureU8,
-    ResizeMode,
-    as_rgba,
-    fit,
-)
+from ..imaging.images import Picture, PictureU8, ResizeMode, as_rgba, fit
 from ..outputs import preview
 
 _GAP, _LINE, _FONT_SIZE, _TITLE_SIZE = 12, 17, 13, 16

@@ -10,7 +10,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..methods import WeightFile
+from ..released import WeightFile
 
 LIST_NAME = "SHA256SUMS"
 

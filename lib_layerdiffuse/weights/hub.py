@@ -7,21 +7,19 @@ streamed here, because its own download call no longer continues after the proce
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from io import RawIOBase
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, tqdm
 
 from ..errors import ChecksumError, DownloadError
+from .download import Broken, Download, disk_error, network_error, refused, size_text
 
 CHUNK = 64 * 1024
 RETRIES = 3
@@ -30,38 +28,6 @@ RETRY_WAIT = 1.0
 """Seconds to wait before the first such attempt; each further one waits as much longer."""
 REPORT_EVERY = 0.5
 """Seconds between two progress reports."""
-
-Report = Callable[[int, "int | None"], None]
-"""Called with the bytes done and the bytes in all, None where the server does not say."""
-
-
-@dataclass(frozen=True)
-class Download:
-    """One file to fetch.
-
-    Attributes:
-        url: Its address.
-        target: Where it goes once it is whole and verified; named in errors.
-        part: Where the bytes gather.
-        size: Its bytes where known, else None.
-        report: Receives the progress. An exception that it raises stops the download, keeps `part`
-            and reaches the caller.
-    """
-
-    url: str
-    target: Path
-    part: Path
-    size: int | None
-    report: Report
-
-    @property
-    def by_hand(self) -> str:
-        """What to do when nothing else helps."""
-        return f"fetch {self.url} by hand and put it into {self.target.parent}"
-
-
-class _Broken(Exception):
-    """The connection failed in a way that another attempt may mend."""
 
 
 def file_url(repo: str, revision: str, filename: str) -> str:
@@ -88,17 +54,17 @@ def fetch(job: Download) -> None:
     try:
         out = job.part.open("ab", buffering=0)
     except OSError as error:
-        raise _disk_error(job, error, None) from error
+        raise disk_error(job, error, None) from error
     with out, _Meter(job, out.tell()) as meter:
         failures = 0
         while True:
             start = out.tell()
             try:
                 _receive(job, out, meter)
-            except _Broken as broken:
+            except Broken as broken:
                 failures = 1 if out.tell() > start else failures + 1
                 if failures > RETRIES:
-                    raise _network_error(job, broken) from broken
+                    raise network_error(job, broken) from broken
                 time.sleep(RETRY_WAIT * failures)
             else:
                 _sync(job, out)
@@ -117,7 +83,7 @@ def _sync(job: Download, out: RawIOBase) -> None:
     try:
         os.fsync(out.fileno())
     except OSError as error:
-        raise _disk_error(job, error, None) from error
+        raise disk_error(job, error, None) from error
 
 
 def _receive(job: Download, out: RawIOBase, meter: _Meter) -> None:
@@ -129,7 +95,7 @@ def _receive(job: Download, out: RawIOBase, meter: _Meter) -> None:
         try:
             response, chunks = stack.enter_context(_get(job.url, start))
         except Exception as error:
-            raise _Broken(str(error)) from error
+            raise Broken(str(error)) from error
         if (
             response.status_code == 416
             and response.headers.get("Content-Range") == f"bytes */{start}"
@@ -142,10 +108,10 @@ def _receive(job: Download, out: RawIOBase, meter: _Meter) -> None:
             try:
                 _write(out, chunk)
             except OSError as error:
-                raise _disk_error(job, error, total) from error
+                raise disk_error(job, error, total) from error
             meter.add(len(chunk))
     if total is not None and out.tell() < total:
-        raise _Broken(f"the connection closed after {out.tell()} of {total} bytes")
+        raise Broken(f"the connection closed after {out.tell()} of {total} bytes")
 
 
 @contextmanager
@@ -170,23 +136,23 @@ def _guarded(chunks: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from chunks
     except Exception as error:
-        raise _Broken(str(error)) from error
+        raise Broken(str(error)) from error
 
 
 def _accept(job: Download, response: Any, out: RawIOBase) -> int | None:
     """Returns the whole file's size, or None, and rewinds `out` where the body starts at 0."""
     status, headers = response.status_code, response.headers
     if status in {408, 429} or status >= 500:
-        raise _Broken(f"HTTP {status}")
+        raise Broken(f"HTTP {status}")
     if status not in {200, 206, 416}:
-        raise _refused(job, status, headers)
+        raise refused(job, status, headers)
     answered = headers.get("Content-Range", "")
     if status != 206:
         _rewind(job, out)
     elif not answered.startswith(f"bytes {out.tell()}-"):
-        raise _Broken(f"asked for bytes from {out.tell()} on, got {answered!r}")
+        raise Broken(f"asked for bytes from {out.tell()} on, got {answered!r}")
     if status == 416:
-        raise _Broken("the part on disk is longer than the file")
+        raise Broken("the part on disk is longer than the file")
     length = answered.rpartition("/")[2] if status == 206 else headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None
     if total is not None and job.size is not None and total != job.size:
@@ -204,7 +170,7 @@ def _rewind(job: Download, out: RawIOBase) -> None:
             out.truncate(0)
             out.seek(0)
         except OSError as error:
-            raise _disk_error(job, error, None) from error
+            raise disk_error(job, error, None) from error
 
 
 def _check_space(job: Download, total: int | None, done: int) -> None:
@@ -214,53 +180,10 @@ def _check_space(job: Download, total: int | None, done: int) -> None:
         return
     if total is not None and total - done > free:
         raise DownloadError(
-            f"The disk is too full for {job.target.name}: {_size(total - done)} have to go to "
-            f"{job.target.parent}, where {_size(free)} are free.",
-            f"Free {_size(total - done - free)} more and try again.",
+            f"The disk is too full for {job.target.name}: {size_text(total - done)} have to go to "
+            f"{job.target.parent}, where {size_text(free)} are free.",
+            f"Free {size_text(total - done - free)} more and try again.",
         )
-
-
-def _disk_error(job: Download, error: OSError, total: int | None) -> DownloadError:
-    name, folder = job.target.name, job.target.parent
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        done = job.part.stat().st_size if job.part.exists() else 0
-        missing = _size(total - done) if total is not None else "some space"
-        return DownloadError(
-            f"The disk is full: {name} could not be fetched to {folder}.",
-            f"Free {missing} and try again: the download goes on where it stopped.",
-        )
-    return DownloadError(
-        f"{name} could not be written to {folder}: {error.strerror or error}.",
-        "Allow writing there, or choose another folder.",
-    )
-
-
-def _size(count: int) -> str:
-    """Returns a number of bytes as people read it, rounded up."""
-    return f"{-(-count // 10**6)} MB" if count >= 10**6 else f"{count} bytes"
-
-
-def _refused(job: Download, status: int, headers: Any) -> DownloadError:
-    said = headers.get("X-Error-Message")
-    answer = f"HTTP {status}" + (f" ({said})" if said else "")
-    if status in {401, 403}:
-        hint = f"Set HF_TOKEN to a token that may read the file, or {job.by_hand}."
-    elif status == 404:
-        hint = "Check HF_ENDPOINT: the mirror may lack the file; unset it or name another one."
-    else:
-        hint = f"Try again later, set HF_ENDPOINT to a mirror, or {job.by_hand}."
-    return DownloadError(
-        f"{job.target.name} could not be downloaded: {job.url} answers {answer}.", hint
-    )
-
-
-def _network_error(job: Download, broken: _Broken) -> DownloadError:
-    done = job.part.stat().st_size
-    kept = f" The {_size(done)} that are there are kept for the next try." if done else ""
-    return DownloadError(
-        f"{job.target.name} could not be downloaded from {job.url}: {broken}.",
-        f"Check the network, set HF_ENDPOINT to a mirror, or {job.by_hand}.{kept}",
-    )
 
 
 class _Meter:

@@ -22,9 +22,10 @@ from torch import Tensor
 from ..callbacks import OnDownload
 from ..errors import ChecksumError, DownloadError, WeightsNotFoundError
 from ..files.locks import file_lock
-from ..methods import HUB_REPO, HUB_REVISION, WeightFile
+from ..released import HUB_REPO, HUB_REVISION, WeightFile
 from .checksums import LIST_NAME, HashMemo, listed_hashes, problem_with, sha256_of
-from .hub import Download, fetch, file_url, is_offline
+from .download import Download
+from .hub import fetch, file_url, is_offline
 
 _log = logging.getLogger(__name__)
 

@@ -207,7 +207,7 @@ class TestExtras:
                 {"image": encode_image(glass_ball(64)), "upscaler_1": "Lanczos"},
             )
             assert status == 500
-            assert "Expected PNG" in body["message"]
+            assert "without its transparency" in body["message"]
             lake = {"image": encode_image(lake_scene(64)), "upscaler_1": "Lanczos"}
             assert client.request("POST", "/sdapi/v1/extra-single-image", lake)[0] == 200
         finally:

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from tiny_codec import tiny_decoder_weights
 from torch import Tensor
 
-from lib_layerdiffuse.methods import DECODERS, Arch, LayerMethod, PatchKind, WeightFile
+from lib_layerdiffuse.methods import DECODERS, Arch, LayerMethod, PatchKind
 from lib_layerdiffuse.nets.unet1024 import UNetLayout
+from lib_layerdiffuse.released import WeightFile
 from lib_layerdiffuse.weights.patches import CONV_IN
 from lib_layerdiffuse.weights.store import WeightStore
 

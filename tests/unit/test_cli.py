@@ -25,7 +25,8 @@ from lib_layerdiffuse import cli, methods
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder, rgba_u8
 from lib_layerdiffuse.imaging.images import pad_colours
-from lib_layerdiffuse.methods import DECODERS, METHODS, WEIGHT_FILES, WeightFile
+from lib_layerdiffuse.methods import DECODERS, METHODS
+from lib_layerdiffuse.released import WEIGHT_FILES, WeightFile
 
 ROOT = Path(__file__).parents[2]
 SIDE = 64
@@ -225,7 +226,7 @@ def released(monkeypatch) -> dict[str, bytes]:
         monkeypatch.setitem(WEIGHT_FILES, stem, file)
     monkeypatch.setitem(DECODERS, METHODS[0].arch, WEIGHT_FILES[DECODER])
     method = replace(METHODS[0], id="small", weights=WEIGHT_FILES[METHODS[0].weights.stem])
-    monkeypatch.setitem(methods._BY_NAME, "small", method)
+    monkeypatch.setitem(methods.METHOD_NAMES, "small", method)
     return {f"{stem}.safetensors": data for stem, data in small.items()}
 
 
@@ -269,13 +270,15 @@ def test_fetch(capfd, monkeypatch, tmp_path, released, wanted):
 
 
 def test_fetch_says_what_fails(capfd, tmp_path, released):
-    assert "got neither" in fails(capfd, "weights", "fetch")
-    assert "'nobody'" in fails(capfd, "weights", "fetch", "nobody")
-    assert "id or label" in fails(capfd, "weights", "fetch", "--method", "nobody")
+    assert "Say which weight files" in fails(capfd, "weights", "fetch")
+    assert "called nobody" in fails(capfd, "weights", "fetch", "nobody")
+    assert "There is no method called nobody" in fails(
+        capfd, "weights", "fetch", "--method", "nobody"
+    )
     assert "downloads are off" in fails(capfd, "weights", "fetch", DECODER, "--offline")
     blocked = tmp_path / "file"
     blocked.touch()
-    assert "Expected a folder" in fails(capfd, "weights", "fetch", DECODER, "--models-dir", blocked)
+    assert "is no folder" in fails(capfd, "weights", "fetch", DECODER, "--models-dir", blocked)
     assert everything(tmp_path) == {"file": b""}
 
 
@@ -311,7 +314,7 @@ def test_verify_of_a_named_file_that_is_not_there(capfd):
 @pytest.mark.parametrize("option", ["--models-dir", "--extra-dir"])
 @pytest.mark.parametrize("action", ["list", "verify"])
 def test_a_folder_that_is_not_there(capfd, action, option):
-    assert "Expected a folder at nowhere" in fails(capfd, "weights", action, option, "nowhere")
+    assert "There is no folder nowhere" in fails(capfd, "weights", action, option, "nowhere")
 
 
 # decode and encode
@@ -464,7 +467,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "rubbish": ("--pixels", rubbish, "not an image that can be read (its kind is unknown). Use a"),
     "empty": ("--pixels", empty, "not an image that can be read (it is empty)."),
     "a cut picture": ("--pixels", cut, "rgb.png is damaged or cut off. Save,"),
-    "transparent": ("--pixels", lambda p: write(p, noise(4)), "Expected an opaque picture"),
+    "transparent": (
+        "--pixels",
+        lambda p: write(p, noise(4)),
+        "is transparent, but a VAE makes opaque images.",
+    ),
     "odd size": (
         "--pixels",
         lambda p: write(p, noise(3, side=60)),
@@ -476,16 +483,20 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "the latent that of one of 64×64",
     ),
     "no latent": ("--latent", Path.unlink, "latent.safetensors. Check the name."),
-    "a cut latent": ("--latent", cut, "to be a safetensors file, got:"),
-    "an empty latent": ("--latent", empty, "to be a safetensors file, got:"),
-    "no safetensors": ("--latent", rubbish, "to be a safetensors file, got:"),
-    "other tensor": ("--latent", latent(a=torch.ones(4, 8, 8)), "`latent` in"),
-    "a batch": ("--latent", latent(latent=torch.ones(1, 4, 8, 8)), "got float32 [1, 4, 8, 8]."),
-    "whole numbers": ("--latent", latent(latent=torch.ones(4, 8, 8).int()), "got int32 [4, 8, 8]."),
-    "16 channels": ("--latent", latent(latent=torch.ones(16, 8, 8)), "got float32 [16, 8, 8]."),
+    "a cut latent": ("--latent", cut, "is no whole safetensors file:"),
+    "an empty latent": ("--latent", empty, "is no whole safetensors file:"),
+    "no safetensors": ("--latent", rubbish, "is no whole safetensors file:"),
+    "other tensor": ("--latent", latent(a=torch.ones(4, 8, 8)), "no tensor `latent`"),
+    "a batch": ("--latent", latent(latent=torch.ones(1, 4, 8, 8)), "but is float32 [1, 4, 8, 8]."),
+    "whole numbers": (
+        "--latent",
+        latent(latent=torch.ones(4, 8, 8).int()),
+        "is int32 [4, 8, 8].",
+    ),
+    "16 channels": ("--latent", latent(latent=torch.ones(16, 8, 8)), "but is float32 [16, 8, 8]."),
     "NaN": ("--latent", latent(latent=torch.full((4, 8, 8), torch.nan)), "NaN or infinity"),
     "no decoder": ("--decoder", Path.unlink, "There is no file "),
-    "a cut decoder": ("--decoder", cut, "to be a safetensors file"),
+    "a cut decoder": ("--decoder", cut, "is no whole safetensors file"),
     "an encoder": (
         "--decoder",
         lambda p: save_file(tiny_encoder_weights(), p),
@@ -512,10 +523,10 @@ def test_decode_says_what_is_wrong(capfd, job, tmp_path, fault):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (["--out", "rgba.jpg"], "Expected --out to end in .png, got rgba.jpg."),
+        (["--out", "rgba.jpg"], "--out must end in .png, but is rgba.jpg."),
         (["--out", "rgb.png/rgba.png"], "rgb.png/rgba.png could not be written:"),
         (["--out", f"{'x' * 300}.png"], "File name too long"),
-        (["--device", "nowhere"], "Expected to compute in float32 on nowhere, got:"),
+        (["--device", "nowhere"], "Computing in float32 on nowhere failed:"),
         (["--dtype", "int8"], "invalid choice"),
     ],
 )
@@ -535,8 +546,8 @@ def test_decode_makes_the_folder(capfd, job, tmp_path):
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (RuntimeError("out of memory\nat length"), 2, "got: out of memory. Try"),
-        (MemoryError(), 2, "got: MemoryError. Try"),
+        (RuntimeError("out of memory\nat length"), 2, "failed: out of memory. Try"),
+        (MemoryError(), 2, "failed: MemoryError. Try"),
         (
             OSError(28, "No space left on device"),
             2,
@@ -593,7 +604,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
         ("--image", Path.unlink, "There is no file "),
         ("--image", cut, "is damaged or cut off."),
         ("--image", lambda p: write(p, noise(4, side=60)), "multiples of 8, and are 60×60."),
-        ("--encoder", rubbish, "to be a safetensors file"),
+        ("--encoder", rubbish, "is no whole safetensors file"),
         ("--encoder", lambda p: save_file(tiny_decoder_weights(), p), "Use layer_sd15_vae_"),
         ("--out", folder, "is no file"),
     ],
@@ -607,4 +618,4 @@ def test_encode_says_what_is_wrong(capfd, picture_job, tmp_path, option, spoil, 
 
 def test_encode_wants_a_safetensors_name(capfd, picture_job):
     picture_job["--out"] = Path("offset.pt")
-    assert "to end in .safetensors" in fails(capfd, "encode", *options(picture_job))
+    assert "must end in .safetensors" in fails(capfd, "encode", *options(picture_job))

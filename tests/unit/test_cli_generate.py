@@ -223,7 +223,7 @@ def test_the_options_know_what_the_code_knows():
     job_options.add_sampling(parser)
     choices = {a.dest: a.choices for a in parser._actions}
     assert choices["offload"] == tuple(o.value for o in Offload)
-    modes = [job_options._RESIZE_MODES[name] for name in choices["resize_mode"]]
+    modes = [job_options.RESIZE_MODES[name] for name in choices["resize_mode"]]
     assert set(modes) == {mode.value for mode in ResizeMode}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib_layerdiffuse import methods
+from lib_layerdiffuse import methods, released
 from lib_layerdiffuse.methods import METHODS, Layer, LayerMethod
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
@@ -95,8 +95,8 @@ def test_the_page_of_the_api_names_the_settings():
 def test_the_worked_example_of_a_method_works(monkeypatch):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     file, method = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for stem, added in eval(f"_files({file.strip()})", vars(methods)).items():
-        monkeypatch.setitem(methods.WEIGHT_FILES, stem, added)
+    for stem, added in eval(f"_files({file.strip()})", vars(released)).items():
+        monkeypatch.setitem(released.WEIGHT_FILES, stem, added)
     (new,) = eval(f"({method.strip()})", vars(methods))
     assert new.label == "(SDXL) From Background to Foreground"
     assert new.concat_channels == 4

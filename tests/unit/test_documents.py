@@ -317,7 +317,7 @@ def test_pillow_finds_the_merged_picture_of_a_psd_on_white(document):
 def test_a_psd_has_its_limit():
     wide = DocumentLayer("a", np.zeros((1, 30_001, 3), np.uint8))
     for document in (Document(30_001, 1, (wide,)), Document(1, 1, (wide,))):
-        with pytest.raises(ImageSizeError, match=r"at most 30000 .* got 30001"):
+        with pytest.raises(ImageSizeError, match=r"at most 30000 .* are 30001"):
             psd_bytes(document)
 
 

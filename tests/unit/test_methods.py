@@ -4,15 +4,8 @@ from pathlib import Path
 import pytest
 
 from lib_layerdiffuse.errors import SettingsError
-from lib_layerdiffuse.methods import (
-    METHODS,
-    WEIGHT_FILES,
-    Arch,
-    Layer,
-    PatchKind,
-    WeightFile,
-    find_method,
-)
+from lib_layerdiffuse.methods import METHODS, Arch, Layer, PatchKind, find_method
+from lib_layerdiffuse.released import WEIGHT_FILES, WeightFile
 
 BY_ID = {m.id: m for m in METHODS}
 

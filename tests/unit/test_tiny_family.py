@@ -15,7 +15,8 @@ import torch
 from lib_layerdiffuse import tiny
 from lib_layerdiffuse.demo.evaluation import evaluate
 from lib_layerdiffuse.demo.figures import Figure
-from lib_layerdiffuse.methods import WEIGHT_FILES, Arch
+from lib_layerdiffuse.methods import Arch
+from lib_layerdiffuse.released import WEIGHT_FILES
 from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.tiny import scenes, shapes
 from lib_layerdiffuse.weights.store import FileState

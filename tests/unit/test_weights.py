@@ -23,9 +23,9 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 from lib_layerdiffuse.errors import ChecksumError, DownloadError, WeightsNotFoundError
-from lib_layerdiffuse.methods import HUB_REPO, HUB_REVISION, WeightFile
+from lib_layerdiffuse.released import HUB_REPO, HUB_REVISION, WeightFile
 from lib_layerdiffuse.weights import checksums, hub
-from lib_layerdiffuse.weights.hub import Download
+from lib_layerdiffuse.weights.download import Broken, Download
 from lib_layerdiffuse.weights.store import FileState, WeightStore
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +244,7 @@ def test_body_that_ends_early_without_an_error_is_continued(
     real = hub._guarded
 
     def quiet(chunks: Iterator[bytes]) -> Iterator[bytes]:  # as urllib3 1 reads a cut body
-        with contextlib.suppress(hub._Broken):
+        with contextlib.suppress(Broken):
             yield from real(chunks)
 
     monkeypatch.setattr(hub, "_guarded", quiet)

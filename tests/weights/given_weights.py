@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lib_layerdiffuse import tiny
-from lib_layerdiffuse.methods import Arch, WeightFile
+from lib_layerdiffuse.methods import Arch
 from lib_layerdiffuse.pipeline import Session
+from lib_layerdiffuse.released import WeightFile
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
 from lib_layerdiffuse.weights.store import WeightStore
 

@@ -11,7 +11,7 @@ from modules import images, sd_models
 from PIL import Image
 from torch import Tensor
 
-from ...codec.transparent import LATENT_CELL, TransparentEncoder
+from ...codec.transparent import VAE_SCALE_FACTOR, TransparentEncoder
 from ...errors import ArchMismatchError, MissingCapabilityError, WeightsError
 from ...host import Host
 from ...imaging.colours import fill_hidden
@@ -109,7 +109,7 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     with memory_errors_explained("transparent encoder"), telling("encoding the picture"):
         latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
     if mode is not None:
-        cells = [side // LATENT_CELL for side in reversed(size)]
+        cells = [side // VAE_SCALE_FACTOR for side in reversed(size)]
         latent = F.interpolate(latent, size=cells, mode=mode["mode"], antialias=mode["antialias"])
     top, left = (max(0, (latent.shape[axis] - x.shape[axis]) // 2) for axis in (2, 3))
     x.copy_(latent[:, :, top : top + x.shape[2], left : left + x.shape[3]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...codec.transparent import LATENT_CELL
+from ...codec.transparent import VAE_SCALE_FACTOR
 from ...errors import ImageSizeError, MissingCapabilityError
 from ...imaging.images import Picture
 from ...settings.layer_settings import LayerSettings
@@ -71,10 +71,10 @@ def check_mask(p: Any, pictures: Sequence[Picture]) -> None:
 def _check_cells(pictures: Sequence[Picture]) -> None:
     for picture in pictures:
         height, width = picture.shape[:2]
-        if min(height, width) < LATENT_CELL:
+        if min(height, width) < VAE_SCALE_FACTOR:
             raise ImageSizeError(
                 f"The init image is too small for this resize mode: {width}×{height}, where at "
-                f"least {LATENT_CELL}×{LATENT_CELL} is needed.",
+                f"least {VAE_SCALE_FACTOR}×{VAE_SCALE_FACTOR} is needed.",
                 'Choose another resize mode than "Just resize (latent upscale)".',
             )
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...codec.transparent import LATENT_CELL
+from ...codec.transparent import VAE_SCALE_FACTOR
 from ...errors import BatchSizeError, MissingLayerError, SettingsError
 from ...host import Host
 from ...imaging.images import (
@@ -197,7 +197,7 @@ def _latent(p: Any, job: Job, host: Host, session: Session, rgba: Picture) -> Te
     begun = _begun(p, job.init, rgba)
     with memory_errors_explained("transparent encoder"), telling("encoding the init picture"):
         latent = encode(encoder, host, begun, job.choices.offset_strength)
-    size = (p.height // LATENT_CELL, p.width // LATENT_CELL)
+    size = (p.height // VAE_SCALE_FACTOR, p.width // VAE_SCALE_FACTOR)
     if tuple(latent.shape[2:]) != size:
         latent = F.interpolate(latent, size=size, mode="bilinear")
     return latent[0]
@@ -219,7 +219,7 @@ def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
 
 def whole_cells(picture: Picture) -> Picture:
     """Returns what of a picture or mask has latents; the host's VAE leaves out odd ends."""
-    height, width = (side - side % LATENT_CELL for side in picture.shape[:2])
+    height, width = (side - side % VAE_SCALE_FACTOR for side in picture.shape[:2])
     return picture[:height, :width]
 
 
