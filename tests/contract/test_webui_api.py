@@ -56,7 +56,7 @@ class TestPicturesByPath:
             picture(alpha=128).save(tmp_path / folder / "a.png")
         ui.shared.opts.data["outdir_txt2img_samples"] = str(tmp_path / "outputs")
         monkeypatch.chdir(tmp_path)
-        return import_module("lib_layerdiffuse.webui.job.pictures").read_picture
+        return import_module("lib_layerdiffuse.webui.job.pictures").read_given
 
     def test_in_an_output_folder_absolute_or_relative(self, read, tmp_path):
         wanted = read(picture(alpha=128))
@@ -188,7 +188,7 @@ class TestKindsOfPictures:
 
     @pytest.fixture
     def read(self, ui):
-        return import_module("lib_layerdiffuse.webui.job.pictures").read_picture
+        return import_module("lib_layerdiffuse.webui.job.pictures").read_given
 
     @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
     def test_16_bits_of_grey(self, read, kind):

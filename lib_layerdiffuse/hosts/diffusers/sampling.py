@@ -12,11 +12,10 @@ import diffusers
 import torch
 from torch import Tensor
 
+from ...callbacks import OnShare
 from ...errors import LayerDiffuseError, SettingsError
 from ...methods import Arch
 from .prompt_encoding import embeddings
-
-OnStep = Callable[[int, int], bool]
 
 
 class SamplingStopped(LayerDiffuseError):
@@ -50,7 +49,7 @@ class Sampling:
     sampler: str
     init: Tensor | None = None
     denoise: float = 1.0
-    on_step: OnStep | None = None
+    on_step: OnShare | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _pipeline(pipeline: Any, arch: Arch, scheduler: Any, *, from_init: bool) -> 
     return run
 
 
-def _reporting(on_step: OnStep | None) -> tuple[Callable[..., Any], list[bool]]:
+def _reporting(on_step: OnShare | None) -> tuple[Callable[..., Any], list[bool]]:
     """Returns diffusers' callback, and a list that is filled when the run was stopped."""
     stopped: list[bool] = []
 

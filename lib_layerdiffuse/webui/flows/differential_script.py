@@ -28,7 +28,7 @@ from ..job.hooks import hook_of
 from ..job.init_checks import check_mask, is_cut
 from ..job.job import is_nested, job_of
 from ..job.kept_images import keep_picture
-from ..job.pictures import read_picture
+from ..job.pictures import read_given
 from ..job.state import CHANGE_MAP, State, find, forget_mask_afterwards, put, take
 from ..page import kept_pictures
 from ..page.webui_panel import picture_options
@@ -123,7 +123,7 @@ class DifferentialScript(scripts.Script):
         if is_nested() or is_aborted(p):
             return
         try:
-            chosen = ChangeMap.from_args(args, read_picture)
+            chosen = ChangeMap.from_args(args, read_given)
             if chosen.enabled:
                 _begin(p, chosen)
         except Exception as error:
@@ -206,10 +206,10 @@ def _init_pictures(p: Any) -> list[Any]:
     """Returns the distinct init pictures that the user gave, straight RGBA."""
     job = job_of(p)
     given = p.init_images if job is None else job.asked.get("init_images", p.init_images)
-    pictures = [read_picture(image) for image in {id(image): image for image in given}.values()]
-    if not pictures or any(picture is None for picture in pictures):
+    read = [read_given(one) for one in {id(one): one for one in given}.values()]
+    if not read or any(rgba is None for rgba in read):
         raise MissingLayerError("There is no init image.", "Put one into the tab.")
-    return pictures
+    return read
 
 
 def _levels(mask: Image.Image) -> Mask:

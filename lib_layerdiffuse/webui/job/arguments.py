@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...settings.layer_settings import LayerSettings
-from .pictures import read_picture
+from .pictures import read_given
 
 
 def read_settings(args: Sequence[Any], axes: Mapping[str, Any] | None = None) -> LayerSettings:
@@ -19,7 +19,7 @@ def read_settings(args: Sequence[Any], axes: Mapping[str, Any] | None = None) ->
     Raises:
         SettingsError: Something in them cannot be used.
     """
-    return LayerSettings.from_args(args, read_picture, strict=True, over=axes)
+    return LayerSettings.from_args(args, read_given, strict=True, over=axes)
 
 
 def selected_script(p: Any) -> str | None:

@@ -118,9 +118,9 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
 def _upscaled(rgba: Picture, width: int, height: int, upscaler: str) -> Picture:
     """Returns a picture at another size, colour and alpha upscaled apart as the host does."""
 
-    def upscaled(picture: Picture) -> Picture:
-        image = Image.fromarray(to_u8(picture))
-        return from_u8(np.asarray(images.resize_image(0, image, width, height, upscaler)))
+    def upscaled(rgb: Picture) -> Picture:
+        made = images.resize_image(0, Image.fromarray(to_u8(rgb)), width, height, upscaler)
+        return from_u8(np.asarray(made))
 
     alpha = upscaled(matte(rgba))[..., :1]
     return np.concatenate([upscaled(fill_hidden(rgba)[..., :3]), alpha], axis=2)

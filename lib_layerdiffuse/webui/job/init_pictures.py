@@ -39,7 +39,7 @@ from ...settings.layer_settings import LayerSettings
 from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
 from .job import InitPictures, Job
 from .out_of_memory import memory_errors_explained
-from .pictures import read_picture
+from .pictures import read_given
 from .progress import telling
 from .state import CHANGE_MAP, find, forget_mask_afterwards
 
@@ -69,24 +69,24 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
         return
     settings = job.settings
     read = {id(image): _read(image) for image in given}
-    pictures = [read[id(image)] for image in given]
+    inits = [read[id(image)] for image in given]
     mapped = find(p, CHANGE_MAP) is not None  # A change map is a mask, too.
     if settings.mask_source is not MaskSource.TAB and not mapped:
-        job.change(p, "image_mask", _own_mask(settings, pictures))
+        job.change(p, "image_mask", _own_mask(settings, inits))
         job.change(p, "inpainting_mask_invert", 0)
         forget_mask_afterwards(p, job)
     rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=by_row)
-    check_init_pictures(p, settings, pictures)
-    shown = [_shown(p, settings, layer, given[i], pictures[i]) for i, layer in rows]
+    check_init_pictures(p, settings, inits)
+    shown = [_shown(p, settings, layer, given[i], inits[i]) for i, layer in rows]
     job.change(p, "init_images", shown)
-    job.init = InitPictures([pictures[i] if layer is Layer.FG else None for i, layer in rows])
+    job.init = InitPictures([inits[i] if layer is Layer.FG else None for i, layer in rows])
 
 
 def _read(image: Any) -> Picture:
-    picture = read_picture(image)
-    if picture is None:
+    rgba = read_given(image)
+    if rgba is None:
         raise MissingLayerError("There is no init image.", "Put one into the tab.")
-    return picture
+    return rgba
 
 
 def _rows(
@@ -111,22 +111,22 @@ def _rows(
 
 
 def _shown(
-    p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, picture: Picture
+    p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, init: Picture
 ) -> Image.Image:
     """Returns the init picture that the host gets for one row."""
     if layer is Layer.BLENDED:
         fitted = not is_cut(p) and p.resize_mode != LATENT_UPSCALE
-        own = resized(picture, p.width, p.height, p.resize_mode) if fitted else picture
+        own = resized(init, p.width, p.height, p.resize_mode) if fitted else init
         first = first_picture(settings, layer, own)
         if first is not own:
             return Image.fromarray(to_u8(first[..., :3]))
     as_is = image.mode in ("RGB", "RGBA") and not image.getexif().get(_ORIENTATION)
-    return image if as_is else Image.fromarray(to_u8(picture))
+    return image if as_is else Image.fromarray(to_u8(init))
 
 
-def _own_mask(settings: LayerSettings, pictures: Sequence[Picture]) -> Image.Image:
+def _own_mask(settings: LayerSettings, inits: Sequence[Picture]) -> Image.Image:
     """Returns the mask of the init pictures' own alpha; the host has one for all of them."""
-    masks = [alpha_mask(picture, settings.mask_source) for picture in pictures]
+    masks = [alpha_mask(init, settings.mask_source) for init in inits]
     if not all(np.array_equal(masks[0], mask) for mask in masks):
         raise SettingsError(
             "The init images differ in transparency, but the WebUI has one mask for all.",

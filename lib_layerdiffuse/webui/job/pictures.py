@@ -36,7 +36,7 @@ _OUTPUT_OPTIONS = (
 )
 
 
-def read_picture(value: Any) -> Picture | None:
+def read_given(value: Any) -> Picture | None:
     """Returns straight RGBA `h w 4` of what a picture slot or an API request hands over.
 
     Args:

@@ -17,7 +17,7 @@ from ...outputs import GIVEN, given_layer
 from ...settings.infotext import from_infotext, pictures_of
 from ...settings.layer_settings import LayerSettings
 from ..job.kept_images import store
-from ..job.pictures import read_picture
+from ..job.pictures import read_given
 
 Slots = Mapping[Layer, Any]
 
@@ -132,7 +132,7 @@ class GalleryImages:
             return None
         name = given[layer]
         kept = store().load(name) if name else None
-        picture = read_picture(slots.get(layer)) if kept is None else as_rgba(kept)
+        picture = read_given(slots.get(layer)) if kept is None else as_rgba(kept)
         slot: dict[str, Any] = {f"{layer.value}_image": picture}
         fitted = given_layer(replace(settings, **slot), layer, *self.images[place].size)
         return None if fitted is None else Image.fromarray(to_u8(fitted))
