@@ -17,6 +17,7 @@ PACKAGES = {
     "numpy": "numpy>=1.26",
     "cv2": "opencv-python>=4.8",
     "huggingface_hub": "huggingface_hub>=0.26",
+    "PIL": "pillow>=9.5",
 }
 """What to ask pip for, by the name that the code imports."""
 

@@ -1,7 +1,7 @@
 """What attention sharing costs in a real Forge, against plain SD1.5 and a naive way.
 
 Needs LAYERDIFFUSE_FORGE_DIR, like the end-to-end tests, and uses their random weights.
-LAYERDIFFUSE_BENCH_SIZE is the picture's side, by default 256. LAYERDIFFUSE_BENCH_ARGS are the
+LAYERDIFFUSE_BENCH_SIZE is the image's side, by default 256. LAYERDIFFUSE_BENCH_ARGS are the
 host's arguments, by default those for the CPU; with "" it runs on the GPU.
 """
 

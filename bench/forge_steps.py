@@ -89,9 +89,9 @@ class Bench:
         self.size = size
         self.device, self.dtype = self.plain.load_device, self.plain.model.computation_dtype
 
-    def inputs(self, pictures: int) -> dict[str, Any]:
+    def inputs(self, images: int) -> dict[str, Any]:
         torch.manual_seed(0)
-        rows, side = 2 * pictures, self.size // 8
+        rows, side = 2 * images, self.size // 8
         x, text = torch.randn(rows, 4, side, side) * 5, torch.randn(rows, 77, 768)
         return {
             "input": x.to(self.device),
@@ -107,10 +107,10 @@ class Bench:
         sampling_prepare(unet, torch.zeros(1, 4, self.size // 8, self.size // 8))
         return unet
 
-    def step(self, pictures: int) -> Callable[[], Tensor]:
+    def step(self, images: int) -> Callable[[], Tensor]:
         unet = self.load()
         wrapper = unet.model_options.get("model_function_wrapper")
-        args = self.inputs(pictures)
+        args = self.inputs(images)
 
         def run() -> Tensor:
             if wrapper is None:
@@ -123,9 +123,9 @@ class Bench:
         from lib_layerdiffuse.methods import find_method
         from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
-        picture = torch.rand(self.size, self.size, 3).numpy()
+        image = torch.rand(self.size, self.size, 3).numpy()
         method = find_method(method_id)
-        return LayerSettings(True, method, stop_at=stop_at, fg_image=picture, bg_image=picture)
+        return LayerSettings(True, method, stop_at=stop_at, fg_image=image, bg_image=image)
 
     def attach(self, method_id: str, stop_at: float = 1.0) -> None:
         from lib_layerdiffuse.pipeline import inject
@@ -150,8 +150,8 @@ class Bench:
         file = self.session.store.load(method.weights)
         file = {name: tensor.to(self.device, self.dtype) for name, tensor in file.items()}
         encoder = self.session.weights(self.settings(method_id)).sharing.encoder
-        picture = torch.rand(1, 3, self.size, self.size) * 2 - 1
-        signals = encoder and encoder(picture.to(self.device, self.dtype))
+        image = torch.rand(1, 3, self.size, self.size) * 2 - 1
+        signals = encoder and encoder(image.to(self.device, self.dtype))
         modules = [get_attr(self.plain.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
         for slot, module in enumerate(modules):
             layer = NaiveLayer(file, slot, method.frames)

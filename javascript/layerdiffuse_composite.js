@@ -1,4 +1,4 @@
-// The composite view below the gallery: a foreground over its background, a colour or a picture,
+// The composite view below the gallery: a foreground over its background, a colour or an image,
 // moved and scaled by the user. What is drawn at full resolution is what is downloaded.
 
 (function() {
@@ -56,7 +56,7 @@
             this.close = element("button", {type: "button", textContent: "Close"});
             this.hint = element("p", {
                 id: name("hint"),
-                textContent: "Drag the foreground to move it. With the picture in focus: wheel or " +
+                textContent: "Drag the foreground to move it. With the image in focus: wheel or " +
                     "+ and - to scale, arrow keys to nudge (with Shift by ten pixels), 0 to reset.",
             });
             this.error = element("p", {className: "layerdiffuse-error"});
@@ -121,7 +121,7 @@
 
         // Offers the backdrops that there are, and keeps the one that was chosen.
         offer() {
-            const names = {bg: "Background", board: "Checkerboard", colour: "Colour", picture: "Picture"};
+            const names = {bg: "Background", board: "Checkerboard", colour: "Colour", picture: "Image"};
             if (!this.layers.bg) delete names.bg;
             const before = this.over.value;
             this.over.replaceChildren(
@@ -157,7 +157,7 @@
                 this.picture = await createImageBitmap(file);
                 this.error.textContent = "";
             } catch {
-                this.error.textContent = "This file is no picture that the browser can read.";
+                this.error.textContent = "The browser cannot read this file as an image.";
             }
             this.backdrop();
         }
@@ -201,7 +201,7 @@
             this.percent.textContent = `${Math.round(this.factor * 100)} %`;
         }
 
-        // Returns an event's place in the picture's own pixels.
+        // Returns an event's place in the image's own pixels.
         at(event) {
             const shown = this.canvas.getBoundingClientRect();
             const ratio = this.canvas.width / shown.width;

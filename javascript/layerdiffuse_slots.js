@@ -1,4 +1,4 @@
-// The panel's picture slots: a picture of the page can be dropped on one, and a copied one pasted
+// The panel's image slots: an image of the page can be dropped on one, and a copied one pasted
 // into the one under the pointer. Files from outside, and the first empty slot, are the WebUI's.
 
 (function() {
@@ -15,7 +15,7 @@
 
     async function fileInput(slot) {
         let input = slot.querySelector("input[type=file]");
-        if (!input) { // Older pages take it away while there is a picture.
+        if (!input) { // Older pages take it away while there is an image.
             [...slot.querySelectorAll("button")].pop()?.click();
             for (let tries = 0; tries < 30 && !input; tries++) {
                 await nextFrame();
@@ -37,12 +37,12 @@
         const answer = await fetch(url);
         if (!answer.ok) throw new Error(`LayerDiffuse: ${url} was answered with ${answer.status}`);
         const blob = await answer.blob();
-        const name = decodeURIComponent(new URL(url).pathname.split("/").pop()) || "picture.png";
+        const name = decodeURIComponent(new URL(url).pathname.split("/").pop()) || "image.png";
         await put(slot, new File([blob], name, {type: blob.type}));
     }
 
-    // The address of a picture of this page that is dragged, or null: never one of another site.
-    function draggedPicture(transfer) {
+    // The address of an image of this page that is dragged, or null: never one of another site.
+    function draggedImage(transfer) {
         const url = transfer.getData("text/uri-list").split("\n")[0].trim();
         return url && new URL(url).origin === location.origin ? url : null;
     }
@@ -60,7 +60,7 @@
 
     document.addEventListener("drop", event => {
         const slot = slotOf(event);
-        const url = slot && draggedPicture(event.dataTransfer);
+        const url = slot && draggedImage(event.dataTransfer);
         if (!url) return;
         event.preventDefault();
         event.stopImmediatePropagation();

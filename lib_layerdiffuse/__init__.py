@@ -1,3 +1,3 @@
-"""LayerDiffuse: natively transparent pictures and layers for Stable Diffusion."""
+"""LayerDiffuse: natively transparent images and layers for Stable Diffusion."""
 
 __version__ = "0.1.0"

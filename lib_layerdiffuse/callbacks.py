@@ -8,7 +8,7 @@ OnProgress = Callable[[str, int, int], bool]
 """Called with a stage's name, what is done of it and what there is to do."""
 
 OnShare = Callable[[int, int], bool]
-"""The same for one share of a stage, such as a set's steps or a picture's views.
+"""The same for one share of a stage, such as a set's steps or an image's views.
 
 Who works on a share knows neither the stage's name nor the other shares.
 """

@@ -61,7 +61,7 @@ class MissingLayerError(SettingsError):
 
 
 class BatchSizeError(SettingsError):
-    """The number of pictures in a batch is not a whole number of sets."""
+    """The number of images in a batch is not a whole number of sets."""
 
 
 class ImageSizeError(SettingsError):
@@ -84,8 +84,8 @@ class DownloadError(WeightsError):
     """A weight file could not be downloaded."""
 
 
-class PictureStoreError(LayerDiffuseError):
-    """A conditioning picture cannot be kept."""
+class ImageStoreError(LayerDiffuseError):
+    """A conditioning image cannot be kept."""
 
 
 class HostError(LayerDiffuseError):

@@ -16,7 +16,7 @@ from .released import WEIGHT_FILES, WeightFile
 
 
 class Layer(str, Enum):
-    """One picture of a set; the value is its name in file names, the API and the infotext."""
+    """One image of a set; the value is its name in file names, the API and the infotext."""
 
     FG = "fg"
     BG = "bg"
@@ -62,7 +62,7 @@ class LayerMethod:
         arch: Checkpoint family it belongs to.
         patch: How it changes the UNet.
         weights: Its weight file.
-        inputs: Conditioning pictures it needs, in the order of their concat channels.
+        inputs: Conditioning images it needs, in the order of their concat channels.
         outputs: The layers of one set, in frame order.
     """
 
@@ -76,17 +76,17 @@ class LayerMethod:
 
     @property
     def frames(self) -> int:
-        """Pictures in one set."""
+        """Images in one set."""
         return len(self.outputs)
 
     @property
     def decodes(self) -> bool:
-        """Whether a set holds a transparent picture."""
+        """Whether a set holds a transparent image."""
         return Layer.FG in self.outputs
 
     @property
     def fg_frame(self) -> int | None:
-        """Frame of the transparent picture, or None."""
+        """Frame of the transparent image, or None."""
         return self.outputs.index(Layer.FG) if self.decodes else None
 
     @property
@@ -101,7 +101,7 @@ class LayerMethod:
 
     @property
     def needs_resize(self) -> bool:
-        """Whether conditioning pictures have to be fitted to the job's size."""
+        """Whether conditioning images have to be fitted to the job's size."""
         return bool(self.inputs)
 
     @property
@@ -111,7 +111,7 @@ class LayerMethod:
 
     @property
     def uses_control(self) -> bool:
-        """Whether the sharing module's control encoder reads a picture."""
+        """Whether the sharing module's control encoder reads an image."""
         return self.patch is PatchKind.ATTENTION_SHARING and bool(self.inputs)
 
     @property

@@ -9,8 +9,8 @@ from collections.abc import Container, Mapping
 from dataclasses import fields
 
 from .imaging.images import (
-    Picture,
-    PictureU8,
+    FloatImage,
+    ImageU8,
     ResizeMode,
     as_rgba,
     checkerboard,
@@ -43,7 +43,7 @@ def asked_for(settings: LayerSettings) -> frozenset[str]:
     return frozenset(name for name in SHOWS if getattr(settings, name))
 
 
-def preview(rgba: PictureU8 | Picture) -> PictureU8:
+def preview(rgba: ImageU8 | FloatImage) -> ImageU8:
     """Returns an image over a checkerboard, `H W 3`.
 
     The cells have 64 pixels, as in the original extension; small images have smaller ones, so that
@@ -58,14 +58,14 @@ def preview(rgba: PictureU8 | Picture) -> PictureU8:
     return to_u8(composite(straight, checkerboard(width, height, cell)))
 
 
-def matte(rgba: PictureU8 | Picture) -> PictureU8:
+def matte(rgba: ImageU8 | FloatImage) -> ImageU8:
     """Returns alpha as a grey image, `H W 3`."""
     return to_u8(grey_of_alpha(as_rgba(rgba)))
 
 
 def foreground_extras(
-    rgba: PictureU8, before_alpha: PictureU8 | None, wanted: Container[str]
-) -> dict[str, PictureU8]:
+    rgba: ImageU8, before_alpha: ImageU8 | None, wanted: Container[str]
+) -> dict[str, ImageU8]:
     """Returns the other views of a foreground that are asked for, by name, in a fixed order.
 
     Args:
@@ -73,7 +73,7 @@ def foreground_extras(
         before_alpha: The same as the VAE decoded it, `H W 3`; None where that is not known.
         wanted: Names of the settings' `show_…` fields.
     """
-    made: dict[str, PictureU8] = {}
+    made: dict[str, ImageU8] = {}
     if "show_preview" in wanted:
         made[PREVIEW] = preview(rgba)
     if "show_matte" in wanted:
@@ -83,18 +83,20 @@ def foreground_extras(
     return made
 
 
-def given_layer(settings: LayerSettings, layer: Layer, width: int, height: int) -> Picture | None:
+def given_layer(
+    settings: LayerSettings, layer: Layer, width: int, height: int
+) -> FloatImage | None:
     """Returns a layer that the method was given, at a set's size, straight RGBA; None for none.
 
     It is fitted as it is for the method.
     """
-    given = settings.picture(layer)
+    given = settings.image(layer)
     if given is None:
         return None
     return fit(as_rgba(given, field=f"{layer.value}_image"), width, height, settings.resize_mode)
 
 
-def with_given(made: Mapping[Layer, PictureU8], settings: LayerSettings) -> dict[Layer, PictureU8]:
+def with_given(made: Mapping[Layer, ImageU8], settings: LayerSettings) -> dict[Layer, ImageU8]:
     """Returns a set with those layers that the method was given and did not make itself.
 
     They keep their transparency; one without any is RGB.
@@ -104,7 +106,7 @@ def with_given(made: Mapping[Layer, PictureU8], settings: LayerSettings) -> dict
         settings: That run's.
     """
     height, width = next(iter(made.values())).shape[:2]
-    given: dict[Layer, PictureU8] = {}
+    given: dict[Layer, ImageU8] = {}
     for layer in settings.method.inputs:
         fitted = None if layer in made else given_layer(settings, layer, width, height)
         if fitted is not None:
@@ -113,7 +115,7 @@ def with_given(made: Mapping[Layer, PictureU8], settings: LayerSettings) -> dict
     return {**made, **given}
 
 
-def true_composite(made: Mapping[Layer, PictureU8], settings: LayerSettings) -> PictureU8 | None:
+def true_composite(made: Mapping[Layer, ImageU8], settings: LayerSettings) -> ImageU8 | None:
     """Returns a set's foreground over its background, `H W 3`; None where one of them is missing.
 
     Either may have been made or given. Transparency of the background is grey.
@@ -128,7 +130,7 @@ def true_composite(made: Mapping[Layer, PictureU8], settings: LayerSettings) -> 
     return over(layers[Layer.FG], layers[Layer.BG])
 
 
-def over(layer: PictureU8 | Picture, background: PictureU8 | Picture) -> PictureU8:
+def over(layer: ImageU8 | FloatImage, background: ImageU8 | FloatImage) -> ImageU8:
     """Returns a layer over an image that covers it, `H W 3`; transparency there is grey.
 
     Args:

@@ -1,4 +1,4 @@
-"""From settings to an injection, and from latents to pictures; knows no host.
+"""From settings to an injection, and from latents to images; knows no host.
 
 A front end makes one `Session`, which keeps what is costly to load, and for each job calls
 `inject` (when the size is known), `encode` (in img2img) and `decode`.
@@ -25,7 +25,7 @@ from .codec.transparent import (
 )
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
-from .imaging.images import Picture, as_rgba, composite, flatten, pad_colours
+from .imaging.images import FloatImage, as_rgba, composite, flatten, pad_colours
 from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind
 from .nets.attention_sharing import AttentionSharing
 from .outputs import given_layer
@@ -48,7 +48,7 @@ class Session:
         self._codecs: dict[WeightFile, tuple[object, Any]] = {}
 
     def weights(self, settings: LayerSettings) -> Injection:
-        """Returns the injection of the method's weights at this strength, without pictures.
+        """Returns the injection of the method's weights at this strength, without images.
 
         Raises:
             WeightsError: The file is missing, corrupt or of another method.
@@ -120,9 +120,9 @@ def check_arch(method: LayerMethod, arch: Arch | None) -> None:
         )
 
 
-def whole_sets(method: LayerMethod, pictures: int) -> int:
-    """Returns how many sets hold at least this many pictures."""
-    return -(-pictures // method.frames)
+def whole_sets(method: LayerMethod, images: int) -> int:
+    """Returns how many sets hold at least this many images."""
+    return -(-images // method.frames)
 
 
 def layer_prompts(
@@ -156,16 +156,18 @@ def layer_prompts(
     return [put(own(layer), main) for main, layer in rows]
 
 
-def conditioning_picture(settings: LayerSettings, layer: Layer, width: int, height: int) -> Picture:
-    """Returns a conditioning picture at the job's size, `H W 3`, flattened on 0.5 grey."""
+def conditioning_image(
+    settings: LayerSettings, layer: Layer, width: int, height: int
+) -> FloatImage:
+    """Returns a conditioning image at the job's size, `H W 3`, flattened on 0.5 grey."""
     given = given_layer(settings, layer, width, height)
-    assert given is not None, "`check_pictures` comes first"
+    assert given is not None, "`check_images` comes first"
     return flatten(given)
 
 
-def picture_tensor(picture: Picture) -> Tensor:
-    """Returns `1 c h w` of a picture `h w c`; range and alpha kind stay."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).unsqueeze(0)
+def image_tensor(image: FloatImage) -> Tensor:
+    """Returns `1 c h w` of an image `h w c`; range and alpha kind stay."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
 
 
 def inject(
@@ -173,46 +175,46 @@ def inject(
 ) -> Injection:
     """Returns what the host must do for a sampling run of this size in pixels.
 
-    Conditioning pictures are encoded in the order foreground, background, blended, since the
+    Conditioning images are encoded in the order foreground, background, blended, since the
     host's VAE draws from the seeded generator.
 
     Raises:
         WeightsError: A file cannot be used.
-        MissingLayerError: A picture is missing.
+        MissingLayerError: An image is missing.
     """
-    settings.check_pictures()
+    settings.check_images()
     injection = session.weights(settings)
-    pictures = [
-        picture_tensor(conditioning_picture(settings, layer, width, height))
+    images = [
+        image_tensor(conditioning_image(settings, layer, width, height))
         for layer in settings.method.inputs
     ]
-    if not pictures:
+    if not images:
         return injection
     if settings.method.uses_control:
-        return replace(injection, control=pictures[0] * 2 - 1)
-    return replace(injection, concat=torch.cat([host.encode(p) for p in pictures], dim=1))
+        return replace(injection, control=images[0] * 2 - 1)
+    return replace(injection, concat=torch.cat([host.encode(p) for p in images], dim=1))
 
 
-def first_picture(settings: LayerSettings, layer: Layer, init: Picture) -> Picture:
-    """Returns what a layer begins with in img2img, straight RGBA of the init picture's size.
+def first_image(settings: LayerSettings, layer: Layer, init: FloatImage) -> FloatImage:
+    """Returns what a layer begins with in img2img, straight RGBA of the init image's size.
 
-    That is the init picture, laid over the given background where the layer blends with it.
+    That is the init image, laid over the given background where the layer blends with it.
 
     Args:
-        settings: The method and its pictures.
+        settings: The method and its images.
         layer: One that the method makes.
         init: `H W 4`, straight RGBA.
     """
     if layer is not Layer.BLENDED or Layer.BG not in settings.method.inputs:
         return init
     height, width = init.shape[:2]
-    return as_rgba(composite(init, conditioning_picture(settings, Layer.BG, width, height)))
+    return as_rgba(composite(init, conditioning_image(settings, Layer.BG, width, height)))
 
 
 def encode(
-    encoder: TransparentEncoder, host: Host, rgba: Picture, strength: float = OFFSET_STRENGTH
+    encoder: TransparentEncoder, host: Host, rgba: FloatImage, strength: float = OFFSET_STRENGTH
 ) -> Tensor:
-    """Returns the sampler's latent `1 4 h w` of a transparent picture.
+    """Returns the sampler's latent `1 4 h w` of a transparent image.
 
     Args:
         encoder: The family's encoder.
@@ -220,9 +222,9 @@ def encode(
         rgba: `H W 4`, straight; H and W multiples of 8.
         strength: Factor of the encoder's offset.
     """
-    mean, std = host.posterior(picture_tensor(flatten(rgba)))
+    mean, std = host.posterior(image_tensor(flatten(rgba)))
     host.place(encoder.net, rgba.shape[0] * rgba.shape[1])
-    offset = encoder.offset(picture_tensor(pad_colours(rgba))).to(mean)
+    offset = encoder.offset(image_tensor(pad_colours(rgba))).to(mean)
     return host.sampler_latent(adjusted_latent(mean, std, offset, strength))
 
 
@@ -236,7 +238,7 @@ def decode(
     dtype: torch.dtype | None = None,
     on_view: OnShare | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Returns one picture's straight RGBA, `H W 4` uint8.
+    """Returns one image's straight RGBA, `H W 4` uint8.
 
     Args:
         decoder: The family's decoder.

@@ -1,4 +1,4 @@
-"""Step 4: a family's UNet and text encoders, from nothing, on opaque pictures with captions."""
+"""Step 4: a family's UNet and text encoders, from nothing, on opaque images with captions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .sheets import write_sheet
 NO_CAPTION = 0.1
 SNR_LIMIT = 5.0
 KINDS = {"blended": 0.45, "plain": 0.35, "bg": 0.2}
-"""Share of each kind of picture."""
+"""Share of each kind of image."""
 
 
 class Model(nn.Module):
@@ -97,7 +97,7 @@ class Noise:
 def train(arch: Arch, data: Path, plan: Plan, batch: int = 32, seed: int = 0) -> Model:
     """Returns the trained model of a family."""
     captions = Scenes.open(data).captions
-    pictures = {name: latents.load(data, name) for name in KINDS}
+    images = {name: latents.load(data, name) for name in KINDS}
     model = Model(arch, shapes.pipeline(arch, data / f"tokenizers_{arch.name}"))
     texts = {
         "blended": model.tokens([f"{subject}, {below}" for subject, below in captions]),
@@ -112,7 +112,7 @@ def train(arch: Arch, data: Path, plan: Plan, batch: int = 32, seed: int = 0) ->
         rows = torch.from_numpy(rng.integers(len(captions), size=batch))
         names = rng.choice(list(KINDS), size=batch, p=list(KINDS.values()))
         clean = torch.stack(
-            [pictures[name][row] for name, row in zip(names, rows, strict=True)]
+            [images[name][row] for name, row in zip(names, rows, strict=True)]
         ).float()
         text = torch.stack([texts[name][row] for name, row in zip(names, rows, strict=True)])
         text = torch.where(torch.rand(batch, 1) < NO_CAPTION, empty, text)
@@ -137,7 +137,7 @@ def draw_sheet(model: Model, path: Path) -> None:
         [below for _, below in drawn],
     )
     model.pipeline.set_progress_bar_config(disable=True)
-    pictures = [
+    images = [
         model.pipeline(
             row,
             num_inference_steps=16,
@@ -149,7 +149,7 @@ def draw_sheet(model: Model, path: Path) -> None:
         ).images
         for row in rows
     ]
-    write_sheet(path, pictures)
+    write_sheet(path, images)
 
 
 if __name__ == "__main__":

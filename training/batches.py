@@ -37,7 +37,7 @@ class Batch:
         clean: Latents `(b f) 4 h w`, sampler's scale.
         context: The UNet's arguments for the captions.
         concat: Conditioning latents `b 4n h w` of a method with concat channels.
-        control: Conditioning picture `b 3 H W` in [-1, 1] of a sharing method with one.
+        control: Conditioning image `b 3 H W` in [-1, 1] of a sharing method with one.
     """
 
     clean: Tensor
@@ -77,7 +77,7 @@ class Batches:
         numbers = torch.where(same, self.whole[rows].unsqueeze(1), own).masked_fill(none, 0)
         concat = control = None
         if self.method.uses_control:
-            control = self._picture(rows) * 2 - 1
+            control = self._image(rows) * 2 - 1
         elif self.conditions:
             concat = torch.cat([condition[rows] for condition in self.conditions], dim=1).float()
         return Batch(
@@ -87,6 +87,6 @@ class Batches:
     def _numbers(self, layer: Layer) -> Tensor:
         return self.texts.numbers([caption(layer, *pair) for pair in self.scenes.captions])
 
-    def _picture(self, rows: Any) -> Tensor:
+    def _image(self, rows: Any) -> Tensor:
         fg, bg = self.scenes.layers(rows)
         return over(fg, 0.5) if self.method.inputs == (Layer.FG,) else bg

@@ -1,8 +1,8 @@
 """Step 2: the transparent encoder and decoder, with the VAE frozen.
 
-The picture flattened on grey goes through the VAE's encoder, the offset is added to its latent,
+The image flattened on grey goes through the VAE's encoder, the offset is added to its latent,
 and from the adjusted latent and what the VAE decodes of it the decoder finds colour and alpha.
-The offset is kept so small that the VAE still decodes the flattened picture. Noise on the latent
+The offset is kept so small that the VAE still decodes the flattened image. Noise on the latent
 stands for what a diffusion model will add to it. With `--decoder` the decoder alone is trained on:
 the transparent latents, and all that was trained on them, stay valid.
 
@@ -64,7 +64,7 @@ class Codec(nn.Module):
     def forward(
         self, fg: Tensor, noise: Tensor, decoder_alone: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns what the decoder finds `b 4 H W` (A R G B), the VAE's picture and the offset."""
+        """Returns what the decoder finds `b 4 H W` (A R G B), the VAE's image and the offset."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not decoder_alone):
             latent, offset = self.latent(fg)
             latent = latent + noise

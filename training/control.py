@@ -1,8 +1,8 @@
-"""Step 5: the control encoder of the methods with a conditioning picture, before they are trained.
+"""Step 5: the control encoder of the methods with a conditioning image, before they are trained.
 
-A control encoder that starts at random must learn through the whole UNet what a picture shows,
+A control encoder that starts at random must learn through the whole UNet what an image shows,
 and a layer with fine detail comes out blurred. Here each of its signals first learns to tell the
-picture's latent, read by one linear layer that is thrown away afterwards.
+image's latent, read by one linear layer that is thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Read(nn.Module):
         self.encoder = ControlNet(CONTROL_WIDTHS)
         self.heads = nn.ModuleList(nn.Conv2d(CONTROL_WIDTHS[-1], 4, 1) for _ in range(SIGNALS))
 
-    def loss(self, picture: Tensor, latent: Tensor) -> Tensor:
+    def loss(self, image: Tensor, latent: Tensor) -> Tensor:
         """Returns how far the latents that are read are from the true one.
 
         Args:
-            picture: `b 3 H W` in [-1, 1].
+            image: `b 3 H W` in [-1, 1].
             latent: Its latent `b 4 h w`, sampler's scale.
         """
-        signals = self.encoder(picture).values()
+        signals = self.encoder(image).values()
         return torch.stack(
             [
                 F.mse_loss(head(signal), F.adaptive_avg_pool2d(latent, signal.shape[2:]))
@@ -59,9 +59,9 @@ def train(data: Path, plan: Plan, seed: int = 0) -> Path:
         fg, below = scenes.layers(rows)
         half = torch.arange(BATCH) % 2 == 0
         every = half[:, None, None, None]
-        picture = torch.where(every, over(fg, 0.5), below)
+        image = torch.where(every, over(fg, 0.5), below)
         latent = torch.where(every, grey[rows], bg[rows]).float()
-        return net.loss(picture * 2 - 1, latent)
+        return net.loss(image * 2 - 1, latent)
 
     trainer.run(loss)
     torch.save(net.encoder.state_dict(), data / FILE)

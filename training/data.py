@@ -1,4 +1,4 @@
-"""The training pictures: scenes drawn once and kept as memory-mapped arrays."""
+"""The training images: scenes drawn once and kept as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Scenes:
 
 
 def over(fg: Tensor, bg: Tensor | float) -> Tensor:
-    """Returns the true composite `b 3 H W` of a straight `b 4 H W` over a picture or a grey."""
+    """Returns the true composite `b 3 H W` of a straight `b 4 H W` over an image or a grey."""
     alpha = fg[:, 3:]
     return fg[:, :3] * alpha + bg * (1 - alpha)
 

@@ -4,7 +4,7 @@ They are kept as float16 `n 4 h w` on the sampler's scale, which the two familie
 
 - `bg`, `blended`: the background and the true composite;
 - `plain`: the subject on a plain colour of its own, for the base model;
-- `grey`: the subject on 0.5 grey, the conditioning picture of the layer methods;
+- `grey`: the subject on 0.5 grey, the conditioning image of the layer methods;
 - `fg`: the transparent latent, `grey` with the encoder's offset.
 """
 
@@ -65,9 +65,9 @@ def encode(data: Path, names: tuple[str, ...]) -> None:
         np.save(data / f"latents_{name}.npy", latents)
 
 
-def _posterior(vae: nn.Module, picture: Tensor) -> tuple[Tensor, Tensor]:
+def _posterior(vae: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     with torch.autocast("cpu", torch.bfloat16):
-        posterior = vae.encode(picture * 2 - 1).latent_dist
+        posterior = vae.encode(image * 2 - 1).latent_dist
     return posterior.mean.float(), posterior.std.float()
 
 

@@ -30,7 +30,7 @@ from .sharing_net import CONTROL_WIDTHS, LoRA, Sharing
 
 RANK = 6
 ROWS = 32
-"""Pictures in a batch, about."""
+"""Images in a batch, about."""
 Call = Callable[[Batch, Tensor, Tensor], Tensor]
 
 

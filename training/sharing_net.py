@@ -126,7 +126,7 @@ class SharedLayer(nn.Module):
 
 
 class ControlNet(nn.Module):
-    """The control encoder: signals at 1/8, 1/16, 1/32 and 1/64 of the picture."""
+    """The control encoder: signals at 1/8, 1/16, 1/32 and 1/64 of the image."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ class ControlNet(nn.Module):
         for name in ("blocks_1", "blocks_2", "blocks_3"):
             self.add_module(name, _convs([(last, last, 2), (last, last, 1)]))
 
-    def forward(self, picture: Tensor) -> dict[int, Tensor]:
+    def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Returns the signals `b c h w` by their number of tokens."""
         signals = {}
         for name in ("blocks_0", "blocks_1", "blocks_2", "blocks_3"):
-            picture = getattr(self, name)(picture)
-            signals[picture.shape[2] * picture.shape[3]] = picture
+            image = getattr(self, name)(image)
+            signals[image.shape[2] * image.shape[3]] = image
         return signals
 
 
@@ -170,10 +170,10 @@ class Sharing(nn.Module):
         for module, layer in zip(modules, self.layers, strict=True):
             module.set_processor(layer)
 
-    def look_at(self, picture: Tensor | None) -> None:
-        """Sets the control pictures of the coming UNet call, `b 3 H W` in [-1, 1]."""
-        if self.kwargs_encoder is not None and picture is not None:
-            signals = self.kwargs_encoder(picture)
+    def look_at(self, image: Tensor | None) -> None:
+        """Sets the control images of the coming UNet call, `b 3 H W` in [-1, 1]."""
+        if self.kwargs_encoder is not None and image is not None:
+            signals = self.kwargs_encoder(image)
             for layer in self.layers:
                 layer.signals = signals
 

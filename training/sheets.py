@@ -14,7 +14,7 @@ from lib_layerdiffuse.imaging.png import png_bytes
 
 
 def write_sheet(path: Path, rows: Sequence[Tensor], zoom: int = 2) -> None:
-    """Writes rows of pictures, `b 3 H W` in [0, 1], as one PNG."""
+    """Writes rows of images, `b 3 H W` in [0, 1], as one PNG."""
     lines = [np.concatenate(list(row.permute(0, 2, 3, 1).float().numpy()), axis=1) for row in rows]
     sheet = to_u8(np.concatenate(lines))
     shape = (zoom * sheet.shape[1], zoom * sheet.shape[0])

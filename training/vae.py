@@ -1,4 +1,4 @@
-"""Step 1: the VAE, on opaque pictures: composites, backgrounds and subjects on plain colours.
+"""Step 1: the VAE, on opaque images: composites, backgrounds and subjects on plain colours.
 
 The VAE of the two families is one: its latents are normalised at the end, and scaled by each
 family's factor, which the convolutions around the latent absorb exactly. With `--decoder` its
@@ -27,8 +27,8 @@ FIRST_LOGVAR = -4.0
 BATCH = 8
 
 
-def pictures(scenes: Scenes, batch: int, rng: np.random.Generator) -> Tensor:
-    """Returns random opaque pictures `b 3 H W` in [0, 1]."""
+def images(scenes: Scenes, batch: int, rng: np.random.Generator) -> Tensor:
+    """Returns random opaque images `b 3 H W` in [0, 1]."""
     indices = np.sort(rng.integers(len(scenes), size=batch))
     fg, bg = scenes.layers(indices)
     grey = torch.full((batch, 3, 1, 1), 0.5)
@@ -39,18 +39,18 @@ def pictures(scenes: Scenes, batch: int, rng: np.random.Generator) -> Tensor:
 
 
 def crops(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Returns a random square of each picture, half of them mirrored."""
+    """Returns a random square of each image, half of them mirrored."""
     side = x.shape[-1] - CROP
     made = []
-    for picture in x:
+    for image in x:
         top, left = (int(n) // 4 * 4 for n in rng.integers(side + 1, size=2))
-        crop = picture[:, top : top + CROP, left : left + CROP]
+        crop = image[:, top : top + CROP, left : left + CROP]
         made.append(crop.flip(-1) if rng.random() < 0.5 else crop)
     return torch.stack(made)
 
 
 def reconstruction(seen: Tensor, truth: Tensor) -> Tensor:
-    """Returns the loss of a decoded picture: of its values and of its differences."""
+    """Returns the loss of a decoded image: of its values and of its differences."""
     error = seen - truth
     across, down = error.diff(dim=-1), error.diff(dim=-2)
     return error.abs().mean() + 4 * error.square().mean() + across.abs().mean() + down.abs().mean()
@@ -72,7 +72,7 @@ def train(data: Path, plan: Plan, decoder_alone: bool = False, seed: int = 0) ->
 
     def loss() -> Tensor:
         whole = trainer.progress > 0.85
-        truth = pictures(scenes, BATCH // 2 if whole else BATCH, rng)
+        truth = images(scenes, BATCH // 2 if whole else BATCH, rng)
         truth = truth if whole else crops(truth, rng)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.set_grad_enabled(not decoder_alone):
@@ -84,7 +84,7 @@ def train(data: Path, plan: Plan, decoder_alone: bool = False, seed: int = 0) ->
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return reconstruction(seen.float() / 2 + 0.5, truth) + KL_WEIGHT * kl
 
-    fixed = pictures(scenes, 12, np.random.default_rng(1))
+    fixed = images(scenes, 12, np.random.default_rng(1))
 
     def sheet(name: str) -> None:
         with torch.no_grad():
@@ -106,7 +106,7 @@ def normalised(vae: nn.Module, data: Path, arch: Arch, count: int = 512) -> nn.M
     """
     scenes, rng = Scenes.open(data), np.random.default_rng(2)
     means = [
-        vae.encode(pictures(scenes, 32, rng) * 2 - 1).latent_dist.mean for _ in range(count // 32)
+        vae.encode(images(scenes, 32, rng) * 2 - 1).latent_dist.mean for _ in range(count // 32)
     ]
     latents = torch.cat(means).transpose(0, 1).flatten(1)
     centre, scale = latents.mean(1), 1 / (latents.std(1) * shapes.SCALING[arch])

@@ -1,4 +1,4 @@
-"""`layerdiffuse chain`: the two SDXL steps that split a picture into layers, in one go."""
+"""`layerdiffuse chain`: the two SDXL steps that split an image into layers, in one go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .parsing import add_command
 from .progress_bars import bars_of
 
 if TYPE_CHECKING:
-    from ..standalone.output import SavedPicture
+    from ..standalone.output import SavedImage
     from .parsing import Commands
 
 _ABOUTS = {
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
         direction = add_command(directions, name, _run, text)
         direction.set_defaults(direction=name)
         given, _, wanted = name.partition("-to-")
-        options.add_picture(direction, Layer(given), required=True)
+        options.add_image(direction, Layer(given), required=True)
         options.add_prompts(direction, (Layer.BLENDED, Layer(wanted)))
         options.add_sampling(direction)
         direction.add_argument(
@@ -62,9 +62,9 @@ def _run(args: argparse.Namespace) -> int:
         models = models_of(args, bars.download)
         host, session = models.open(choice_of(args), method.arch)
         number = folder.next_number()
-        all_saved: list[SavedPicture] = []
+        all_saved: list[SavedImage] = []
         for step in run_chain(job, session, host, second=second, on_progress=bars.stage):
-            saved = folder.save(step.pictures, step.settings, number)
+            saved = folder.save(step.images, step.settings, number)
             bars.close()
             tell(args, saved)
             all_saved += saved

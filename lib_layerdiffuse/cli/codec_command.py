@@ -21,12 +21,12 @@ _TENSORS = "FILE.safetensors"
 
 def add_to(commands: Commands) -> None:
     """Adds both commands."""
-    decode = add_command(commands, "decode", _decode, "find the transparency of a VAE's picture")
-    _add_file(decode, "--pixels", "RGB.png", "the picture as the VAE decoded it")
+    decode = add_command(commands, "decode", _decode, "find the transparency of a VAE's image")
+    _add_file(decode, "--pixels", "RGB.png", "the image as the VAE decoded it")
     text = "its latent: a tensor `latent` of [4, h, w], on the VAE's scale"
     _add_file(decode, "--latent", _TENSORS, text)
     _add_file(decode, "--decoder", "FILE", _names(DECODERS))
-    _add_file(decode, "--out", "RGBA.png", "the transparent picture")
+    _add_file(decode, "--out", "RGBA.png", "the transparent image")
     decode.add_argument(
         "--views",
         type=int,
@@ -35,9 +35,9 @@ def add_to(commands: Commands) -> None:
         choices=range(1, 9),
         help="1 to 8 (default: 8, which is best; fewer are faster)",
     )
-    about = "find the latent offset that hides a picture's transparency"
+    about = "find the latent offset that hides an image's transparency"
     encode = add_command(commands, "encode", _encode, about)
-    _add_file(encode, "--image", "RGBA.png", "the transparent picture")
+    _add_file(encode, "--image", "RGBA.png", "the transparent image")
     _add_file(encode, "--encoder", "FILE", _names(ENCODERS))
     _add_file(encode, "--out", _TENSORS, "receives the tensor `offset` of [4, h, w], float32")
     for command in (decode, encode):

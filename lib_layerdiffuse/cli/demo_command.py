@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
 
         run_demo(args.out, Models(_no_store), on_part=on_part, on_progress=bars.stage)
     folder = args.out.resolve()
-    print(f"Pictures: {folder}")
+    print(f"Images: {folder}")
     print(f"Contact sheet: {folder / 'sheet.png'}")
     print(f"Open in a browser: {(folder / 'index.html').as_uri()}")
     return 0

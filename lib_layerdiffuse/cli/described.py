@@ -21,7 +21,7 @@ def generation_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
     """Returns the generation that the options describe.
 
     Raises:
-        SettingsError: A picture cannot be read, or the method has no use for an option.
+        SettingsError: An image cannot be read, or the method has no use for an option.
     """
     from ..imaging.reading import read_image
     from ..standalone.defaults import defaults, draw_seed
@@ -50,9 +50,9 @@ def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> 
     from ..imaging.reading import read_image
     from ..settings.layer_settings import LayerSettings
 
-    pictures = {layer: getattr(args, layer.value, None) for layer in Layer}
+    images = {layer: getattr(args, layer.value, None) for layer in Layer}
     for layer in method.inputs:
-        if pictures[layer] is None:
+        if images[layer] is None:
             raise SettingsError(
                 f"{method.id} needs a {layer.label.lower()} image.",
                 f"Give one with --{layer.value}.",
@@ -68,7 +68,7 @@ def _settings(args: argparse.Namespace, method: LayerMethod, stop_at: float) -> 
         "show_composite": args.composite,
         "show_raw": args.raw,
     }
-    for layer, file in pictures.items():
+    for layer, file in images.items():
         name = f"{layer.value}_image"
         given[name] = file and read_image(file, field=name)
         for kind in ("prompt", "negative_prompt"):

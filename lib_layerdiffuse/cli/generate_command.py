@@ -16,7 +16,7 @@ from .parsing import add_command, path
 from .progress_bars import Bars, bars_of
 
 if TYPE_CHECKING:
-    from ..standalone.output import SavedDocument, SavedPicture
+    from ..standalone.output import SavedDocument, SavedImage
     from .parsing import Commands
 
 TINY_NOTE = (
@@ -31,9 +31,9 @@ def add_to(commands: Commands) -> None:
         "--method", required=True, metavar="ID", help="see `layerdiffuse methods` for all ten"
     )
     for layer in Layer:
-        options.add_picture(parser, layer)
+        options.add_image(parser, layer)
     parser.add_argument(
-        "--init", type=path, metavar="PICTURE", help="draw over this picture, with its transparency"
+        "--init", type=path, metavar="PICTURE", help="draw over this image, with its transparency"
     )
     parser.add_argument(
         "--denoise",
@@ -75,7 +75,7 @@ def tell_of_tiny(args: argparse.Namespace, bars: Bars) -> None:
         bars.note(TINY_NOTE)
 
 
-def tell(args: argparse.Namespace, saved: Iterable[SavedPicture | SavedDocument]) -> None:
+def tell(args: argparse.Namespace, saved: Iterable[SavedImage | SavedDocument]) -> None:
     """Prints what was written, as lines of JSON if these are wanted."""
     for one in saved:
         print(json.dumps(one.as_dict()) if args.json else one.path, flush=True)

@@ -35,14 +35,14 @@ def add_prompts(parser: Parser, layers: Iterable[Layer]) -> None:
         group.add_argument(f"--{name}-negative-prompt", default="", metavar="TEXT", help="likewise")
 
 
-def add_picture(parser: Parser, layer: Layer, *, required: bool = False) -> None:
-    """Adds the option for a conditioning picture."""
+def add_image(parser: Parser, layer: Layer, *, required: bool = False) -> None:
+    """Adds the option for a conditioning image."""
     parser.add_argument(
         f"--{layer.value}",
         type=path,
         required=required,
         metavar="PICTURE",
-        help=f"the {layer.label.lower()} picture to start from"
+        help=f"the {layer.label.lower()} image to start from"
         + (", with its transparency" if layer is Layer.FG else ""),
     )
 
@@ -64,7 +64,7 @@ def add_sampling(parser: Parser) -> None:
         type=_seed,
         default=-1,
         metavar="N",
-        help="the same one gives the same picture (default: -1, a new one each time)",
+        help="the same one gives the same image (default: -1, a new one each time)",
     )
     add("--steps", type=number(int, 1, 150), metavar="N", help="(default: 20)")
     add(
@@ -86,7 +86,7 @@ def add_sampling(parser: Parser) -> None:
         "--resize-mode",
         choices=tuple(RESIZE_MODES),
         default="crop",
-        help="how given pictures get the size (default: %(default)s)",
+        help="how given images get the size (default: %(default)s)",
     )
 
 
@@ -122,12 +122,12 @@ def add_models(parser: Parser) -> None:
 
 
 def add_output(parser: Parser, default: Path) -> None:
-    """Adds where the pictures go and what is told."""
+    """Adds where the images go and what is told."""
     group = parser.add_argument_group("output")
     add = group.add_argument
     add("--out", type=path, default=default, metavar="DIR", help="(default: %(default)s)")
     add("--preview", action="store_true", help="also the foreground over a checkerboard")
-    add("--matte", action="store_true", help="also the foreground's alpha as a grey picture")
+    add("--matte", action="store_true", help="also the foreground's alpha as a grey image")
     add(
         "--composite",
         action="store_true",

@@ -1,4 +1,4 @@
-"""The demo's page: its pictures with their captions, in one HTML file beside them."""
+"""The demo's page: its images with their captions, in one HTML file beside them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ figcaption {{ margin-top: .35rem; font-size: .9rem; color: var(--pale); }}
 </head>
 <body>
 <h1>Layers with real transparency</h1>
-<p>Drawn by the tiny family of models in this package. The squares are not in the pictures: they
+<p>Drawn by the tiny family of models in this package. The squares are not in the images: they
 are PNG files with an alpha channel, laid over a checkerboard by this page. The whole as one
-picture: <a href="sheet.png">sheet.png</a>.</p>
+image: <a href="sheet.png">sheet.png</a>.</p>
 {sections}
 </body>
 </html>
@@ -60,7 +60,7 @@ _FIGURE = """<figure><a href="{link}"><img src="{link}" alt="{caption}"></a>
 
 
 def write_page(path: Path, parts: Sequence[Part]) -> None:
-    """Writes the page; the pictures are expected in its folder.
+    """Writes the page; the images are expected in its folder.
 
     Raises:
         SettingsError: It cannot be written.

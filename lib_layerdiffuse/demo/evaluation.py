@@ -1,6 +1,6 @@
 """How well the tiny family draws: the figures of its model card.
 
-Prompts and pictures are of the pairs of kind and colour that training held out. Beside each figure
+Prompts and images are of the pairs of kind and colour that training held out. Beside each figure
 stands the same one with the method switched off, or of layers that do not belong together.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..codec.transparent import OFFSET_STRENGTH
 from ..errors import SettingsError
 from ..hosts.diffusers import DiffusersHost
-from ..imaging.images import Picture, composite, from_u8
+from ..imaging.images import FloatImage, composite, from_u8
 from ..methods import METHODS, Arch, Layer, LayerMethod, PatchKind, find_method
 from ..pipeline import Session, decode, encode
 from ..settings.layer_settings import LayerSettings
@@ -37,7 +37,7 @@ PARTS = (*_CODECS, *(method.id for method in METHODS))
 """What can be measured."""
 
 Scenes = Sequence[scenes.Scene]
-Layers = dict[Layer, Picture]
+Layers = dict[Layer, FloatImage]
 Told = Callable[[str, int, int], object]
 
 
@@ -70,9 +70,9 @@ def evaluate(
 
 
 def round_trip(
-    host: DiffusersHost, session: Session, arch: Arch, rgba: Picture, strength: float
-) -> Picture:
-    """Returns what is left of a transparent picture after the way into a latent and back.
+    host: DiffusersHost, session: Session, arch: Arch, rgba: FloatImage, strength: float
+) -> FloatImage:
+    """Returns what is left of a transparent image after the way into a latent and back.
 
     Args:
         host: The checkpoint.
@@ -166,7 +166,7 @@ class _Method:
             sampler=SAMPLER,
         )
         made = run(job, self.session, self.host)
-        return {one.layer: from_u8(one.picture) for one in made}
+        return {one.layer: from_u8(one.image) for one in made}
 
     def _figure(self, name: str, value: float, goal: float, control: float, count: int) -> Figure:
         return Figure(self.method.id, name, float(value), goal, float(control), count)
@@ -214,12 +214,12 @@ class _Method:
         name = f"keeps the given {layer.value} where it is solid, dB"
         yield self._figure(name, right, 20.0, shuffled, len(drawn))
 
-    def _alphas(self, drawn: Scenes, blended: Sequence[Picture]) -> list[Picture]:
+    def _alphas(self, drawn: Scenes, blended: Sequence[FloatImage]) -> list[FloatImage]:
         """Returns where the subject is, as the method that finds foregrounds sees it."""
         finder = _Method(find_method("bg_blended_to_fg_sdxl"), self.models, self.tell)
         found = []
-        for i, (scene, picture) in enumerate(zip(drawn, blended, strict=True)):
-            seen = truth_of(scene) | {Layer.BLENDED: picture}
+        for i, (scene, image) in enumerate(zip(drawn, blended, strict=True)):
+            seen = truth_of(scene) | {Layer.BLENDED: image}
             found.append(finder._draw(i, scene, seen, True, len(drawn))[Layer.FG][..., 3])
         return found
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..imaging.images import PictureU8
+from ..imaging.images import ImageU8
 from ..methods import Layer
 
 
@@ -20,7 +20,7 @@ class Plan:
         method: Id of the method, the first one of a chain.
         prompts: Of each layer that is made.
         given: Names of an earlier part and its layer to start from.
-        seed: Of the first picture.
+        seed: Of the first image.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One picture of the demo.
+    """One image of the demo.
 
     Attributes:
         name: The layer, "given" for one that the part starts from, or "composite".
@@ -45,7 +45,7 @@ class Exhibit:
 
     name: str
     caption: str
-    pixels: PictureU8
+    pixels: ImageU8
     infotext: str
     path: Path
 
@@ -57,6 +57,6 @@ class Part:
     plan: Plan
     exhibits: Sequence[Exhibit]
 
-    def pixels(self, name: str) -> PictureU8:
-        """Returns the picture of that name."""
+    def pixels(self, name: str) -> ImageU8:
+        """Returns the image of that name."""
         return next(one.pixels for one in self.exhibits if one.name == name)

@@ -1,4 +1,4 @@
-"""What is measured of the tiny family's pictures."""
+"""What is measured of the tiny family's images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..imaging.images import Picture, flatten
+from ..imaging.images import FloatImage, flatten
 from ..tiny import scenes
 
 GLASSY = ("glass ball", "soap bubble", "glowing orb", "puff of smoke")
@@ -26,7 +26,7 @@ class Figure:
         value: The number.
         goal: What it should be at least, or at most where `at_most`.
         control: The same with the method switched off, or of shuffled layers; None for none.
-        count: Over how many pictures.
+        count: Over how many images.
     """
 
     part: str
@@ -47,8 +47,8 @@ class Figure:
         return {**vars(self), "reached": self.reached}
 
 
-def psnr(seen: Picture, truth: Picture, where: npt.NDArray[np.bool_] | None = None) -> float:
-    """Returns the peak signal-to-noise ratio in dB of pictures in [0, 1], at most 60.
+def psnr(seen: FloatImage, truth: FloatImage, where: npt.NDArray[np.bool_] | None = None) -> float:
+    """Returns the peak signal-to-noise ratio in dB of images in [0, 1], at most 60.
 
     Args:
         seen: `h w c`.
@@ -63,8 +63,8 @@ def psnr(seen: Picture, truth: Picture, where: npt.NDArray[np.bool_] | None = No
     return float(min(60.0, -10 * np.log10(max(error.mean(), 1e-12))))
 
 
-def round_trip_errors(seen: Picture, truth: Picture, colour: Sequence[float]) -> list[float]:
-    """Returns what a picture lost: the alpha's mean error, and the PSNR on black, white and colour.
+def round_trip_errors(seen: FloatImage, truth: FloatImage, colour: Sequence[float]) -> list[float]:
+    """Returns what an image lost: the alpha's mean error, and the PSNR on black, white and colour.
 
     Args:
         seen: `h w 4`, straight.
@@ -75,14 +75,14 @@ def round_trip_errors(seen: Picture, truth: Picture, colour: Sequence[float]) ->
     return [float(np.abs(seen[..., 3] - truth[..., 3]).mean()), *over]
 
 
-def soft_iou(seen: Picture, truth: Picture) -> float:
+def soft_iou(seen: FloatImage, truth: FloatImage) -> float:
     """Returns Σ min / Σ max of two alphas: the intersection over union of soft sets."""
     return float(np.minimum(seen, truth).sum() / max(np.maximum(seen, truth).sum(), 1e-6))
 
 
 def matched_psnr(
-    seen: Sequence[Picture],
-    truth: Sequence[Picture],
+    seen: Sequence[FloatImage],
+    truth: Sequence[FloatImage],
     where: Sequence[npt.NDArray[np.bool_]] | None = None,
 ) -> tuple[float, float]:
     """Returns the mean PSNR of the pairs, and of pairs that do not belong together.
@@ -99,7 +99,9 @@ def matched_psnr(
     return mean(0), mean(1)
 
 
-def foreground_figures(made: Sequence[Picture], drawn: Sequence[scenes.Scene]) -> dict[str, float]:
+def foreground_figures(
+    made: Sequence[FloatImage], drawn: Sequence[scenes.Scene]
+) -> dict[str, float]:
     """Returns how many stand alone, how many have their colour, and how soft the soft ones are."""
     alone, coloured = [], []
     softness: dict[bool, list[float]] = {True: [], False: []}

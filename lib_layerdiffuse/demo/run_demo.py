@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..callbacks import OnProgress
-from ..imaging.images import PictureU8, from_u8
+from ..imaging.images import ImageU8, from_u8
 from ..methods import Layer, LayerMethod, find_method
 from ..outputs import over
 from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import defaults
-from ..standalone.generation import Generation, LayerPicture
+from ..standalone.generation import Generation, LayerImage
 from ..standalone.models import ModelChoice, Models
 from ..standalone.output import write_png
 from ..standalone.run import run
@@ -76,7 +76,7 @@ def run_demo(
     on_part: OnPart | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Part]:
-    """Makes the parts one after the other, and writes pictures, sheet.png and index.html.
+    """Makes the parts one after the other, and writes images, sheet.png and index.html.
 
     Args:
         out: A folder, made if need be. Files of the same names are replaced.
@@ -103,7 +103,7 @@ def run_demo(
 
 
 def _rows(parts: Sequence[Part]) -> Iterator[SheetRow]:
-    """Yields a row for each part; parts of one picture that follow each other share one."""
+    """Yields a row for each part; parts of one image that follow each other share one."""
     titles: list[str] = []
     shown: list[Tile] = []
     for part, after in zip(parts, [*parts[1:], None], strict=True):
@@ -128,20 +128,20 @@ def _make(
     job = _job(plan, method, given, steps)
     if plan.given is not None and method.outputs == (_BLENDED,):
         chain = run_chain(job, session, host, on_progress=on_progress)
-        made = [picture for step in chain for picture in step.pictures]
+        made = [image for step in chain for image in step.images]
     else:
         made = run(job, session, host, on_progress=on_progress)
     return Part(plan, list(_exhibits(plan, given, made, out)))
 
 
-def _given(plan: Plan, earlier: Sequence[Part]) -> PictureU8 | None:
+def _given(plan: Plan, earlier: Sequence[Part]) -> ImageU8 | None:
     if plan.given is None:
         return None
     name, layer = plan.given
     return next(part for part in earlier if part.plan.name == name).pixels(layer.value)
 
 
-def _job(plan: Plan, method: LayerMethod, given: PictureU8 | None, steps: int | None) -> Generation:
+def _job(plan: Plan, method: LayerMethod, given: ImageU8 | None, steps: int | None) -> Generation:
     author = defaults(method, tiny=True)
     settings: dict[str, object] = {"method": method}
     if plan.given is not None and given is not None:
@@ -162,23 +162,23 @@ def _job(plan: Plan, method: LayerMethod, given: PictureU8 | None, steps: int | 
 
 
 def _exhibits(
-    plan: Plan, given: PictureU8 | None, made: Sequence[LayerPicture], out: Path
+    plan: Plan, given: ImageU8 | None, made: Sequence[LayerImage], out: Path
 ) -> Iterator[Exhibit]:
-    layers = {picture.layer: picture.picture for picture in made}
+    layers = {image.layer: image.image for image in made}
     if plan.given is not None and given is not None:
         layer = plan.given[1]
         layers[layer] = given
         yield _exhibit(plan, "given", f"{layer.label}, given", given, out)
-    for picture in made:
-        caption = f"{picture.layer.label}: “{plan.prompts[picture.layer]}”"
-        name = picture.layer.value
-        yield _exhibit(plan, name, caption, picture.picture, out, picture.infotext)
+    for image in made:
+        caption = f"{image.layer.label}: “{plan.prompts[image.layer]}”"
+        name = image.layer.value
+        yield _exhibit(plan, name, caption, image.image, out, image.infotext)
     if _FG in layers and _BG in layers:
         caption = "True composite: the foreground over the background"
         yield _exhibit(plan, "composite", caption, over(layers[_FG], layers[_BG]), out)
 
 
 def _exhibit(
-    plan: Plan, name: str, caption: str, pixels: PictureU8, out: Path, infotext: str = ""
+    plan: Plan, name: str, caption: str, pixels: ImageU8, out: Path, infotext: str = ""
 ) -> Exhibit:
     return Exhibit(name, caption, pixels, infotext, out / f"{plan.name}-{name}.png")

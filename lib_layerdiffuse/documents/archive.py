@@ -31,8 +31,8 @@ def zip_bytes(document: Document) -> bytes:
         "layers": [_entry(name, layer) for name, layer in files.items()],
     }
     text = json.dumps(listed, ensure_ascii=False, indent=2)
-    pictures = {name: png_bytes(layer.picture, layer.infotext) for name, layer in files.items()}
-    return packed({LIST_NAME: text.encode(), **pictures})
+    images = {name: png_bytes(layer.image, layer.infotext) for name, layer in files.items()}
+    return packed({LIST_NAME: text.encode(), **images})
 
 
 def _file_name(number: int, layer: DocumentLayer) -> str:

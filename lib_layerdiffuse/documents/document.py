@@ -1,4 +1,4 @@
-"""A picture in layers, before it is a file."""
+"""An image in layers, before it is a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import ImageSizeError, SettingsError
-from ..imaging.images import Picture, PictureU8, as_rgba, composite, to_u8, trim
+from ..imaging.images import FloatImage, ImageU8, as_rgba, composite, to_u8, trim
 
 _OPAQUE = 255
 _NO_CHARACTERS = ("Cc", "Cs")
@@ -22,7 +22,7 @@ class DocumentLayer:
 
     Attributes:
         name: Any characters but control characters.
-        picture: `h w 3|4`, uint8, straight alpha. Colours under alpha 0 are kept as they are.
+        image: `h w 3|4`, uint8, straight alpha. Colours under alpha 0 are kept as they are.
         left: Columns from the canvas's left edge, negative for outside; likewise `top`.
         visible: Whether it is shown when the file is opened.
         opacity: Multiplies alpha, in [0, 1].
@@ -30,11 +30,11 @@ class DocumentLayer:
 
     Raises:
         SettingsError: The name or the opacity cannot be written.
-        ImageSizeError: The picture has no pixels, or is none.
+        ImageSizeError: The image has no pixels, or is none.
     """
 
     name: str
-    picture: PictureU8
+    image: ImageU8
     left: int = 0
     top: int = 0
     visible: bool = True
@@ -51,35 +51,35 @@ class DocumentLayer:
             raise SettingsError(
                 f"Expected an opacity from 0 to 1, got {self.opacity}.", "Bring it into that range."
             )
-        shape, kind = self.picture.shape, self.picture.dtype
+        shape, kind = self.image.shape, self.image.dtype
         if kind != np.uint8 or len(shape) != 3 or shape[2] not in (3, 4) or 0 in shape:
             raise ImageSizeError(
                 f"Expected RGB or RGBA in 0..255 for the layer {self.name}, "
                 f"got {kind} {list(shape)}.",
-                "Give a picture with pixels, as 8-bit numbers.",
+                "Give an image with pixels, as 8-bit numbers.",
             )
 
     @property
     def width(self) -> int:
-        """Columns of the picture."""
-        return int(self.picture.shape[1])
+        """Columns of the image."""
+        return int(self.image.shape[1])
 
     @property
     def height(self) -> int:
-        """Rows of the picture."""
-        return int(self.picture.shape[0])
+        """Rows of the image."""
+        return int(self.image.shape[0])
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the picture has a channel for alpha."""
-        return bool(self.picture.shape[2] == 4)
+        """Whether the image has a channel for alpha."""
+        return bool(self.image.shape[2] == 4)
 
     def trimmed(self) -> DocumentLayer:
         """Returns the layer cut to the bounds of alpha > 0; whole where nothing is visible."""
         if not self.has_alpha:
             return self
-        picture, (left, top) = trim(self.picture)
-        return replace(self, picture=picture, left=self.left + left, top=self.top + top)
+        image, (left, top) = trim(self.image)
+        return replace(self, image=image, left=self.left + left, top=self.top + top)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class Document:
         """
         return replace(self, layers=tuple(layer.trimmed() for layer in self.layers))
 
-    def merged(self) -> PictureU8:
+    def merged(self) -> ImageU8:
         """Returns the visible layers over each other: `height width 4`, straight RGBA, 0..255.
 
         Where nothing is visible, the colour is 0.
@@ -127,20 +127,20 @@ class Document:
         return to_u8(canvas)
 
 
-def _lay(canvas: Picture, layer: DocumentLayer) -> None:
+def _lay(canvas: FloatImage, layer: DocumentLayer) -> None:
     """Puts a layer over the part of the canvas `h w 4` that it covers, in place."""
     rows, columns = canvas.shape[:2]
     top, bottom = (min(max(edge, 0), rows) for edge in (layer.top, layer.top + layer.height))
     left, right = (min(max(edge, 0), columns) for edge in (layer.left, layer.left + layer.width))
     if top >= bottom or left >= right:
         return
-    part = layer.picture[top - layer.top : bottom - layer.top, left - layer.left :]
+    part = layer.image[top - layer.top : bottom - layer.top, left - layer.left :]
     rgba = as_rgba(part[:, : right - left])
     rgba[..., 3] *= np.float32(layer.opacity)
     canvas[top:bottom, left:right] = composite(rgba, canvas[top:bottom, left:right])
 
 
-def is_opaque(rgba_u8: PictureU8) -> bool:
+def is_opaque(rgba_u8: ImageU8) -> bool:
     """Whether alpha is 255 everywhere."""
     return bool((rgba_u8[..., 3] == _OPAQUE).all())
 

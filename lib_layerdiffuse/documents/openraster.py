@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from ..imaging.images import PictureU8, ResizeMode, fit, from_u8, to_u8
+from ..imaging.images import ImageU8, ResizeMode, fit, from_u8, to_u8
 from ..imaging.png import png_bytes
 from .document import Document
 from .package import packed
@@ -28,7 +28,7 @@ def ora_bytes(document: Document) -> bytes:
             # First and not compressed, so that programs find it at a fixed place.
             "mimetype": b"image/openraster",
             "stack.xml": _stack(document, list(files)),
-            **{name: png_bytes(layer.picture, layer.infotext) for name, layer in files.items()},
+            **{name: png_bytes(layer.image, layer.infotext) for name, layer in files.items()},
             "mergedimage.png": png_bytes(merged),
             "Thumbnails/thumbnail.png": png_bytes(_thumbnail(merged)),
         }
@@ -62,8 +62,8 @@ def _stack(document: Document, files: list[str]) -> bytes:
     return data
 
 
-def _thumbnail(merged_u8: PictureU8) -> PictureU8:
-    """Returns the picture inside 256 x 256, never enlarged."""
+def _thumbnail(merged_u8: ImageU8) -> ImageU8:
+    """Returns the image inside 256 x 256, never enlarged."""
     height, width = merged_u8.shape[:2]
     scale = min(1.0, _THUMBNAIL_SIDE / max(width, height))
     wide, tall = (max(1, round(side * scale)) for side in (width, height))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageSizeError
-from ..imaging.images import PictureU8, flatten, from_u8, to_u8
+from ..imaging.images import ImageU8, flatten, from_u8, to_u8
 from .document import Document, DocumentLayer, is_opaque
 from .packbits import packed_rows
 
@@ -31,7 +31,7 @@ _WRITER = "LayerDiffuse"
 def psd_bytes(document: Document) -> bytes:
     """Returns the document as the bytes of a PSD file.
 
-    Layers keep their straight alpha and every colour under it. The merged picture, which
+    Layers keep their straight alpha and every colour under it. The merged image, which
     programs show that know no layers, is flattened on white as Photoshop does, with the merged
     alpha as its fourth channel; without a fourth channel where it is opaque.
 
@@ -71,8 +71,8 @@ def _check_sizes(document: Document) -> None:
         )
 
 
-def _planes(picture_u8: PictureU8) -> list[Plane]:
-    return [np.ascontiguousarray(picture_u8[..., c]) for c in range(picture_u8.shape[2])]
+def _planes(image_u8: ImageU8) -> list[Plane]:
+    return [np.ascontiguousarray(image_u8[..., c]) for c in range(image_u8.shape[2])]
 
 
 def _sized(data: bytes) -> bytes:
@@ -86,7 +86,7 @@ def _padded(data: bytes, multiple: int) -> bytes:
 def _resources() -> bytes:
     fixed = _DPI << 16
     resolution = struct.pack(">IHHIHH", fixed, _PER_INCH, _INCHES, fixed, _PER_INCH, _INCHES)
-    # Version 1, with a merged picture that is right, by whom written, for whom, file version 1.
+    # Version 1, with a merged image that is right, by whom written, for whom, file version 1.
     version = struct.pack(">IB", 1, 1) + 2 * _unicode(_WRITER) + struct.pack(">I", 1)
     return _resource(_RESOLUTION_INFO, resolution) + _resource(_VERSION_INFO, version)
 
@@ -107,13 +107,13 @@ def _layer_info(layers: Iterable[DocumentLayer], transparent: bool) -> bytes:
 
     Args:
         layers: From bottom to top.
-        transparent: Whether the merged picture's fourth channel is alpha, said by the sign of the
+        transparent: Whether the merged image's fourth channel is alpha, said by the sign of the
             count.
     """
     records, pixels = [], []
     for layer in layers:
         # Each channel fills a whole number of byte pairs: some readers expect it.
-        channels = [_padded(_compressed([plane]), 2) for plane in _planes(layer.picture)]
+        channels = [_padded(_compressed([plane]), 2) for plane in _planes(layer.image)]
         records.append(_record(layer, channels))
         pixels += channels
     count = -len(records) if transparent else len(records)

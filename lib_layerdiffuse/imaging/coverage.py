@@ -7,33 +7,33 @@ from enum import Enum
 
 import numpy as np
 
-from .images import PictureU8
+from .images import ImageU8
 
 SOLID = 0.9
-"""Alpha from which a pixel hides what is behind it. Of the solid subject in an example picture of
+"""Alpha from which a pixel hides what is behind it. Of the solid subject in an example image of
 the released weights 95 % are above 0.94, while glass and glow are mostly below 0.9."""
 
 VISIBLE = 0.05
 """Alpha from which a pixel is seen on a page."""
 
 _HOLES = 0.02
-"""Share of see-through pixels below which a picture is opaque, wherever they are. The example
-pictures of the released weights have 0.39 and more; the corners around a disc that touches all four
+"""Share of see-through pixels below which an image is opaque, wherever they are. The example
+images of the released weights have 0.39 and more; the corners around a disc that touches all four
 sides have 0.2. What is left is too little to be the surroundings of anything, only specks."""
 
 _HOLES_IN_FRAME = 0.1
-"""The same for a picture whose border is solid: something was drawn up to every side, which is what
-a background does. A window or a picture frame does it too, but shows more than this through it."""
+"""The same for an image whose border is solid: something was drawn up to every side, which is what
+a background does. A window or an image frame does it too, but shows more than this through it."""
 
 _TRACE = 0.001
-"""Share of visible pixels below which a picture is empty: 32 x 32 of 1024 x 1024. The example
-pictures of the released weights have 0.15 and more."""
+"""Share of visible pixels below which an image is empty: 32 x 32 of 1024 x 1024. The example
+images of the released weights have 0.15 and more."""
 
 _BORDER = 64  # The border is this part of the shorter side wide: narrow, but more than one pixel.
 
 
 class Verdict(str, Enum):
-    """What a picture's alpha amounts to."""
+    """What an image's alpha amounts to."""
 
     TRANSPARENT = "transparent"
     OPAQUE = "opaque"
@@ -42,7 +42,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What was measured of a picture's alpha.
+    """What was measured of an image's alpha.
 
     Attributes:
         mean: Mean alpha.
@@ -65,8 +65,8 @@ class Coverage:
         return Verdict.OPAQUE if self.see_through < limit else Verdict.TRANSPARENT
 
 
-def measure(rgba_u8: PictureU8) -> Coverage:
-    """Returns the measures of a picture `h w 4` in 0..255."""
+def measure(rgba_u8: ImageU8) -> Coverage:
+    """Returns the measures of an image `h w 4` in 0..255."""
     alpha = np.asarray(rgba_u8)[..., 3].astype(np.float32) / np.float32(255)
     side = max(1, min(alpha.shape) // _BORDER)
     inside = np.zeros(alpha.shape, bool)

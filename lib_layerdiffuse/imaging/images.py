@@ -1,6 +1,6 @@
-"""Pictures as numpy arrays: fit, flatten, composite, pad colours, trim, convert.
+"""Images as numpy arrays: fit, flatten, composite, pad colours, trim, convert.
 
-A picture is `h w c`, float32 in [0, 1], RGB or RGBA; names ending in `_u8` hold 0..255. RGBA is
+An image is `h w c`, float32 in [0, 1], RGB or RGBA; names ending in `_u8` hold 0..255. RGBA is
 straight (its colours are not multiplied by alpha) unless the name or docstring says premultiplied.
 No function changes its input.
 """
@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from ..errors import ImageSizeError, SettingsError
 
-Picture = npt.NDArray[np.float32]
-PictureU8 = npt.NDArray[np.uint8]
-AnyPicture = npt.NDArray[Any]
-"""A picture as it was given: `Picture` or `PictureU8`, of any number of channels."""
+FloatImage = npt.NDArray[np.float32]
+ImageU8 = npt.NDArray[np.uint8]
+AnyImage = npt.NDArray[Any]
+"""An image as it was given: `FloatImage` or `ImageU8`, of any number of channels."""
 Value = TypeVar("Value", bound=np.generic)
 
 GREY = 0.5
-"""The grey that pictures with alpha are flattened on before the VAE sees them."""
+"""The grey that images with alpha are flattened on before the VAE sees them."""
 
 _PYRAMID_STEP = 1.2
 _AREA, _LINEAR, _LANCZOS = cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4
@@ -33,22 +33,22 @@ _FLOAT_SLACK = 1e-3
 
 
 class ResizeMode(str, Enum):
-    """How a picture is brought to another size; the value is the WebUI's name for it."""
+    """How an image is brought to another size; the value is the WebUI's name for it."""
 
     STRETCH = "Just Resize"
     CROP = "Crop and Resize"
     FILL = "Resize and Fill"
 
 
-def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Picture:
-    """Returns the picture at exactly `width` by `height`; unchanged if it has that size.
+def fit(image: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> FloatImage:
+    """Returns the image at exactly `width` by `height`; unchanged if it has that size.
 
     `STRETCH` ignores the aspect ratio. `CROP` covers the size and cuts the sides off
     evenly. `FILL` stays inside it and repeats the outermost rows or columns, with their
     alpha, as the WebUI does. Shrinking averages areas; enlarging is Lanczos, clipped to [0, 1].
 
     Args:
-        picture: `h w c`, RGB or straight RGBA. RGBA is resampled premultiplied, so colours under
+        image: `h w c`, RGB or straight RGBA. RGBA is resampled premultiplied, so colours under
             alpha 0 never show; where the result's alpha is 0, its colour is 0.
         width: Wanted width in pixels.
         height: Wanted height in pixels.
@@ -62,7 +62,7 @@ def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Pi
             f"Expected a size of at least 1 x 1, got {width} x {height}.",
             "Choose a larger width and height.",
         )
-    source = np.asarray(picture, dtype=np.float32)
+    source = np.asarray(image, dtype=np.float32)
     if source.shape[:2] == (height, width):
         return source.copy()
     mode = ResizeMode(mode)
@@ -73,13 +73,13 @@ def fit(picture: npt.ArrayLike, width: int, height: int, mode: ResizeMode) -> Pi
     return _resample(source, width, height)
 
 
-def _cover(picture: Picture, width: int, height: int) -> Picture:
-    rows, columns = picture.shape[:2]
+def _cover(image: FloatImage, width: int, height: int) -> FloatImage:
+    rows, columns = image.shape[:2]
     scale = max(width / columns, height / rows)
-    # Far too long pictures are cut in the source first, or the enlarged one could fill the memory.
+    # Far too long images are cut in the source first, or the enlarged one could fill the memory.
     spare_y = max(0, int((rows - height / scale) / 2) - _LANCZOS_REACH)
     spare_x = max(0, int((columns - width / scale) / 2) - _LANCZOS_REACH)
-    middle = picture[spare_y : rows - spare_y, spare_x : columns - spare_x]
+    middle = image[spare_y : rows - spare_y, spare_x : columns - spare_x]
     wide = max(width, round(middle.shape[1] * scale))
     tall = max(height, round(middle.shape[0] * scale))
     top, left = (tall - height) // 2, (wide - width) // 2
@@ -87,62 +87,62 @@ def _cover(picture: Picture, width: int, height: int) -> Picture:
     return covering[top : top + height, left : left + width].copy()
 
 
-def _contain(picture: Picture, width: int, height: int) -> Picture:
-    rows, columns = picture.shape[:2]
+def _contain(image: FloatImage, width: int, height: int) -> FloatImage:
+    rows, columns = image.shape[:2]
     scale = min(width / columns, height / rows)
     inner_width = min(width, max(1, round(columns * scale)))
     inner_height = min(height, max(1, round(rows * scale)))
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     below, right = height - inner_height - top, width - inner_width - left
-    inner = _resample(picture, inner_width, inner_height)
+    inner = _resample(image, inner_width, inner_height)
     return np.pad(inner, ((top, below), (left, right), (0, 0)), mode="edge")
 
 
-def _resample(picture: Picture, width: int, height: int) -> Picture:
+def _resample(image: FloatImage, width: int, height: int) -> FloatImage:
     """Stretches straight RGBA premultiplied and anything else as it is."""
-    if picture.shape[2] != 4:
-        return _resample_channels(picture, width, height).clip(0, 1)
-    resampled = _resample_channels(premultiply(picture), width, height).clip(0, 1)
+    if image.shape[2] != 4:
+        return _resample_channels(image, width, height).clip(0, 1)
+    resampled = _resample_channels(premultiply(image), width, height).clip(0, 1)
     return unpremultiply(resampled)
 
 
-def _resample_channels(picture: Picture, width: int, height: int) -> Picture:
+def _resample_channels(image: FloatImage, width: int, height: int) -> FloatImage:
     """Resizes one axis after the other: OpenCV averages areas only where both axes shrink."""
-    rows, columns = picture.shape[:2]
+    rows, columns = image.shape[:2]
     if width != columns:
-        picture = _resize(picture, width, rows, _AREA if width < columns else _LANCZOS)
+        image = _resize(image, width, rows, _AREA if width < columns else _LANCZOS)
     if height != rows:
-        picture = _resize(picture, width, height, _AREA if height < rows else _LANCZOS)
-    return picture
+        image = _resize(image, width, height, _AREA if height < rows else _LANCZOS)
+    return image
 
 
-def _resize(picture: Picture, width: int, height: int, filter_: int) -> Picture:
+def _resize(image: FloatImage, width: int, height: int, filter_: int) -> FloatImage:
     """Resizes `h w c` and keeps the channel axis, which OpenCV drops for one channel."""
-    resized = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=filter_)
-    return np.asarray(resized, dtype=np.float32).reshape(height, width, picture.shape[2])
+    resized = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=filter_)
+    return np.asarray(resized, dtype=np.float32).reshape(height, width, image.shape[2])
 
 
-def premultiply(rgba: npt.ArrayLike) -> Picture:
+def premultiply(rgba: npt.ArrayLike) -> FloatImage:
     """Returns straight RGBA as premultiplied RGBA."""
     straight = np.asarray(rgba, dtype=np.float32)
     alpha = straight[..., 3:]
     return np.concatenate([straight[..., :3] * alpha, alpha], axis=2)
 
 
-def unpremultiply(rgba_premultiplied: npt.ArrayLike) -> Picture:
+def unpremultiply(rgba_premultiplied: npt.ArrayLike) -> FloatImage:
     """Returns premultiplied RGBA as straight RGBA, colours clipped to [0, 1], 0 at alpha 0."""
     source = np.asarray(rgba_premultiplied, dtype=np.float32)
     return _divide(source[..., :3], source[..., 3:])
 
 
-def _divide(rgb_premultiplied: Picture, alpha: Picture) -> Picture:
+def _divide(rgb_premultiplied: FloatImage, alpha: FloatImage) -> FloatImage:
     rgb = np.zeros_like(rgb_premultiplied)
     # Clipping the dividend keeps the quotient finite for the smallest alphas.
     np.divide(np.minimum(rgb_premultiplied, alpha), alpha, out=rgb, where=alpha > 0)
     return np.concatenate([rgb.clip(0, 1), alpha], axis=2)
 
 
-def flatten(rgba: npt.ArrayLike, colour: float | Sequence[float] = GREY) -> Picture:
+def flatten(rgba: npt.ArrayLike, colour: float | Sequence[float] = GREY) -> FloatImage:
     """Returns straight RGBA over one colour, as RGB.
 
     Args:
@@ -154,8 +154,8 @@ def flatten(rgba: npt.ArrayLike, colour: float | Sequence[float] = GREY) -> Pict
     return straight[..., :3] * alpha + np.asarray(colour, dtype=np.float32) * (1 - alpha)
 
 
-def composite(fg_rgba: npt.ArrayLike, background: npt.ArrayLike) -> Picture:
-    """Returns a transparent picture laid over another: the "over" operator.
+def composite(fg_rgba: npt.ArrayLike, background: npt.ArrayLike) -> FloatImage:
+    """Returns a transparent image laid over another: the "over" operator.
 
     Args:
         fg_rgba: `h w 4`, straight.
@@ -171,7 +171,7 @@ def composite(fg_rgba: npt.ArrayLike, background: npt.ArrayLike) -> Picture:
         raise ImageSizeError(
             f"Expected a background of {fg.shape[1]} x {fg.shape[0]}, "
             f"got {bg.shape[1]} x {bg.shape[0]}.",
-            "Bring both pictures to one size.",
+            "Bring both images to one size.",
         )
     alpha = fg[..., 3:]
     if bg.shape[2] == 3:
@@ -180,12 +180,12 @@ def composite(fg_rgba: npt.ArrayLike, background: npt.ArrayLike) -> Picture:
     return unpremultiply(premultiply(fg) + shown)
 
 
-def pad_colours(rgba: npt.ArrayLike) -> Picture:
-    """Returns the picture with a defined colour everywhere, the same alpha, straight RGBA.
+def pad_colours(rgba: npt.ArrayLike) -> FloatImage:
+    """Returns the image with a defined colour everywhere, the same alpha, straight RGBA.
 
     Colours under low alpha become a smooth continuation of the visible ones around them, which is
     what the transparent encoder was trained on. Colours at alpha 1 stay as they are; a fully
-    transparent picture becomes grey.
+    transparent image becomes grey.
 
     Args:
         rgba: `h w 4`, straight; colours under alpha 0 are ignored.
@@ -202,7 +202,7 @@ def pad_colours(rgba: npt.ArrayLike) -> Picture:
     return np.concatenate([rgb.clip(0, 1), straight[..., 3:]], axis=2)
 
 
-def _premultiplied_pyramid(rgba: Picture) -> list[Picture]:
+def _premultiplied_pyramid(rgba: FloatImage) -> list[FloatImage]:
     """Returns premultiplied levels, finest first, until the shorter side is one pixel."""
     levels = [premultiply(rgba)]
     while min(levels[-1].shape[:2]) > 1:
@@ -211,8 +211,8 @@ def _premultiplied_pyramid(rgba: Picture) -> list[Picture]:
     return levels
 
 
-def _mean_colour(rgba_premultiplied: Picture) -> Picture:
-    """Returns the mean of the visible colours as a picture of one pixel."""
+def _mean_colour(rgba_premultiplied: FloatImage) -> FloatImage:
+    """Returns the mean of the visible colours as an image of one pixel."""
     total = rgba_premultiplied.sum(axis=(0, 1), dtype=np.float64)
     mean = total[:3] / total[3] if total[3] > 0 else np.full(3, GREY)
     return mean.astype(np.float32).reshape(1, 1, 3)
@@ -220,7 +220,7 @@ def _mean_colour(rgba_premultiplied: Picture) -> Picture:
 
 def checkerboard(
     width: int, height: int, cell: int = 64, greys: tuple[float, float] = (0.45, 0.55)
-) -> Picture:
+) -> FloatImage:
     """Returns an RGB checkerboard; the first grey is that of the top left cell."""
     odd = (np.arange(height)[:, None] // cell + np.arange(width)[None, :] // cell) % 2
     grey = np.asarray(greys, dtype=np.float32)[odd]
@@ -228,9 +228,9 @@ def checkerboard(
 
 
 def trim(rgba: npt.NDArray[Value]) -> tuple[npt.NDArray[Value], tuple[int, int]]:
-    """Returns the picture cut to the bounds of alpha > 0, and where its top left corner was (x, y).
+    """Returns the image cut to the bounds of alpha > 0, and where its top left corner was (x, y).
 
-    A fully transparent picture comes back whole, at (0, 0).
+    A fully transparent image comes back whole, at (0, 0).
 
     Args:
         rgba: `h w 4`, straight or premultiplied, float or 0..255.
@@ -242,59 +242,59 @@ def trim(rgba: npt.NDArray[Value]) -> tuple[npt.NDArray[Value], tuple[int, int]]
     return rgba[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1].copy(), (int(xs[0]), int(ys[0]))
 
 
-def matte(rgba: npt.ArrayLike) -> Picture:
-    """Returns alpha as a grey RGB picture."""
+def matte(rgba: npt.ArrayLike) -> FloatImage:
+    """Returns alpha as a grey RGB image."""
     return np.repeat(np.asarray(rgba, dtype=np.float32)[..., 3:], 3, axis=2)
 
 
-def to_u8(picture: npt.ArrayLike) -> PictureU8:
-    """Returns a picture in [0, 1] as 0..255, rounded and clipped."""
-    scaled: Picture = np.asarray(picture, dtype=np.float32).clip(0, 1) * 255
+def to_u8(image: npt.ArrayLike) -> ImageU8:
+    """Returns an image in [0, 1] as 0..255, rounded and clipped."""
+    scaled: FloatImage = np.asarray(image, dtype=np.float32).clip(0, 1) * 255
     return scaled.round().astype(np.uint8)
 
 
-def from_u8(picture_u8: npt.NDArray[np.uint8]) -> Picture:
-    """Returns a picture in 0..255 as float32 in [0, 1]."""
-    return np.asarray(picture_u8).astype(np.float32) / np.float32(255)
+def from_u8(image_u8: npt.NDArray[np.uint8]) -> FloatImage:
+    """Returns an image in 0..255 as float32 in [0, 1]."""
+    return np.asarray(image_u8).astype(np.float32) / np.float32(255)
 
 
-def as_rgba(picture: object, *, field: str | None = None) -> Picture:
-    """Returns any picture array as straight RGBA, float32 in [0, 1]; opaque if it has no alpha.
+def as_rgba(image: object, *, field: str | None = None) -> FloatImage:
+    """Returns any image array as straight RGBA, float32 in [0, 1]; opaque if it has no alpha.
 
     Args:
-        picture: `h w` or `h w 1` grey, `h w 3` RGB or `h w 4` straight RGBA; uint8, or float in
+        image: `h w` or `h w 1` grey, `h w 3` RGB or `h w 4` straight RGBA; uint8, or float in
             [0, 1].
-        field: Name of the setting that holds the picture, for the error.
+        field: Name of the setting that holds the image, for the error.
 
     Raises:
         SettingsError: It is anything else.
     """
-    array = _as_float(picture, field)
+    array = _as_float(image, field)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
-        raise _not_a_picture(f"an array of shape {array.shape}", field)
+        raise _not_a_image(f"an array of shape {array.shape}", field)
     if array.shape[2] == 4:
         return array
     rgb = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
     return np.concatenate([rgb, np.ones_like(rgb[..., :1])], axis=2)
 
 
-def _as_float(picture: object, field: str | None) -> Picture:
-    if not isinstance(picture, np.ndarray):
-        raise _not_a_picture(f"a {type(picture).__name__}", field)
-    if picture.dtype == np.uint8:
-        return from_u8(picture)
-    if not np.issubdtype(picture.dtype, np.floating):
-        raise _not_a_picture(f"an array of {picture.dtype}", field)
-    if not ((picture >= -_FLOAT_SLACK) & (picture <= 1 + _FLOAT_SLACK)).all():
-        raise _not_a_picture(f"values from {picture.min()} to {picture.max()}", field)
-    return picture.astype(np.float32).clip(0, 1)
+def _as_float(image: object, field: str | None) -> FloatImage:
+    if not isinstance(image, np.ndarray):
+        raise _not_a_image(f"a {type(image).__name__}", field)
+    if image.dtype == np.uint8:
+        return from_u8(image)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise _not_a_image(f"an array of {image.dtype}", field)
+    if not ((image >= -_FLOAT_SLACK) & (image <= 1 + _FLOAT_SLACK)).all():
+        raise _not_a_image(f"values from {image.min()} to {image.max()}", field)
+    return image.astype(np.float32).clip(0, 1)
 
 
-def _not_a_picture(what: str, field: str | None) -> SettingsError:
+def _not_a_image(what: str, field: str | None) -> SettingsError:
     return SettingsError(
-        f"Expected a grey, RGB or RGBA picture in 0..255 or [0, 1], got {what}.",
-        "Give an ordinary picture, for instance a PNG file.",
+        f"Expected a grey, RGB or RGBA image in 0..255 or [0, 1], got {what}.",
+        "Give an ordinary image, for instance a PNG file.",
         field=field,
     )

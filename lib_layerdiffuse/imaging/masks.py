@@ -1,4 +1,4 @@
-"""Masks as numpy arrays `h w` in [0, 1], and what of a picture they keep."""
+"""Masks as numpy arrays `h w` in [0, 1], and what of an image they keep."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SettingsError
-from .images import Picture, premultiply, unpremultiply
+from .images import FloatImage, premultiply, unpremultiply
 
 Mask = npt.NDArray[np.float32]
 
 
 class MaskSource(str, Enum):
-    """Which part of an init picture is redrawn; the value is what the panel calls it."""
+    """Which part of an init image is redrawn; the value is what the panel calls it."""
 
     TAB = "Inpaint area: from the tab"
     VISIBLE = "Visible part"
     TRANSPARENT = "Transparent part"
 
 
-def alpha_mask(rgba: Picture, source: MaskSource) -> Mask:
-    """Returns the mask that a picture's own alpha gives: 1 is redrawn.
+def alpha_mask(rgba: FloatImage, source: MaskSource) -> Mask:
+    """Returns the mask that an image's own alpha gives: 1 is redrawn.
 
     Args:
         rgba: `h w 4`.
         source: The visible or the transparent part.
 
     Raises:
-        SettingsError: The picture has no such part.
+        SettingsError: The image has no such part.
     """
     alpha: Mask = rgba[..., 3]
     mask: Mask = alpha if source is MaskSource.VISIBLE else 1 - alpha
@@ -50,8 +50,8 @@ def feather(mask: Mask, radius: float) -> Mask:
     return np.asarray(blurred, dtype=np.float32).clip(0, 1)
 
 
-def put_back(made: Picture, original: Picture, keep: Mask) -> Picture:
-    """Returns a made picture with an original where that is to be kept, straight RGBA.
+def put_back(made: FloatImage, original: FloatImage, keep: Mask) -> FloatImage:
+    """Returns a made image with an original where that is to be kept, straight RGBA.
 
     Where `keep` is 1 the original comes back as it is, with the colour under its alpha 0; where it
     is 0 the made one. Between, the two are mixed premultiplied.

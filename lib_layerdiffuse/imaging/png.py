@@ -9,16 +9,14 @@ from types import MappingProxyType
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .images import PictureU8
+from .images import ImageU8
 
 _INFOTEXT = "parameters"  # Where the WebUI puts an infotext, and looks for it.
 _EFFORT = 4  # Of 9. The usual 6 takes four times as long for a megapixel, and saves nothing.
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def png_bytes(
-    pixels_u8: PictureU8, infotext: str = "", *, texts: Mapping[str, str] = _NONE
-) -> bytes:
+def png_bytes(pixels_u8: ImageU8, infotext: str = "", *, texts: Mapping[str, str] = _NONE) -> bytes:
     """Returns an image, RGB or straight RGBA, as the bytes of a PNG file, not interlaced.
 
     Every number is kept, colours under alpha 0 too.

@@ -21,7 +21,7 @@ from PIL import Image
 from ..errors import SettingsError
 from ..files.existing import existing_file, unreadable
 from .formats import HEAD, MULTI_JPEG, formats, kind_of
-from .images import Picture, unpremultiply
+from .images import FloatImage, unpremultiply
 
 MOST_PIXELS = 2**27
 """The largest image that is decoded: 134 megapixels, 2 GiB as floats."""
@@ -50,7 +50,7 @@ class _UnreadableError(Exception):
 
 def read_image(
     source: Path | bytes | Image.Image, *, name: str = "", field: str | None = None
-) -> Picture:
+) -> FloatImage:
     """Returns an image, upright, as straight RGBA `h w 4`, float32 in [0, 1]; opaque without alpha.
 
     Files keep all digits of 16 bits in PNG and TIFF. An image that Pillow has opened already keeps
@@ -97,7 +97,7 @@ def _stream(source: Path | bytes, name: str, field: str | None) -> Iterator[Bina
         yield opened
 
 
-def _from_file(stream: BinaryIO) -> Picture:
+def _from_file(stream: BinaryIO) -> FloatImage:
     try:
         image = Image.open(stream, formats=tuple(formats()))
     except Image.DecompressionBombError as error:
@@ -113,7 +113,7 @@ def _from_file(stream: BinaryIO) -> Picture:
     return unpremultiply(rgba) if packing.startswith("RGBa;16") else rgba
 
 
-def _from_pillow(image: Image.Image) -> Picture:
+def _from_pillow(image: Image.Image) -> FloatImage:
     packing = _packing(image)
     if packing and image.format not in (*formats(), MULTI_JPEG):
         raise _refused(f"its content is {image.format}")
@@ -224,7 +224,7 @@ def _clear_colour(image: Image.Image, packing: str) -> tuple[int, ...]:
     return key if isinstance(key, tuple) else ()
 
 
-def _rgba(numbers: Numbers, clear: tuple[int, ...]) -> Picture:
+def _rgba(numbers: Numbers, clear: tuple[int, ...]) -> FloatImage:
     """Returns grey `h w`, RGB or RGBA of 8 or 16 bits as RGBA in [0, 1]."""
     channels = numbers.reshape(*numbers.shape[:2], -1)
     count = channels.shape[2]

@@ -117,7 +117,7 @@ class SharedAttention(nn.Module):
     out: FrameLinear
 
     def control_tokens(self, signal: Tensor) -> Tensor:
-        """Returns what the control picture adds to this layer's input, `f 1 n c`.
+        """Returns what the control image adds to this layer's input, `f 1 n c`.
 
         Args:
             signal: The control encoder's output at this layer's resolution, `1 256 h w`.
@@ -219,9 +219,9 @@ def _split(key: str) -> tuple[str, str, str]:
 
 
 class SharingRun:
-    """One run: a sharing module with the run's control picture and the host's attention.
+    """One run: a sharing module with the run's control image and the host's attention.
 
-    What the control picture adds to each layer is computed at the layer's first call and kept,
+    What the control image adds to each layer is computed at the layer's first call and kept,
     since it is the same at every step.
     """
 
@@ -243,7 +243,7 @@ class SharingRun:
         """Returns attention module `slot`'s output, `(b f) n c`; see `SharedAttention.forward`.
 
         Raises:
-            HostError: The rows are not whole sets, or the tokens not those of the picture.
+            HostError: The rows are not whole sets, or the tokens not those of the image.
         """
         if x.shape[0] % self.sharing.frames:
             raise HostError(

@@ -28,7 +28,7 @@ def control_convs(tensors: Mapping[str, Tensor], frames: int) -> nn.ModuleList:
 
 
 class ControlEncoder(nn.Module):
-    """Turns the control picture into one signal for each of the UNet's four levels."""
+    """Turns the control image into one signal for each of the UNet's four levels."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -49,15 +49,15 @@ class ControlEncoder(nn.Module):
             )
         )
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor) -> list[Tensor]:
         """Returns the signals at 1/8, 1/16, 1/32 and 1/64 (rounded up), each `1 c h w`.
 
         Args:
-            picture: The control picture in [-1, 1], `1 3 H W`; a foreground is premultiplied
+            image: The control image in [-1, 1], `1 3 H W`; a foreground is premultiplied
                 on 0.5 grey.
         """
         signals = []
         for stage in self.stages:
-            picture = stage(picture)
-            signals.append(picture)
+            image = stage(image)
+            signals.append(image)
         return signals

@@ -1,4 +1,4 @@
-"""Differential Diffusion: a map says of each part of a picture how much it may change.
+"""Differential Diffusion: a map says of each part of an image how much it may change.
 
 Source: Levin & Fried, "Differential Diffusion: Giving Each Pixel Its Strength", arXiv:2306.00950.
 """

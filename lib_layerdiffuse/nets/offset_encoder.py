@@ -1,4 +1,4 @@
-"""The transparent encoder's network: a picture with alpha to an offset of its latent.
+"""The transparent encoder's network: an image with alpha to an offset of its latent.
 
 Source: Zhang & Agrawala, "Transparent Image Layer Diffusion using Latent Transparency",
 arXiv:2402.17113.

@@ -1,4 +1,4 @@
-"""The transparent decoder's network: a picture and its latent to colour and alpha.
+"""The transparent decoder's network: an image and its latent to colour and alpha.
 
 Source: Zhang & Agrawala, "Transparent Image Layer Diffusion using Latent Transparency",
 arXiv:2402.17113.
@@ -19,7 +19,7 @@ from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
 
 PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4
-LATENT_LEVEL = 3  # the level at 1/8 of the picture, where the latent joins
+LATENT_LEVEL = 3  # the level at 1/8 of the image, where the latent joins
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class UNet1024(nn.Module):
     """The transparent decoder's network.
 
     Attributes:
-        multiple: Height and width of a picture must be multiples of this.
+        multiple: Height and width of an image must be multiples of this.
     """
 
     def __init__(self, layout: UNetLayout) -> None:

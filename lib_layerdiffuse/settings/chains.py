@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import SettingsError
-from ..imaging.images import AnyPicture
+from ..imaging.images import AnyImage
 from ..methods import METHODS, Layer, LayerMethod
 from .layer_settings import LayerSettings
 
@@ -88,7 +88,7 @@ def prompted_layers(method: LayerMethod, chain: bool) -> tuple[Layer, ...]:
 
 
 def second_settings(
-    settings: LayerSettings, blended: AnyPicture | None = None, *, stop_at: float | None = None
+    settings: LayerSettings, blended: AnyImage | None = None, *, stop_at: float | None = None
 ) -> LayerSettings:
     """Returns the settings of a chain's second step.
 

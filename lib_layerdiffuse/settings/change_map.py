@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import MissingLayerError, SettingsError
-from ..imaging.images import Picture, ResizeMode, as_rgba, fit, flatten
+from ..imaging.images import FloatImage, ResizeMode, as_rgba, fit, flatten
 from ..imaging.masks import Mask, MaskSource, alpha_mask, feather
-from .fields import ReadPicture, merged, read, setting
+from .fields import ReadImage, merged, read, setting
 
 _GREY_SHARES = (0.299, 0.587, 0.114)  # ITU-R BT.601, as greyscale conversions have it.
 
@@ -34,7 +34,7 @@ class ChangeMap:
         enabled: Whether Differential Diffusion is on.
         source: Where the map comes from.
         feather: Deviation in pixels of the Gaussian that softens it.
-        picture: The map as an image, `h w 1|3|4`: white may change fully, black not at all.
+        image: The map as an image, `h w 1|3|4`: white may change fully, black not at all.
     """
 
     enabled: bool = setting(
@@ -60,24 +60,24 @@ class ChangeMap:
         bounds=(0.0, 256.0),
         infotext="Change map feather",
     )
-    picture: Picture | None = setting(
+    picture: FloatImage | None = setting(
         None,
         "picture",
         "Map",
         "White may change fully, black not at all.",
-        picture=True,
+        image=True,
         infotext="Change map hash",
     )
 
     @classmethod
-    def from_args(cls, args: Sequence[Any], read_picture: ReadPicture) -> ChangeMap:
+    def from_args(cls, args: Sequence[Any], read_image: ReadImage) -> ChangeMap:
         """Returns the choices for positional values, a dict by name, or a mix of both.
 
         Where it is off, nothing else is read.
 
         Args:
             args: As in `merged`.
-            read_picture: Turns what the front end hands over into an image.
+            read_image: Turns what the front end hands over into an image.
 
         Raises:
             SettingsError: A name is unknown or a value cannot be used; `field` names it.
@@ -85,9 +85,9 @@ class ChangeMap:
         given, _ = merged(cls, args)
         if not read(_FIELDS["enabled"], given.get("enabled", False)):
             return cls()
-        return cls(**{k: read(_FIELDS[k], value, read_picture) for k, value in given.items()})
+        return cls(**{k: read(_FIELDS[k], value, read_image) for k, value in given.items()})
 
-    def of(self, init: Picture, mask: Mask | None) -> Mask:
+    def of(self, init: FloatImage, mask: Mask | None) -> Mask:
         """Returns the map `h w` of an init image, in [0, 1]: 1 may change fully, 0 not at all.
 
         Args:
@@ -107,7 +107,7 @@ class ChangeMap:
             )
         return found
 
-    def _source_map(self, init: Picture, mask: Mask | None) -> Mask:
+    def _source_map(self, init: FloatImage, mask: Mask | None) -> Mask:
         if self.source is MapSource.PICTURE:
             if self.picture is None:
                 raise MissingLayerError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import SettingsError, shortened, unknown_name
 
-ReadPicture = Callable[[Any], Any]
+ReadImage = Callable[[Any], Any]
 
 IMAGE_TEXT = "base64, a data URI, the path of a file in an output folder, or an allowed URL"
 """What stands for an image in a request."""
@@ -33,7 +33,7 @@ def setting(default: Any, api: str, label: str, about: str, **more: Any) -> Any:
         about: A sentence for who asks what it does.
         more: A number's `bounds`; the `choices`, by every spelling that is read, a thing's first
             one being the one to show, and the `noun` for such a thing, where it is not the label;
-            `picture` for an image; `old_labels`; the `infotext` key, None for what is not written.
+            `image` for an image; `old_labels`; the `infotext` key, None for what is not written.
     """
     kinds = {bool: "boolean", float: "number"}
     meta = {"api": api, "label": label, "about": about, "infotext": f"layerdiffusion_{api}"}
@@ -109,28 +109,28 @@ def check_json(one: Field[Any], value: Any) -> None:
     fits = isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")
     if isinstance(value, _JSON) and not fits:
         hint = f"Send JSON's {kind}, or null for the default."
-        if meta.get("picture"):
+        if meta.get("image"):
             hint = f"Send the image as {IMAGE_TEXT}."
         raise _refused(one, _WORDS[kind], value, hint, api=True)
     if "choices" in meta and isinstance(value, str) and value not in meta["choices"]:
         raise _unknown(one, value)
 
 
-def read(one: Field[Any], value: Any, read_picture: ReadPicture | None = None) -> Any:
+def read(one: Field[Any], value: Any, read_image: ReadImage | None = None) -> Any:
     """Returns a field's value from what was given: its own type, or text that stands for it.
 
     Args:
         one: The field.
         value: What was given; not None.
-        read_picture: Turns what the front end hands over into an image.
+        read_image: Turns what the front end hands over into an image.
 
     Raises:
         SettingsError: It cannot be used; `field` is the field's name.
     """
     meta = one.metadata
-    if meta.get("picture"):
+    if meta.get("image"):
         try:
-            return value if read_picture is None else read_picture(value)
+            return value if read_image is None else read_image(value)
         except SettingsError as error:
             error.field = one.name
             raise

@@ -42,7 +42,7 @@ def mismatch(method: LayerMethod, loaded: Arch | None) -> tuple[str, ...]:
 
 
 def outcome(layers: Sequence[Layer], sets: int, extras: int = 0) -> tuple[str, ...]:
-    """Returns what a job makes, such as "2 sets × 3 layers = 6 pictures", as words to translate.
+    """Returns what a job makes, such as "2 sets × 3 layers = 6 images", as words to translate.
 
     Numbers are words of their own, and so are the names of a set's layers at the end.
 
@@ -57,7 +57,7 @@ def outcome(layers: Sequence[Layer], sets: int, extras: int = 0) -> tuple[str, .
         "×",
         *_count(made, "layer"),
         "=",
-        *_count(sets * made, "picture"),
+        *_count(sets * made, "image"),
     ]
     if extras:
         words += ["+", *_count(sets * extras, "extra")]

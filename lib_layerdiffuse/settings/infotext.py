@@ -103,7 +103,7 @@ def from_infotext(params: Mapping[str, str]) -> dict[str, Any]:
     if not any(_value(params, key) is not None for key in _KEYS.values() if key):
         return found
     for name, key in _KEYS.items():
-        if key is None or _FIELDS[name].metadata.get("picture"):
+        if key is None or _FIELDS[name].metadata.get("image"):
             continue
         field, value = _FIELDS[name], _value(params, key)
         with suppress(SettingsError):
@@ -119,7 +119,7 @@ def _value(params: Mapping[str, str], key: str) -> str | None:
     return params.get(key)
 
 
-def pictures_of(params: Mapping[str, str]) -> dict[Layer, str | None]:
+def images_of(params: Mapping[str, str]) -> dict[Layer, str | None]:
     """Returns the layers whose images made the result, with the names they were kept under.
 
     The name is None where the infotext says only that there was an image. It may be any text.

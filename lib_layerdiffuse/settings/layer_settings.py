@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import MissingLayerError
-from ..imaging.images import AnyPicture, ResizeMode
+from ..imaging.images import AnyImage, ResizeMode
 from ..imaging.masks import MaskSource
 from ..methods import METHOD_NAMES, METHODS, Layer, LayerMethod
-from .fields import ReadPicture, check_json, field_name, merged, read, setting
+from .fields import ReadImage, check_json, field_name, merged, read, setting
 
 
 def _image(api: str, label: str) -> Any:
     about = f"The {label.lower()} image to start from, for methods that need one."
-    return setting(None, api, label, about, picture=True)
+    return setting(None, api, label, about, image=True)
 
 
 def _prompt(api: str, label: str, main: str = "main prompt") -> Any:
@@ -62,9 +62,9 @@ class LayerSettings:
         "The method acts during this first part of the schedule, by sigma.",
         bounds=(0.0, 1.0),
     )
-    fg_image: AnyPicture | None = _image("fg_image", "Foreground")
-    bg_image: AnyPicture | None = _image("bg_image", "Background")
-    blended_image: AnyPicture | None = _image("blend_image", "Blended")
+    fg_image: AnyImage | None = _image("fg_image", "Foreground")
+    bg_image: AnyImage | None = _image("bg_image", "Background")
+    blended_image: AnyImage | None = _image("blend_image", "Blended")
     resize_mode: ResizeMode = setting(
         ResizeMode.CROP,
         "resize_mode",
@@ -120,10 +120,10 @@ class LayerSettings:
         noun="part to redraw",
     )
 
-    def picture(self, layer: Layer) -> AnyPicture | None:
+    def image(self, layer: Layer) -> AnyImage | None:
         """Returns the conditioning image given for a layer."""
-        picture: AnyPicture | None = getattr(self, f"{layer.value}_image")
-        return picture
+        image: AnyImage | None = getattr(self, f"{layer.value}_image")
+        return image
 
     def prompt(self, layer: Layer) -> str:
         """Returns the prompt of a layer's own; empty for none."""
@@ -138,14 +138,14 @@ class LayerSettings:
         """Whether the UNet is changed at all."""
         return self.strength > 0 and self.stop_at > 0
 
-    def check_pictures(self) -> None:
+    def check_images(self) -> None:
         """Checks that every image the method needs was given.
 
         Raises:
             MissingLayerError: One was not; the message says which.
         """
         for layer in self.method.inputs:
-            if self.picture(layer) is None:
+            if self.image(layer) is None:
                 raise MissingLayerError(
                     f"This method needs a {layer.label.lower()} image.",
                     f"Put one in the {layer.label} slot.",
@@ -156,7 +156,7 @@ class LayerSettings:
     def from_args(
         cls,
         args: Sequence[Any],
-        read_picture: ReadPicture | None = None,
+        read_image: ReadImage | None = None,
         *,
         strict: bool = False,
         over: Mapping[str, Any] | None = None,
@@ -167,7 +167,7 @@ class LayerSettings:
 
         Args:
             args: As in `merged`.
-            read_picture: Turns what the front end hands over into an image.
+            read_image: Turns what the front end hands over into an image.
             strict: Take JSON's own types only for what a dict names.
             over: As in `merged`.
 
@@ -180,7 +180,7 @@ class LayerSettings:
         method = read(_FIELDS["method"], given.get("method", cls.method))
         unused = {f"{layer.value}_image" for layer in Layer if layer not in method.inputs}
         used = {name: value for name, value in given.items() if name not in unused}
-        return cls(**{k: read(_FIELDS[k], value, read_picture) for k, value in used.items()})
+        return cls(**{k: read(_FIELDS[k], value, read_image) for k, value in used.items()})
 
 
 def read_setting(name: str, value: Any) -> Any:

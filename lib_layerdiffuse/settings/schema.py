@@ -37,7 +37,7 @@ def settings_schema() -> dict[str, Any]:
 
 def _property(field: Field[Any]) -> dict[str, Any]:
     meta = field.metadata
-    about = meta["about"] + (f" As {IMAGE_TEXT}." if meta.get("picture") else "")
+    about = meta["about"] + (f" As {IMAGE_TEXT}." if meta.get("image") else "")
     found = {"title": meta["label"], "description": about, "type": [meta["type"], "null"]}
     if "choices" in meta:
         found["enum"] = [*meta["choices"], None]

@@ -12,7 +12,7 @@ from ..settings.chains import SECOND_STEPS, AuthorsChoice
 TINY_CFG = 3.0
 """The tiny family's guidance: more makes its edges hard."""
 LARGEST_SEED = 2**32 - 1
-"""Of any layer: the largest that the WebUIs draw, so every front end takes a picture's own seed.
+"""Of any layer: the largest that the WebUIs draw, so every front end takes an image's own seed.
 
 The WebUIs' API takes larger ones; nothing but another noise comes of them.
 """
@@ -24,7 +24,7 @@ _SAMPLERS = {Arch.SD15: "DPM++ 2M Karras", Arch.SDXL: "DPM++ 2M SDE Karras"}
 class Defaults:
     """A job's values for one method.
 
-    Source: the pictures in the original extension's README, by their infotexts.
+    Source: the images in the original extension's README, by their infotexts.
     """
 
     sampler: str

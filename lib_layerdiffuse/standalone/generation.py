@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..codec.transparent import VAE_SCALE_FACTOR
 from ..errors import BatchSizeError, ImageSizeError, SettingsError
-from ..imaging.images import AnyPicture, PictureU8, as_rgba
+from ..imaging.images import AnyImage, ImageU8, as_rgba
 from ..methods import Layer
 from ..pipeline import check_arch
 from ..settings.layer_settings import LayerSettings
@@ -25,7 +25,7 @@ class Generation:
     """What to make.
 
     Attributes:
-        settings: The method, its strength and its pictures.
+        settings: The method, its strength and its images.
         prompt: The main prompt, in the WebUI's syntax for emphasis.
         width: Pixels, a multiple of 8; likewise `height`.
         sets: How many sets of layers.
@@ -33,7 +33,7 @@ class Generation:
         steps: Steps of the whole schedule.
         cfg: Scale of the guidance.
         sampler: Its name in the WebUI.
-        init: A picture to begin with, `h w 3|4`, straight alpha, uint8 or float in [0, 1].
+        init: An image to begin with, `h w 3|4`, straight alpha, uint8 or float in [0, 1].
         denoise: How much of the schedule is run on it.
     """
 
@@ -47,7 +47,7 @@ class Generation:
     steps: int = 20
     cfg: float = 7.0
     sampler: str = "DPM++ 2M SDE Karras"
-    init: AnyPicture | None = None
+    init: AnyImage | None = None
     denoise: float = 0.75
 
     def seeds(self, index: int) -> list[int]:
@@ -57,14 +57,14 @@ class Generation:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerPicture:
+class LayerImage:
     """One layer of one set.
 
     Attributes:
         layer: Which.
         set_index: Of which set, from 0.
         seed: Its own.
-        picture: `H W 4` straight RGBA for the foreground, `H W 3` for the others.
+        image: `H W 4` straight RGBA for the foreground, `H W 3` for the others.
         before_decode: For the foreground, what the VAE made of it, `H W 3`.
         infotext: What the WebUI would write into the file.
     """
@@ -72,8 +72,8 @@ class LayerPicture:
     layer: Layer
     set_index: int
     seed: int
-    picture: PictureU8
-    before_decode: PictureU8 | None
+    image: ImageU8
+    before_decode: ImageU8 | None
     infotext: str
 
 
@@ -81,7 +81,7 @@ def check_generation(job: Generation, host: DiffusersHost) -> None:
     """Checks what can be known without the weight files.
 
     Raises:
-        SettingsError: A value is out of range, a picture missing or of the wrong kind, or the
+        SettingsError: A value is out of range, an image missing or of the wrong kind, or the
             checkpoint of another family.
         MissingCapabilityError: The checkpoint lacks something.
     """
@@ -90,9 +90,9 @@ def check_generation(job: Generation, host: DiffusersHost) -> None:
     host.check_sampler(job.sampler)
     check_arch(method, host.arch())
     host.check(method)
-    settings.check_pictures()
+    settings.check_images()
     for layer in method.inputs:
-        as_rgba(settings.picture(layer), field=f"{layer.value}_image")
+        as_rgba(settings.image(layer), field=f"{layer.value}_image")
     if job.init is not None:
         as_rgba(job.init, field="init")
 

@@ -1,4 +1,4 @@
-"""The infotext that the WebUI writes into its pictures, for pictures made without it."""
+"""The infotext that the WebUI writes into its images, for images made without it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def webui_infotext(
     model_hash: str | None = None,
     loras: Sequence[tuple[str, float]] = (),
 ) -> str:
-    """Returns the infotext of one picture; the WebUI's "paste" and "PNG info" read it.
+    """Returns the infotext of one image; the WebUI's "paste" and "PNG info" read it.
 
     Args:
         job: What was asked for.
-        seed: This picture's own.
+        seed: This image's own.
         model: The checkpoint's name without its suffix.
         model_hash: The first ten digits of its SHA-256, or None to leave it out.
         loras: Names and weights of the user's LoRAs, written as the WebUI's tags.

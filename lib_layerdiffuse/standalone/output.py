@@ -15,37 +15,37 @@ from ..documents.layer_set import document_of
 from ..documents.writing import write_document
 from ..errors import SettingsError
 from ..files.whole_files import whole_file
-from ..imaging.images import PictureU8
+from ..imaging.images import ImageU8
 from ..imaging.png import png_bytes
 from ..methods import Layer
 from ..outputs import COMPOSITE, asked_for, foreground_extras, true_composite
 from ..settings.layer_settings import LayerSettings
-from .generation import LayerPicture
+from .generation import LayerImage
 
 _NUMBERED = re.compile(r"(\d{5,})-")
 
 
 @dataclass(frozen=True)
-class SavedPicture:
+class SavedImage:
     """One file that was written.
 
     Attributes:
         path: Where.
-        picture: The layer that it holds, or that it shows.
+        image: The layer that it holds, or that it shows.
         method: Id of the method that made it.
         extra: "preview", "matte" or "raw" for what shows a layer in another way, "composite" for
             its set's foreground over the background; empty for a layer.
     """
 
     path: Path
-    picture: LayerPicture
+    image: LayerImage
     method: str
     extra: str = ""
 
     @property
     def layer(self) -> Layer:
         """The layer that it holds or shows."""
-        return self.picture.layer
+        return self.image.layer
 
     @property
     def label(self) -> str:
@@ -56,15 +56,15 @@ class SavedPicture:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as plain values, for JSON."""
-        height, width = self.picture.picture.shape[:2]
+        height, width = self.image.image.shape[:2]
         values = {
             "path": str(self.path),
             "layer": self.layer.value,
-            "set": self.picture.set_index,
-            "seed": self.picture.seed,
+            "set": self.image.set_index,
+            "seed": self.image.seed,
             "size": [width, height],
             "method": self.method,
-            "infotext": self.picture.infotext,
+            "infotext": self.image.infotext,
         }
         return values | ({"extra": self.extra} if self.extra else {})
 
@@ -92,13 +92,13 @@ class SavedDocument:
 
 
 class OutputFolder:
-    """A folder that numbered sets are saved in; it is made when the first picture is.
+    """A folder that numbered sets are saved in; it is made when the first image is.
 
-    A set's pictures share a number, the next that is free: `00004-SEED-fg.png`.
+    A set's images share a number, the next that is free: `00004-SEED-fg.png`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Checks the folder before any picture is made.
+        """Checks the folder before any image is made.
 
         Raises:
             SettingsError: There is a file of that name.
@@ -110,12 +110,12 @@ class OutputFolder:
         self.folder = folder
 
     def save(
-        self, pictures: Iterable[LayerPicture], settings: LayerSettings, number: int | None = None
-    ) -> list[SavedPicture]:
+        self, images: Iterable[LayerImage], settings: LayerSettings, number: int | None = None
+    ) -> list[SavedImage]:
         """Returns what was written: each layer, in order, and the extras that are wanted of it.
 
         Args:
-            pictures: Layers of one run.
+            images: Layers of one run.
             settings: That run's.
             number: The first set's; None for the next that is free.
 
@@ -124,14 +124,14 @@ class OutputFolder:
         """
         first = self.next_number() if number is None else number
         return [
-            SavedPicture(self._write(made, first, pixels, extra), made, settings.method.id, extra)
-            for _, of_set in groupby(pictures, attrgetter("set_index"))
+            SavedImage(self._write(made, first, pixels, extra), made, settings.method.id, extra)
+            for _, of_set in groupby(images, attrgetter("set_index"))
             for made, extra, pixels in _views(list(of_set), settings)
         ]
 
     def save_documents(
         self,
-        saved: Sequence[SavedPicture],
+        saved: Sequence[SavedImage],
         settings: LayerSettings,
         kinds: Iterable[DocumentKind],
         *,
@@ -139,8 +139,8 @@ class OutputFolder:
     ) -> list[SavedDocument]:
         """Returns the files that were written: each set's layers in one, for each kind.
 
-        A picture that the method was given and did not make is a layer, too. The files stand
-        beside the set's first picture and have its name, with "layers" in the layer's place.
+        An image that the method was given and did not make is a layer, too. The files stand
+        beside the set's first image and have its name, with "layers" in the layer's place.
 
         Args:
             saved: What `save` returned, of one run or of both steps of a chain.
@@ -151,10 +151,10 @@ class OutputFolder:
         Raises:
             SettingsError: Nothing can be written there.
         """
-        sets: dict[int, list[SavedPicture]] = {}
+        sets: dict[int, list[SavedImage]] = {}
         for one in saved:
             if not one.extra:
-                sets.setdefault(one.picture.set_index, []).append(one)
+                sets.setdefault(one.image.set_index, []).append(one)
         wanted = tuple(kinds)
         return [
             _write_document(one, settings, kind, trim, several=len(sets) > 1)
@@ -162,7 +162,7 @@ class OutputFolder:
             for kind in wanted
         ]
 
-    def _write(self, made: LayerPicture, first: int, pixels_u8: PictureU8, extra: str) -> Path:
+    def _write(self, made: LayerImage, first: int, pixels_u8: ImageU8, extra: str) -> Path:
         layer = "" if extra == COMPOSITE else made.layer.value
         parts = [f"{first + made.set_index:05}", str(made.seed), layer, extra]
         name = "-".join(part for part in parts if part)
@@ -177,18 +177,18 @@ class OutputFolder:
 
 
 def _write_document(
-    of_set: Sequence[SavedPicture],
+    of_set: Sequence[SavedImage],
     settings: LayerSettings,
     kind: DocumentKind,
     trim: bool,
     several: bool,
 ) -> SavedDocument:
-    first, index = of_set[0], of_set[0].picture.set_index
+    first, index = of_set[0], of_set[0].image.set_index
     document = document_of(
-        {one.layer: one.picture.picture for one in of_set},
+        {one.layer: one.image.image for one in of_set},
         settings,
         number=index + 1 if several else None,
-        infotexts={one.layer: one.picture.infotext for one in of_set},
+        infotexts={one.layer: one.image.infotext for one in of_set},
     )
     name = f"{first.path.stem.removesuffix(first.layer.value)}layers"
     path = write_document(first.path.with_name(name), document, kind, trim=trim)
@@ -196,24 +196,24 @@ def _write_document(
 
 
 def _views(
-    of_set: Sequence[LayerPicture], settings: LayerSettings
-) -> Iterator[tuple[LayerPicture, str, PictureU8]]:
-    """Yields all pictures of a set that are wanted, with the layer and the extra that each is."""
+    of_set: Sequence[LayerImage], settings: LayerSettings
+) -> Iterator[tuple[LayerImage, str, ImageU8]]:
+    """Yields all images of a set that are wanted, with the layer and the extra that each is."""
     wanted = asked_for(settings)
     for made in of_set:
-        yield made, "", made.picture
+        yield made, "", made.image
         if made.layer is Layer.FG:
-            extras = foreground_extras(made.picture, made.before_decode, wanted)
+            extras = foreground_extras(made.image, made.before_decode, wanted)
             for extra, pixels in extras.items():
                 yield made, extra, pixels
     if "show_composite" in wanted:
-        composed = true_composite({made.layer: made.picture for made in of_set}, settings)
+        composed = true_composite({made.layer: made.image for made in of_set}, settings)
         if composed is not None:
             yield of_set[0], COMPOSITE, composed
 
 
-def write_png(path: Path, pixels_u8: PictureU8, infotext: str = "") -> Path:
-    """Writes a picture, RGB or straight RGBA, and returns its path; makes the folder.
+def write_png(path: Path, pixels_u8: ImageU8, infotext: str = "") -> Path:
+    """Writes an image, RGB or straight RGBA, and returns its path; makes the folder.
 
     The infotext stands where the WebUI puts and looks for it.
 

@@ -13,8 +13,8 @@ from ..callbacks import OnProgress, OnShare
 from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
 from ..imaging.images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
-from ..pipeline import Session, decode, encode, first_picture, inject, layer_prompts, picture_tensor
-from .generation import Generation, LayerPicture, check_generation
+from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
+from .generation import Generation, LayerImage, check_generation
 from .generation_parameters import webui_infotext
 
 SAMPLING, DECODING = "sampling", "transparency"
@@ -27,7 +27,7 @@ def run(
     host: DiffusersHost,
     *,
     on_progress: OnProgress | None = None,
-) -> list[LayerPicture]:
+) -> list[LayerImage]:
     """Returns the job's layers, set by set, in the method's order.
 
     Args:
@@ -50,16 +50,16 @@ def run(
         pixels = host.pixels(of_set)
         for frame, (layer, seed) in enumerate(zip(method.outputs, job.seeds(index), strict=True)):
             rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
-            picture = rgb_u8
+            image = rgb_u8
             if layer is Layer.FG and decoder is not None:
                 latent = host.vae_latent(of_set[frame])
-                picture = decode(
+                image = decode(
                     decoder, host, pixels[frame], latent, on_view=progress.of_part(index)
                 )
                 progress.check()
             before = rgb_u8 if layer is Layer.FG else None
             info = _infotext(job, host, seed)
-            layers.append(LayerPicture(layer, index, seed, picture, before, info))
+            layers.append(LayerImage(layer, index, seed, image, before, info))
     return layers
 
 
@@ -99,8 +99,8 @@ def _sampling(job: Generation, index: int, init: Tensor | None, on_step: OnShare
 def _init_latents(job: Generation, session: Session, host: DiffusersHost) -> Tensor | None:
     """Returns what every set begins with, `f 4 h w`, sampler's scale, or None for noise.
 
-    The foreground's frame begins with the transparent picture's latent, the others with what
-    `first_picture` says, flattened on grey.
+    The foreground's frame begins with the transparent image's latent, the others with what
+    `first_image` says, flattened on grey.
     """
     if job.init is None:
         return None
@@ -110,8 +110,8 @@ def _init_latents(job: Generation, session: Session, host: DiffusersHost) -> Ten
     def latent(layer: Layer) -> Tensor:
         if layer is Layer.FG:
             return encode(session.encoder(method.arch), host, rgba)
-        flat = flatten(first_picture(job.settings, layer, rgba))
-        return host.encode(picture_tensor(flat))
+        flat = flatten(first_image(job.settings, layer, rgba))
+        return host.encode(image_tensor(flat))
 
     return torch.cat([latent(layer) for layer in method.outputs])
 
@@ -139,7 +139,7 @@ class _Progress:
         return lambda done, total: self._report(index * total + done, sets * total)
 
     def of_part(self, index: int) -> OnShare:
-        """Returns what one picture's decoding reports to."""
+        """Returns what one image's decoding reports to."""
         return lambda done, total: self._report(index * total + done, self._total)
 
     def check(self) -> None:
@@ -149,4 +149,4 @@ class _Progress:
             SamplingStopped: It was.
         """
         if self._stopped:
-            raise SamplingStopped("Stopped before the last picture.")
+            raise SamplingStopped("Stopped before the last image.")

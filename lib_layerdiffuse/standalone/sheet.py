@@ -1,4 +1,4 @@
-"""Contact sheets: rows of captioned pictures, transparent ones over a checkerboard."""
+"""Contact sheets: rows of captioned images, transparent ones over a checkerboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..imaging.images import Picture, PictureU8, ResizeMode, as_rgba, fit
+from ..imaging.images import FloatImage, ImageU8, ResizeMode, as_rgba, fit
 from ..outputs import preview
 
 _GAP, _LINE, _FONT_SIZE, _TITLE_SIZE = 12, 17, 13, 16
@@ -19,26 +19,26 @@ _CAPTION_LINES = 3
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet: uint8 or float, RGB or straight RGBA, and what is said of it."""
+    """One image of a sheet: uint8 or float, RGB or straight RGBA, and what is said of it."""
 
-    picture: PictureU8 | Picture
+    image: ImageU8 | FloatImage
     caption: str = ""
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A titled row of pictures."""
+    """A titled row of images."""
 
     title: str
     tiles: Sequence[Tile]
 
 
-def over_checkerboard(picture: PictureU8 | Picture, width: int, height: int) -> PictureU8:
-    """Returns a picture at a size, `height width 3`, over a checkerboard where it has alpha.
+def over_checkerboard(image: ImageU8 | FloatImage, width: int, height: int) -> ImageU8:
+    """Returns an image at a size, `height width 3`, over a checkerboard where it has alpha.
 
-    Small pictures keep their pixels visible: they are enlarged without smoothing.
+    Small images keep their pixels visible: they are enlarged without smoothing.
     """
-    rgba = as_rgba(picture)
+    rgba = as_rgba(image)
     rows, columns = rgba.shape[:2]
     times = min(width // columns, height // rows)
     if times > 1 and (columns * times, rows * times) == (width, height):
@@ -48,12 +48,12 @@ def over_checkerboard(picture: PictureU8 | Picture, width: int, height: int) -> 
     return preview(rgba)
 
 
-def contact_sheet(rows: Sequence[SheetRow], cell: int = 256) -> PictureU8:
+def contact_sheet(rows: Sequence[SheetRow], cell: int = 256) -> ImageU8:
     """Returns a sheet `H W 3` of titled rows.
 
     Args:
         rows: What it shows, from the top.
-        cell: Longest side of each picture in pixels.
+        cell: Longest side of each image in pixels.
     """
     columns = max((len(row.tiles) for row in rows), default=1)
     row_height = _TITLE_SIZE + _GAP + cell + _CAPTION_LINES * _LINE + 2 * _GAP
@@ -71,16 +71,16 @@ def _draw_row(sheet: Image.Image, row: SheetRow, top: int, cell: int) -> None:
     top += _TITLE_SIZE + _GAP
     for column, tile in enumerate(row.tiles):
         left = _GAP + column * (cell + _GAP)
-        width, height = _inside(tile.picture, cell)
-        picture = Image.fromarray(over_checkerboard(tile.picture, width, height))
-        sheet.paste(picture, (left, top))
+        width, height = _inside(tile.image, cell)
+        image = Image.fromarray(over_checkerboard(tile.image, width, height))
+        sheet.paste(image, (left, top))
         for line, text in enumerate(_wrapped(tile.caption, cell)):
             draw.text((left, top + cell + 4 + line * _LINE), text, _PALE, font)
 
 
-def _inside(picture: PictureU8 | Picture, cell: int) -> tuple[int, int]:
+def _inside(image: ImageU8 | FloatImage, cell: int) -> tuple[int, int]:
     """Returns the width and height that fit into a square cell."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = cell / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 

@@ -1,4 +1,4 @@
-"""Two SDXL methods in one go: a blended picture first, then the layer that is missing.
+"""Two SDXL methods in one go: a blended image first, then the layer that is missing.
 
 bg-to-fg puts something on a background and takes it off again, transparent; fg-to-bg puts a
 foreground into a scene and takes the scene alone.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
     from ..pipeline import Session
     from ..settings.layer_settings import LayerSettings
-    from .generation import Generation, LayerPicture
+    from .generation import Generation, LayerImage
 
 
 class Direction(str, Enum):
@@ -38,7 +38,7 @@ class Direction(str, Enum):
 
     @property
     def methods(self) -> tuple[LayerMethod, LayerMethod]:
-        """The methods of both steps; the second one reads the first one's blended picture."""
+        """The methods of both steps; the second one reads the first one's blended image."""
         first = next(m for m in METHODS if m.inputs == (self.given,) and begins_chain(m))
         return first, second_method(first)
 
@@ -54,11 +54,11 @@ class Step:
 
     Attributes:
         settings: The step's, with its method.
-        pictures: One layer for each set, in order.
+        images: One layer for each set, in order.
     """
 
     settings: LayerSettings
-    pictures: Sequence[LayerPicture]
+    images: Sequence[LayerImage]
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def run_chain(
     second: SecondStep | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Step]:
-    """Yields both steps, each when it is done; the blended pictures come first.
+    """Yields both steps, each when it is done; the blended images come first.
 
     A layer's own prompt is put before the main one in the step that makes the layer, as in the
-    methods that make several at once. The second step runs once for each blended picture, with
+    methods that make several at once. The second step runs once for each blended image, with
     that one's seed.
 
     Args:
-        job: The first step's, with its method and the given picture.
+        job: The first step's, with its method and the given image.
         session: Weights, with those of the first method or others.
         host: An SDXL checkpoint.
         second: How the second step differs.
@@ -97,20 +97,20 @@ def run_chain(
 
     last = second_job(job, second or SecondStep())
     first = _with_prompts(job, job.settings, Layer.BLENDED)
-    job.settings.check_pictures()
+    job.settings.check_images()
     blended = run(first, session, host, on_progress=_naming("1 of 2", on_progress))
     yield Step(first.settings, blended)
-    pictures: list[LayerPicture] = []
+    images: list[LayerImage] = []
     for made in blended:
-        settings = replace(last.settings, blended_image=from_u8(made.picture[..., :3]))
+        settings = replace(last.settings, blended_image=from_u8(made.image[..., :3]))
         one = replace(last, settings=settings, seed=made.seed, sets=1)
         step = run(one, session, host, on_progress=_naming("2 of 2", on_progress))
-        pictures += [replace(picture, set_index=made.set_index) for picture in step]
-    yield Step(last.settings, pictures)
+        images += [replace(image, set_index=made.set_index) for image in step]
+    yield Step(last.settings, images)
 
 
 def second_job(job: Generation, second: SecondStep) -> Generation:
-    """Returns the second step's job, without its blended picture."""
+    """Returns the second step's job, without its blended image."""
     settings = second_settings(job.settings, stop_at=second.stop_at)
     sampler = second.sampler or SECOND_STEPS[settings.method.id].sampler
     changed = replace(job, settings=settings, sampler=sampler, init=None)

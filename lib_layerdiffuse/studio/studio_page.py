@@ -15,10 +15,10 @@ import gradio as gr
 
 from ..errors import LayerDiffuseError
 from ..hosts.diffusers import SAMPLERS, SamplingStopped
-from ..imaging.images import PictureU8
+from ..imaging.images import ImageU8
 from ..methods import Layer
 from ..standalone.defaults import TINY_CFG
-from ..standalone.output import SavedPicture
+from ..standalone.output import SavedImage
 from ..ui.panel import CSS as PANEL_CSS
 from ..ui.panel import build as build_panel
 from .workbench import AUTOMATIC, BACKDROPS, SIZES, Fields, Result, Workbench, arch_of, composed
@@ -68,8 +68,8 @@ class Page:
         with gr.Row():
             self.start = gr.Button("Generate", variant="primary", elem_id="studio_generate")
             self.stop = gr.Button("Interrupt", variant="stop", elem_id="studio_interrupt")
-        pictures = {"sources": ["upload", "clipboard"], "format": "png", "height": 220}
-        self.panel = build_panel(_always_on(), "layerdiffuse_{}".format, pictures)
+        images = {"sources": ["upload", "clipboard"], "format": "png", "height": 220}
+        self.panel = build_panel(_always_on(), "layerdiffuse_{}".format, images)
         with gr.Group():
             with gr.Row():
                 made["size"] = gr.Dropdown(
@@ -83,8 +83,8 @@ class Page:
                 made["steps"] = gr.Slider(1, 100, value=20, step=1, label="Steps")
                 cfg = TINY_CFG if self.workbench.choice.tiny else 7
                 made["cfg"] = gr.Slider(1, 20, value=cfg, step=0.5, label="CFG scale")
-        with gr.Accordion("Draw over a picture (img2img)", open=False):
-            made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Picture", **pictures)
+        with gr.Accordion("Draw over an image (img2img)", open=False):
+            made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Image", **images)
             made["denoise"] = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength")
         self.panel.connect(self.blocks, made["checkpoint"], arch_of, [made["sets"]])
         self.fields = [made[field.name] for field in fields(Fields)]
@@ -104,9 +104,9 @@ class Page:
             self.use = gr.Button("Use the chosen layer as input", size="sm")
         self.backdrop = gr.Radio(list(BACKDROPS), value=BACKDROPS[0], label="The foreground over")
         self.colour = gr.ColorPicker("#3478c8", label="Colour", visible=False)
-        self.picture = gr.Image(
+        self.image = gr.Image(
             type="pil",
-            label="Picture",
+            label="Image",
             visible=False,
             sources=["upload", "clipboard"],
             height=220,
@@ -128,7 +128,7 @@ class Page:
         )
 
     def _connect(self) -> None:
-        view = [self.result, self.chosen, self.backdrop, self.colour, self.picture]
+        view = [self.result, self.chosen, self.backdrop, self.colour, self.image]
         shown = [self.gallery, self.files, self.result, self.chosen]
         inputs = [*self.fields, *self.panel.components]
         done = self.start.click(
@@ -147,10 +147,10 @@ class Page:
         self.backdrop.change(
             show_backdrop,
             self.backdrop,
-            [self.colour, self.picture],
+            [self.colour, self.image],
             show_progress="hidden",
         )
-        for component in (self.backdrop, self.colour, self.picture):
+        for component in (self.backdrop, self.colour, self.image):
             component.change(
                 self.look, view, [self.composite, self.infotext], show_progress="hidden"
             )
@@ -190,33 +190,33 @@ class Page:
             stop.set()
 
     def look(
-        self, result: Result | None, index: int, backdrop: str, colour: str, picture: Any
-    ) -> tuple[PictureU8 | None, str]:
+        self, result: Result | None, index: int, backdrop: str, colour: str, image: Any
+    ) -> tuple[ImageU8 | None, str]:
         """Returns the chosen set's foreground over a backdrop, and the chosen layer's infotext."""
         if result is None or not result.saved:
             return None, ""
         chosen = result.saved[min(index, len(result.saved) - 1)]
         with shown_errors():
-            return composed(result, chosen, backdrop, colour, picture), chosen.picture.infotext
+            return composed(result, chosen, backdrop, colour, image), chosen.image.infotext
 
 
 def show_backdrop(backdrop: str) -> tuple[Any, Any]:
-    """Returns whether the colour and the picture slot are shown."""
-    return gr.update(visible=backdrop == "Colour"), gr.update(visible=backdrop == "Picture")
+    """Returns whether the colour and the image slot are shown."""
+    return gr.update(visible=backdrop == "Colour"), gr.update(visible=backdrop == "Image")
 
 
 def choose(event: gr.SelectData) -> int:
-    """Returns which of the gallery's pictures was clicked."""
+    """Returns which of the gallery's images was clicked."""
     return int(event.index)
 
 
 def use_as_input(result: Result | None, index: int) -> list[Any]:
-    """Returns the panel's picture slots: the chosen layer in its own, the others as they are."""
+    """Returns the panel's image slots: the chosen layer in its own, the others as they are."""
     if result is None or not result.saved:
         raise gr.Error("There is no layer yet. Generate one first.", title="Nothing chosen")
     shown = result.saved[min(index, len(result.saved) - 1)]
-    chosen = next(one for one in result.saved if one.picture is shown.picture and not one.extra)
-    gr.Info(f"It is now the {chosen.layer.label} picture of the methods that take one.")
+    chosen = next(one for one in result.saved if one.image is shown.image and not one.extra)
+    gr.Info(f"It is now the {chosen.layer.label} image of the methods that take one.")
     return [str(chosen.path) if layer is chosen.layer else gr.skip() for layer in Layer]
 
 
@@ -244,10 +244,10 @@ def _always_on() -> Iterator[Any]:
 
 
 def _captioned(result: Result) -> list[tuple[str, str]]:
-    several = len({one.picture.set_index for one in result.saved}) > 1
+    several = len({one.image.set_index for one in result.saved}) > 1
 
-    def caption(one: SavedPicture) -> str:
-        of_set = f" · set {one.picture.set_index + 1}" if several else ""
+    def caption(one: SavedImage) -> str:
+        of_set = f" · set {one.image.set_index + 1}" if several else ""
         return f"{one.label}{of_set}"
 
     return [(str(one.path), caption(one)) for one in result.saved]

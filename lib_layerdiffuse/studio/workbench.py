@@ -12,7 +12,7 @@ from PIL import Image
 from ..callbacks import OnProgress
 from ..errors import LayerDiffuseError, SettingsError
 from ..hosts.diffusers.families import family_of
-from ..imaging.images import Picture, PictureU8, as_rgba, flatten, to_u8
+from ..imaging.images import FloatImage, ImageU8, as_rgba, flatten, to_u8
 from ..imaging.reading import read_image
 from ..methods import Arch, Layer
 from ..outputs import given_layer, over
@@ -21,7 +21,7 @@ from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import defaults, draw_seed, read_size
 from ..standalone.generation import Generation
 from ..standalone.models import ModelChoice, Models
-from ..standalone.output import OutputFolder, SavedPicture
+from ..standalone.output import OutputFolder, SavedImage
 from ..standalone.run import run
 from ..standalone.sheet import over_checkerboard
 from ..standalone.two_steps import run_chain
@@ -32,7 +32,7 @@ AUTOMATIC = "Automatic"
 SIZES = (AUTOMATIC, "512x512", "512x640", "640x512", "1024x1024", "896x1152", "1152x896")
 """Sizes to choose from; another may be typed."""
 
-BACKDROPS = ("Checkerboard", "Colour", "Picture", "The set's background")
+BACKDROPS = ("Checkerboard", "Colour", "Image", "The set's background")
 """What a layer can be looked at over."""
 
 
@@ -45,7 +45,7 @@ class Fields:
         size: "512x640", or `AUTOMATIC`.
         seed: Below 0 for a new one.
         sampler: By its WebUI name, or `AUTOMATIC`.
-        init: A picture to draw over, or None.
+        init: An image to draw over, or None.
         denoise: How much of it changes.
     """
 
@@ -72,18 +72,18 @@ class Result:
     """
 
     settings: LayerSettings
-    saved: Sequence[SavedPicture]
+    saved: Sequence[SavedImage]
 
-    def of_set(self, layer: Layer, chosen: SavedPicture) -> Picture | None:
-        """Returns a layer that was made in the same set as a picture, or given to it; or None.
+    def of_set(self, layer: Layer, chosen: SavedImage) -> FloatImage | None:
+        """Returns a layer that was made in the same set as an image, or given to it; or None.
 
-        It is straight RGBA `h w 4` of the picture's size.
+        It is straight RGBA `h w 4` of the image's size.
         """
         for one in self.saved:
-            same = one.picture.set_index == chosen.picture.set_index
+            same = one.image.set_index == chosen.image.set_index
             if same and one.layer is layer:
-                return as_rgba(one.picture.picture)
-        height, width = chosen.picture.picture.shape[:2]
+                return as_rgba(one.image.image)
+        height, width = chosen.image.image.shape[:2]
         return given_layer(self.settings, layer, width, height)
 
 
@@ -93,7 +93,7 @@ class Workbench:
     Args:
         models: Loads checkpoints.
         choice: How they are loaded; the page's field says which.
-        out: Where pictures are saved.
+        out: Where images are saved.
     """
 
     def __init__(self, models: Models, choice: ModelChoice, out: Path) -> None:
@@ -113,7 +113,7 @@ class Workbench:
         """
         settings = replace(LayerSettings.from_args(panel, read_image), enabled=True)
         check_chain(settings)
-        settings.check_pictures()
+        settings.check_images()
         choice = replace(self.choice, checkpoint=_path_of(fields.checkpoint))
         job = _job(fields, settings, choice)
         on_progress("loading", 0, 1)
@@ -122,9 +122,9 @@ class Workbench:
             made = run(job, session, host, on_progress=on_progress)
             return Result(settings, self.folder.save(made, settings))
         number = self.folder.next_number()
-        saved: list[SavedPicture] = []
+        saved: list[SavedImage] = []
         for step in run_chain(job, session, host, on_progress=on_progress):
-            saved += self.folder.save(step.pictures, step.settings, number)
+            saved += self.folder.save(step.images, step.settings, number)
         return Result(step.settings, saved)
 
 
@@ -164,24 +164,24 @@ def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Genera
 
 
 def composed(
-    result: Result, chosen: SavedPicture, backdrop: str, colour: str, picture: Image.Image | None
-) -> PictureU8:
+    result: Result, chosen: SavedImage, backdrop: str, colour: str, image: Image.Image | None
+) -> ImageU8:
     """Returns a set's foreground over one of the `BACKDROPS`, `h w 3`.
 
-    The foreground is the one that was made or given; for want of both it is the chosen picture.
-    A checkerboard stands in for a picture that there is none of.
+    The foreground is the one that was made or given; for want of both it is the chosen image.
+    A checkerboard stands in for an image that there is none of.
 
     Args:
         result: The job that made the set.
-        chosen: A picture of the set.
+        chosen: An image of the set.
         backdrop: Which.
         colour: The colour picker's text.
-        picture: A PIL picture of the user's, or None.
+        image: A PIL image of the user's, or None.
     """
     made = result.of_set(Layer.FG, chosen)
-    rgba = as_rgba(chosen.picture.picture) if made is None else made
-    own = None if picture is None else read_image(picture)
-    under = own if backdrop == "Picture" else result.of_set(Layer.BG, chosen)
+    rgba = as_rgba(chosen.image.image) if made is None else made
+    own = None if image is None else read_image(image)
+    under = own if backdrop == "Image" else result.of_set(Layer.BG, chosen)
     if backdrop == "Colour":
         return over_colour(rgba, colour)
     if backdrop != "Checkerboard" and under is not None:
@@ -190,7 +190,7 @@ def composed(
     return over_checkerboard(rgba, width, height)
 
 
-def over_colour(layer: Picture | PictureU8, colour: str) -> PictureU8:
+def over_colour(layer: FloatImage | ImageU8, colour: str) -> ImageU8:
     """Returns a layer over a colour, `h w 3`.
 
     Args:

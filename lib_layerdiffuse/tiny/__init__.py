@@ -1,4 +1,4 @@
-"""A tiny family of diffusion models that draws in layers, and the pictures it learnt from.
+"""A tiny family of diffusion models that draws in layers, and the images it learnt from.
 
 It is for demonstrations and tests: SD1.5's and SDXL's shapes with few channels, trained at 96×96
 pixels, with all ten layer methods' files in the released formats. See its MODEL_CARD.md.

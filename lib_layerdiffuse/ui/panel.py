@@ -96,17 +96,17 @@ class Panel:
 def build(
     enabled: AbstractContextManager[Any],
     elem_id: Callable[[str], str],
-    picture_options: Mapping[str, Any],
+    image_options: Mapping[str, Any],
     *,
-    init_pictures: bool = False,
+    init_images: bool = False,
 ) -> Panel:
     """Returns a new panel with every field at its default.
 
     Args:
         enabled: What surrounds the panel; entering it gives the component of `enabled`.
         elem_id: Makes a component's id from its field's name.
-        picture_options: How this gradio's picture slots are told to take uploads.
-        init_pictures: Whether the page has init pictures.
+        image_options: How this gradio's image slots are told to take uploads.
+        init_images: Whether the page has init images.
     """
     made: dict[str, Any] = {}
 
@@ -123,8 +123,8 @@ def build(
             switch = gr.Button("Switch", size="sm", scale=0, **hidden)
         _add_steady(add)
         sources = {"choices": [s.value for s in MaskSource], "value": _DEFAULT.mask_source.value}
-        add("mask_source", gr.Radio, visible=init_pictures, **sources)
-        _add_changing(add, picture_options)
+        add("mask_source", gr.Radio, visible=init_images, **sources)
+        _add_changing(add, image_options)
     method = made["method"]
     outputs_of_method = [made[name] for name in _CHANGED]
     for cause in (method, made["chain"]):
@@ -150,17 +150,17 @@ def _add_steady(add: Callable[..., None]) -> None:
             add(name, gr.Checkbox, value=False, min_width=100, interactive=can)
 
 
-def _add_changing(add: Callable[..., None], picture_options: Mapping[str, Any]) -> None:
+def _add_changing(add: Callable[..., None], image_options: Mapping[str, Any]) -> None:
     """Adds what only some methods have, hidden where the first method has none."""
 
     def shown(name: str) -> dict[str, bool]:
         return {"visible": _acts(_DEFAULT.method, name)}
 
-    picture = {"type": "pil", "image_mode": "RGBA", "height": 240, **picture_options}
+    image = {"type": "pil", "image_mode": "RGBA", "height": 240, **image_options}
     with gr.Row(elem_classes=["layerdiffuse-changing"]):
         for layer in Layer:
             name = f"{layer.value}_image"
-            add(name, gr.Image, elem_classes=["layerdiffuse-slot"], **picture, **shown(name))
+            add(name, gr.Image, elem_classes=["layerdiffuse-slot"], **image, **shown(name))
     modes = {"choices": [m.value for m in ResizeMode], "value": _DEFAULT.resize_mode.value}
     add("resize_mode", gr.Radio, **modes, **shown("resize_mode"))
     add("chain", gr.Checkbox, value=False, **shown("chain"))
@@ -252,7 +252,7 @@ def _pastable() -> list[str]:
     return [
         name
         for name, field in _FIELDS.items()
-        if field.metadata["infotext"] and not field.metadata.get("picture")
+        if field.metadata["infotext"] and not field.metadata.get("image")
     ]
 
 

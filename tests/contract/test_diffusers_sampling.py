@@ -1,4 +1,4 @@
-"""Prompts, samplers and pictures on the diffusers host."""
+"""Prompts, samplers and images on the diffusers host."""
 
 from __future__ import annotations
 

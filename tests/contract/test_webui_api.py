@@ -1,4 +1,4 @@
-"""The HTTP API: pictures by path and address, routes, names of the results, errors."""
+"""The HTTP API: images by path and address, routes, names of the results, errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def post(ui, method, *args, others=(), **fields):
 
 
 def refused(ui, method, *args, **fields):
-    """Returns the error that such a request is answered with; no picture may be made."""
+    """Returns the error that such a request is answered with; no image may be made."""
     status, answer = post(ui, method, *args, **fields)
     assert status == 422, answer
     assert answer["detail"].keys() == {"error", "message", "hint", "field"}
@@ -49,14 +49,14 @@ def layers(answer):
 class TestPicturesByPath:
     @pytest.fixture
     def read(self, ui, tmp_path, monkeypatch):
-        """Reads a path as a request's picture; `tmp_path / "outputs"` is an output folder."""
+        """Reads a path as a request's image; `tmp_path / "outputs"` is an output folder."""
         (tmp_path / "outputs").mkdir()
         (tmp_path / "private").mkdir()
         for folder in ("outputs", "private"):
             picture(alpha=128).save(tmp_path / folder / "a.png")
         ui.shared.opts.data["outdir_txt2img_samples"] = str(tmp_path / "outputs")
         monkeypatch.chdir(tmp_path)
-        return import_module("lib_layerdiffuse.webui.job.pictures").read_given
+        return import_module("lib_layerdiffuse.webui.job.given_images").read_given
 
     def test_in_an_output_folder_absolute_or_relative(self, read, tmp_path):
         wanted = read(picture(alpha=128))
@@ -95,7 +95,7 @@ class TestPicturesByPath:
         assert read("private/a.png").shape == (64, 64, 4)
 
     def test_the_hosts_whole_data_folder_is_not_open(self, ui, read, tmp_path):
-        paths = import_module("lib_layerdiffuse.webui.job.pictures")
+        paths = import_module("lib_layerdiffuse.webui.job.given_images")
         paths.data_path = str(tmp_path)
         ui.shared.cmd_opts.gradio_allowed_path = [str(tmp_path)]
         with pytest.raises(SettingsError):
@@ -173,7 +173,7 @@ class TestAddresses:
 
 
 def encoded(image, kind="PNG", **options):
-    """Returns a picture's file as base64."""
+    """Returns an image's file as base64."""
     with io.BytesIO() as stream:
         image.save(stream, format=kind, **options)
         return base64.b64encode(stream.getvalue()).decode()
@@ -188,7 +188,7 @@ class TestKindsOfPictures:
 
     @pytest.fixture
     def read(self, ui):
-        return import_module("lib_layerdiffuse.webui.job.pictures").read_given
+        return import_module("lib_layerdiffuse.webui.job.given_images").read_given
 
     @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
     def test_16_bits_of_grey(self, read, kind):
@@ -278,7 +278,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("method_id", ["fg_to_bg_sd15", "fg_to_blended_sdxl"])
     def test_while_sampling(self, ui, method_id):
-        """Another extension calls the UNet for a part of the picture, which nobody can foresee."""
+        """Another extension calls the UNet for a part of the image, which nobody can foresee."""
 
         def halve(script, p, *args, **kwargs):
             inner = p.sampler.denoise

@@ -22,7 +22,7 @@ CELLS = torch.linspace(-0.5, 1.5, 16).clamp(0, 1)
 
 
 def ramp():
-    """Returns a picture that is black in the left quarter, white in the right, steps between."""
+    """Returns an image that is black in the left quarter, white in the right, steps between."""
     levels = np.repeat(np.linspace(-0.5, 1.5, 16).clip(0, 1), 8)
     row = (levels * 255).round().astype(np.uint8)
     return Image.fromarray(np.repeat(row[None], SIZE[1], axis=0))

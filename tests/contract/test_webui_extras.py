@@ -1,4 +1,4 @@
-"""The Extras tab of stand-ins: whatever scripts run, a transparent picture stays transparent."""
+"""The Extras tab of stand-ins: whatever scripts run, a transparent image stays transparent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def script(name, process, order=1000):
 
 
 def upscale(self, pp, **args):
-    """Doubles a picture as an upscaler that knows RGB only."""
+    """Doubles an image as an upscaler that knows RGB only."""
     pp.image = pp.image.convert("RGB").resize([2 * side for side in pp.image.size], Image.LANCZOS)
 
 

@@ -93,7 +93,7 @@ def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
 
 
 def test_an_error_where_a_file_is_named_ends_the_job(ui, monkeypatch):
-    """The host would save the picture without its transparency, and say nothing."""
+    """The host would save the image without its transparency, and say nothing."""
     monkeypatch.setattr(
         import_module("lib_layerdiffuse.webui.job.job").Job, "suffix", lambda *_: 1 / 0
     )

@@ -456,7 +456,7 @@ class TestPictures:
         assert modes == {"before": ["RGB", "RGB"], "after": ["RGBA", "RGB"]}
 
     def edited(self, ui, edit):
-        """Returns a job's picture as it is, as edited, and what the edit did to its RGB."""
+        """Returns a job's image as it is, as edited, and what the edit did to its RGB."""
         seen = []
 
         def change(self, p, pp, *_):

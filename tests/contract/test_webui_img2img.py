@@ -1,4 +1,4 @@
-"""img2img from transparent pictures, in stand-ins for the WebUI's loop."""
+"""img2img from transparent images, in stand-ins for the WebUI's loop."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TestForeground:
         assert result.images[0].size == (64, 64)
 
     def test_a_size_that_is_no_multiple_of_8(self, ui):
-        """As folders ask for, whose pictures have sizes of their own; the host cuts them off."""
+        """As folders ask for, whose images have sizes of their own; the host cuts them off."""
         result, p = ui.run_img2img(FG, width=70, height=69)
         fitted = fit(rgba_of(ball()), 70, 69, MODES[0])[:64, :64]
         near(p.began_with[0], ui.latent(FG.arch, fitted))
@@ -236,7 +236,7 @@ class TestAround:
     @pytest.mark.parametrize("fault", ["encode", "inject"])
     def test_a_failed_job_gives_everything_back(self, ui, monkeypatch, fault):
         module = ui.script_module
-        where = module.init_pictures if fault == "encode" else module.passes
+        where = module.init_images if fault == "encode" else module.passes
         monkeypatch.setattr(where, fault, lambda *_: 1 / 0)
         images = [ball()]
         kind = import_module("img2img_job").Img2ImgJob
@@ -272,7 +272,7 @@ class TestAround:
         def full(*_):
             raise torch.cuda.OutOfMemoryError
 
-        monkeypatch.setattr(ui.script_module.init_pictures, "encode", full)
+        monkeypatch.setattr(ui.script_module.init_images, "encode", full)
         with pytest.raises(HostError, match="transparent encoder"):
             ui.run_img2img(FG)
 

@@ -1,4 +1,4 @@
-"""Inpainting of transparent pictures, in stand-ins for the WebUI's loop."""
+"""Inpainting of transparent images, in stand-ins for the WebUI's loop."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class TestOnlyMasked:
         inject = passes.inject
 
         def spy(settings, *args):
-            seen.append(settings.picture(Layer.BG))
+            seen.append(settings.image(Layer.BG))
             return inject(settings, *args)
 
         monkeypatch.setattr(passes, "inject", spy)

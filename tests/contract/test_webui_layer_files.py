@@ -1,4 +1,4 @@
-"""Layers in one file, beside the pictures that the WebUI saves."""
+"""Layers in one file, beside the images that the WebUI saves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def files(ui) -> list[str]:
 
 
 def unzipped(path) -> tuple[dict, list[np.ndarray]]:
-    """Returns the list, and the pictures from the bottom up."""
+    """Returns the list, and the images from the bottom up."""
     with zipfile.ZipFile(path) as archive:
         listed = json.loads(archive.read("layers.json"))
         pictures = [

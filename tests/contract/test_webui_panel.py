@@ -158,7 +158,7 @@ class TestStatus:
         size.value, count.value = 2, 3
         for slider in (size, count):
             words, _ = page.status(page.fire(tab, slider))
-            assert words[:8] == ["6", "sets", "×", "3", "layers", "=", "18", "pictures"]
+            assert words[:8] == ["6", "sets", "×", "3", "layers", "=", "18", "images"]
             other = "img2img" if tab == "txt2img" else "txt2img"
             assert not page.events(other, slider)
 

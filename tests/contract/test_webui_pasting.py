@@ -45,7 +45,7 @@ def paste(ui, text):
 
 
 def made_from(ui, method=TO_BG, **fields):
-    """Returns the infotext of a job with a picture of its own for each slot."""
+    """Returns the infotext of a job with an image of its own for each slot."""
     api = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
     given = {
         api[layer]: as_base64(picture(value=10 * i, alpha=100 + i))
@@ -135,12 +135,12 @@ class TestPictures:
         values = dict(zip(FIELDS, [c.value for c in ui.runner.inputs[1:]], strict=True)) | panel
         again = ui.run(ui.job(TO_BG, *values.values()))
         assert again.infotexts[0] == text
-        assert store().size().pictures == 2
+        assert store().size().images == 2
 
     def test_each_is_kept_once(self, ui):
         for _ in range(2):
             made_from(ui, n_iter=2)
-        assert store().size().pictures == 2
+        assert store().size().images == 2
         assert store().folder.parent == Path(ui.outputs.parent / "webui")
 
     def test_a_missing_one_is_named_and_its_slot_emptied(self, ui):

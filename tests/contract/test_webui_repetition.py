@@ -1,4 +1,4 @@
-"""Scripts that run many jobs, and pictures that other extensions put in or take out."""
+"""Scripts that run many jobs, and images that other extensions put in or take out."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_sd_upscale_is_refused(ui):
 
 class TestPairing:
     def edited(self, ui, change, method=JOINT, **fields):
-        """Runs a job in which another extension changes the list of a batch's pictures."""
+        """Runs a job in which another extension changes the list of a batch's images."""
         other = ui.new_script(
             postprocess_batch_list=lambda self, p, pp, *_, **__: change(p, pp.images)
         )

@@ -50,7 +50,7 @@ class Result:
     """What a generation returned.
 
     Attributes:
-        images: Pictures as uint8 arrays, H W 3 or H W 4, in the API's order.
+        images: Images as uint8 arrays, H W 3 or H W 4, in the API's order.
         info: The host's summary of the job.
         seconds: How long the request took.
         record: Folder of the probe's record, where one was asked for.
@@ -63,17 +63,17 @@ class Result:
 
     @property
     def infotexts(self) -> list[str]:
-        """The generation parameters of each picture."""
+        """The generation parameters of each image."""
         return self.info["infotexts"]
 
     @property
     def latents(self) -> np.ndarray:
-        """The probe's latents of all batches, stacked in the order of the pictures."""
+        """The probe's latents of all batches, stacked in the order of the images."""
         return self._batches("latents")
 
     @property
     def pixels(self) -> np.ndarray:
-        """The pictures of all batches as the VAE made them, b 3 H W in [0, 1]."""
+        """The images of all batches as the VAE made them, b 3 H W in [0, 1]."""
         return self._batches("pixels")
 
     @property
@@ -83,7 +83,7 @@ class Result:
 
     @property
     def init_latents(self) -> np.ndarray:
-        """What all batches began with in img2img, stacked in the order of the pictures."""
+        """What all batches began with in img2img, stacked in the order of the images."""
         return self._batches("init")
 
     @property
@@ -106,14 +106,14 @@ class Result:
 
 
 def encode_image(pixels: np.ndarray) -> str:
-    """Encodes a uint8 picture, H W 3 or H W 4, as a data URI."""
+    """Encodes a uint8 image, H W 3 or H W 4, as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def decode_image(text: str) -> np.ndarray:
-    """Decodes a base64 picture as the host sent it."""
+    """Decodes a base64 image as the host sent it."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
@@ -158,7 +158,7 @@ class Client:
         return self._generate("/sdapi/v1/txt2img", **options)
 
     def img2img(self, images: list[np.ndarray | str], **options: Any) -> Result:
-        """Generates from pictures, encoded or not; see `_generate` for the options."""
+        """Generates from images, encoded or not; see `_generate` for the options."""
         encoded = [image if isinstance(image, str) else encode_image(image) for image in images]
         return self._generate("/sdapi/v1/img2img", init_images=encoded, **options)
 
@@ -186,7 +186,7 @@ class Client:
             fail_at: Step at which the probe makes the UNet raise.
             interrupt_at: Step at which the probe asks for a stop.
             stop: Which: "interrupt", "skip", or "stop_generating" after this batch.
-            upscale: Picture to upscale, as the button below the gallery does.
+            upscale: Image to upscale, as the button below the gallery does.
             checksums: Whether the record tells the checksums of all weights.
             **payload: Fields of the request, over `DEFAULTS`.
         """
@@ -276,7 +276,7 @@ class Client:
         return self.call("POST", "/sdapi/v1/png-info", {"image": encoded})
 
     def moments(self, pixels: np.ndarray) -> dict[str, Any]:
-        """Returns mean and std of the loaded VAE's posterior of a picture, and its factor.
+        """Returns mean and std of the loaded VAE's posterior of an image, and its factor.
 
         Args:
             pixels: H W 3, floats in [0, 1].

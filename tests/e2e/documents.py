@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 Layers = list[tuple[str, np.ndarray]]
-"""Names and pictures `h w 4` from the bottom up."""
+"""Names and images `h w 4` from the bottom up."""
 
 
 def pixels(image: Image.Image | None) -> np.ndarray:
-    """Returns a picture as straight RGBA."""
+    """Returns an image as straight RGBA."""
     assert image is not None
     return np.asarray(image.convert("RGBA"))
 
@@ -48,7 +48,7 @@ def _of_zip(path: Path) -> Layers:
 
 
 def assert_shows(found: np.ndarray, picture: np.ndarray) -> None:
-    """Checks that a layer has a picture's alpha, and its colours wherever they can be seen."""
+    """Checks that a layer has an image's alpha, and its colours wherever they can be seen."""
     wanted = pixels(Image.fromarray(picture))
     visible = wanted[..., 3] > 0
     np.testing.assert_array_equal(found[..., 3], wanted[..., 3])

@@ -1,4 +1,4 @@
-"""One small run of each flow of docs/flows.md that does not know what made a picture."""
+"""One small run of each flow of docs/flows.md that does not know what made an image."""
 
 from __future__ import annotations
 

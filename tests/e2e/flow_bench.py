@@ -1,4 +1,4 @@
-"""A method at work on small pictures, and what must hold of all that it makes."""
+"""A method at work on small images, and what must hold of all that it makes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Bench:
         return self.client.txt2img(**SMALL | self._job(options))
 
     def img2img(self, pictures: list[np.ndarray] | None = None, **options: Any) -> Result:
-        """Runs the method on init pictures, by default the ball."""
+        """Runs the method on init images, by default the ball."""
         pictures = [glass_ball(SIDE)] if pictures is None else pictures
         job = {**SMALL, "steps": 2, "denoising_strength": self.STRENGTH, "resize_mode": 0}
         return self.client.img2img(pictures, **job | self._job(options))
@@ -95,7 +95,7 @@ class Bench:
                 assert_decoded(made.images[row], made, row, self.method.arch)
 
     def check_layers(self, made: Result, sets: int = 1, side: int = SIDE) -> None:
-        """Checks the pictures' number, size and kind, and that the method acted."""
+        """Checks the images' number, size and kind, and that the method acted."""
         check_layers(made, self.method, sets=sets, width=side, height=side)
         self.check_acted(made)
 
@@ -124,7 +124,7 @@ class Bench:
             assert (other != wanted).any()
 
     def check_edited(self, made: Result, before: Result, levels: int = 0) -> None:
-        """Checks that each picture was edited, and that alpha stayed, to so many levels."""
+        """Checks that each image was edited, and that alpha stayed, to so many levels."""
         for image, was in zip(made.images, before.images, strict=True):
             assert image.shape == was.shape
             assert (image[..., :3] != was[..., :3]).any()
@@ -134,7 +134,7 @@ class Bench:
     def check_kept(
         self, made: Result, where: np.ndarray, picture: np.ndarray | None = None
     ) -> None:
-        """Checks that a part of the init picture came back in foregrounds, and what did not."""
+        """Checks that a part of the init image came back in foregrounds, and what did not."""
         picture = glass_ball(SIDE) if picture is None else picture
         for layer, image in zip(self.method.outputs, made.images, strict=True):
             if layer is Layer.FG:
@@ -142,7 +142,7 @@ class Bench:
             assert (image[~where][..., :3] != picture[~where][..., :3]).any()
 
     def opaque(self, made: Result, before: Result) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields the pictures without transparency of two results, in pairs."""
+        """Yields the images without transparency of two results, in pairs."""
         pairs = zip(made.images, before.images, strict=True)
         return ((one, other) for one, other in pairs if one.shape[2] == 3)
 

@@ -72,7 +72,7 @@ def mask(size: int = 64) -> str:
 
 
 def folders(parent: Path, count: int = 2) -> tuple[str, str]:
-    """Returns the names of a folder with transparent pictures and of an empty one."""
+    """Returns the names of a folder with transparent images and of an empty one."""
     source, target = parent / "source", parent / "target"
     for folder in (source, target):
         folder.mkdir(parents=True, exist_ok=True)

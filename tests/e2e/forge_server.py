@@ -42,7 +42,7 @@ OFFLINE = {
 class ForgeServer:
     """One WebUI process.
 
-    The checkout is never written to: models, extensions, settings and pictures are under
+    The checkout is never written to: models, extensions, settings and images are under
     ``data_dir``. A second server on the same data folder is the first one restarted.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Jobs from init pictures, and the equations of what they begin with."""
+"""Jobs from init images, and the equations of what they begin with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lib_layerdiffuse.methods import ENCODERS, Arch
 
 SMALL = {"width": 64, "height": 64}
 EXACT = 1e-3
-"""Share of their spread by which latents of one picture may differ."""
+"""Share of their spread by which latents of one image may differ."""
 
 
 def run(client: Client, method_id: str, record: Path, images: list | None = None, **options):
-    """Runs one method on init pictures, by default the ball at the job's size."""
+    """Runs one method on init images, by default the ball at the job's size."""
     images = [glass_ball(64)] if images is None else images
     scripts = request(method_id, **options.pop("settings", {})) | options.pop("others", {})
     more = {**SMALL, "denoising_strength": 0.4, "resize_mode": 0, **options}
@@ -30,7 +30,7 @@ def run(client: Client, method_id: str, record: Path, images: list | None = None
 
 
 class Reference:
-    """The equations of a transparent picture's latent, on the VAE that the server has loaded."""
+    """The equations of a transparent image's latent, on the VAE that the server has loaded."""
 
     def __init__(self, client: Client, models: Models, arch: Arch) -> None:
         self.client = client
@@ -38,7 +38,7 @@ class Reference:
         self.encoder = TransparentEncoder.from_state_dict(load_file(path))
 
     def latent(self, picture: np.ndarray, strength: float = 300.0) -> np.ndarray:
-        """Returns `1 4 h w` of a picture, uint8 or float, with or without alpha."""
+        """Returns `1 4 h w` of an image, uint8 or float, with or without alpha."""
         rgba = as_rgba(picture)
         alpha = rgba[..., 3:]
         found = self.client.moments(rgba[..., :3] * alpha + 0.5 * (1 - alpha))
@@ -47,7 +47,7 @@ class Reference:
         return found["factor"] * (found["mean"] + found["std"] * strength * offset)
 
     def flat(self, rgb: np.ndarray) -> np.ndarray:
-        """Returns the latent's mean of an opaque picture of floats."""
+        """Returns the latent's mean of an opaque image of floats."""
         found = self.client.moments(rgb)
         return found["factor"] * found["mean"]
 

@@ -25,7 +25,7 @@ _API_NAMES = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_
 
 
 def conditioning(method: LayerMethod, size: int = SIZE) -> dict[str, str]:
-    """Returns the pictures that a method needs, by their names in the API."""
+    """Returns the images that a method needs, by their names in the API."""
     fg_u8, bg_u8 = glass_ball(size), lake_scene(size)
     blended_u8 = to_u8(composite(from_u8(fg_u8), from_u8(bg_u8)))
     given = {Layer.FG: fg_u8, Layer.BG: bg_u8, Layer.BLENDED: blended_u8}
@@ -33,7 +33,7 @@ def conditioning(method: LayerMethod, size: int = SIZE) -> dict[str, str]:
 
 
 def request(method_id: str, **settings: Any) -> dict[str, list[Any]]:
-    """Returns the always-on arguments for one method with the pictures that it needs."""
+    """Returns the always-on arguments for one method with the images that it needs."""
     method = find_method(method_id)
     return {"layerdiffuse": [{"method": method_id, **conditioning(method), **settings}]}
 
@@ -46,7 +46,7 @@ def generate(client: Client, method_id: str, record: Path, **options: Any) -> Re
 
 
 def check_layers(result: Result, method: LayerMethod, sets: int = 1, **size: int) -> None:
-    """Checks the pictures' number, size, kind and seeds, and that alpha really varies."""
+    """Checks the images' number, size, kind and seeds, and that alpha really varies."""
     width, height = size.get("width", SIZE), size.get("height", SIZE)
     assert len(result.images) == sets * method.frames
     seeds = [DEFAULTS["seed"] + i for i in range(sets * method.frames)]
@@ -77,7 +77,7 @@ def decoded(result: Result, row: int, arch: Arch, views: int = 1) -> np.ndarray:
 
 
 def assert_decoded(image: np.ndarray, result: Result, row: int, arch: Arch) -> None:
-    """Checks that a picture is what its own latent and pixels stand for, with one view.
+    """Checks that an image is what its own latent and pixels stand for, with one view.
 
     Two versions of torch may round one level apart.
     """
@@ -88,7 +88,7 @@ def assert_decoded(image: np.ndarray, result: Result, row: int, arch: Arch) -> N
 
 
 def assert_same(first: Result, second: Result) -> None:
-    """Checks for the same latents and pictures, bit for bit."""
+    """Checks for the same latents and images, bit for bit."""
     np.testing.assert_array_equal(first.latents, second.latents)
     for one, other in zip(first.images, second.images, strict=True):
         np.testing.assert_array_equal(one, other)

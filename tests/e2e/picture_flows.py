@@ -1,4 +1,4 @@
-"""One small run of each flow of docs/flows.md that begins with a picture, as in `text_flows`."""
+"""One small run of each flow of docs/flows.md that begins with an image, as in `text_flows`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rendered conditioning pictures: a subject with true soft alpha and a scene to put it in.
+"""Rendered conditioning images: a subject with true soft alpha and a scene to put it in.
 
-Run ``python pictures.py FOLDER`` to look at them.
+Run ``python images.py FOLDER`` to look at them.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def composite(subject: np.ndarray, scene: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Writes the pictures to the folder named on the command line."""
+    """Writes the images to the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

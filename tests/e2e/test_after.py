@@ -1,4 +1,4 @@
-"""What happens to a picture after sampling: colour follows, alpha stays, nothing re-enters us."""
+"""What happens to an image after sampling: colour follows, alpha stays, nothing re-enters us."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def checkpoint(client: Client) -> None:
 
 
 def before_of(result: Result, row: int) -> np.ndarray:
-    """Returns a row's RGB picture as the host first made it."""
+    """Returns a row's RGB image as the host first made it."""
     return (255.0 * np.moveaxis(result.pixels[row], 0, 2)).astype(np.uint8)
 
 
 def followed(plain: Result, row: int, after: np.ndarray) -> np.ndarray:
-    """Returns what an edit makes of a row's transparent picture, computed here."""
+    """Returns what an edit makes of a row's transparent image, computed here."""
     edit = from_u8(before_of(plain, row)), from_u8(after)
     return to_u8(follow_edit(from_u8(plain.images[row]), *edit))
 
@@ -139,7 +139,7 @@ class TestEdits:
 
 
 def grown(image: np.ndarray, upscaler: str, size: int) -> np.ndarray:
-    """Returns what an upscaler makes of a picture without alpha."""
+    """Returns what an upscaler makes of an image without alpha."""
     kind = {"Lanczos": Image.LANCZOS, "E2E": Image.BICUBIC}[upscaler]
     return np.asarray(Image.fromarray(image).resize((size, size), kind))
 

@@ -1,4 +1,4 @@
-"""Each error is told, makes no picture, and leaves nothing behind."""
+"""Each error is told, makes no image, and leaves nothing behind."""
 
 from __future__ import annotations
 

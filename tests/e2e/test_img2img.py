@@ -1,4 +1,4 @@
-"""img2img: the foreground begins with the init picture's transparency, whatever the host does."""
+"""img2img: the foreground begins with the init image's transparency, whatever the host does."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_loopback_with_a_mask(client: Client, sd15: Reference, tmp_path: Path, a
 
 
 def in_folders(*folders: Path) -> dict[str, object]:
-    """Returns the fields of a job of the Batch tab, which saves pictures but no grid of them."""
+    """Returns the fields of a job of the Batch tab, which saves images but no grid of them."""
     return {
         "script_name": "e2e folder",
         "script_args": [str(folder) for folder in folders],
@@ -201,7 +201,7 @@ def test_a_folder(client: Client, sd15: Reference, tmp_path: Path) -> None:
     assert [image.shape[2] for image in made.images] == [4, 3] * 4
     saved = [np.asarray(Image.open(path)) for path in sorted(target.rglob("*.png"))]
     assert sorted(image.shape[2] for image in saved) == [3] * 4 + [4] * 4
-    check(made.init_latents[2:3], sd15.latent(flipped))  # The record is the last picture's.
+    check(made.init_latents[2:3], sd15.latent(flipped))  # The record is the last image's.
 
 
 def test_a_folder_with_masks(client: Client, sd15: Reference, tmp_path: Path) -> None:

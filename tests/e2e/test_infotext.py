@@ -15,7 +15,7 @@ from layers import conditioning
 from random_weights import SD15
 
 from lib_layerdiffuse.methods import Layer, find_method
-from lib_layerdiffuse.settings.infotext import from_infotext, pictures_of
+from lib_layerdiffuse.settings.infotext import from_infotext, images_of
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 SMALL = {"width": 64, "height": 64, "steps": 1, "sampler_name": "Euler", "seed": 5}
@@ -87,7 +87,7 @@ def test_a_picture_is_asked_for_where_an_infotext_cannot_bring_it(
     answer = send(client, route, {"method": TO_BG.id} | given)
     text = told(answer)["infotexts"][0]
     parsed = client.png_info(base64.b64decode(answer["images"][0]))["parameters"]
-    assert pictures_of(parsed).keys() == {Layer.FG}
+    assert images_of(parsed).keys() == {Layer.FG}
     with pytest.raises(ApiError) as caught:
         send(client, route, infotext=text)
     assert caught.value.status == 422

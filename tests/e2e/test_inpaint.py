@@ -1,4 +1,4 @@
-"""Inpainting a transparent picture: around the mask it comes back bit for bit."""
+"""Inpainting a transparent image: around the mask it comes back bit for bit."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_whole_picture(client: Client, tmp_path: Path, blur: int) -> None:
 
 
 def kept_share(mask: np.ndarray, blur: int) -> np.ndarray:
-    """Returns how much the host keeps of the picture, `h w 1`: it doubles the blurred mask."""
+    """Returns how much the host keeps of the image, `h w 1`: it doubles the blurred mask."""
     width = 2 * int(2.5 * blur + 0.5) + 1
     across = cv2.GaussianBlur(mask[..., 0], (width, 1), blur)
     blurred = cv2.GaussianBlur(across, (1, width), blur).astype(float)

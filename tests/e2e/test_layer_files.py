@@ -45,7 +45,7 @@ def test_each_set_has_one_of_each_kind_beside_its_pictures(client: Client, tmp_p
 
 @pytest.mark.parametrize("form", ["jpg", "webp"])
 def test_lossy_pictures_and_a_given_layer(client: Client, tmp_path: Path, form: str) -> None:
-    """The file has the pictures as they were made, not as they were saved."""
+    """The file has the images as they were made, not as they were saved."""
     client.use_checkpoint(SD15)
     method = find_method("fg_to_bg_sd15")
     made = generate(

@@ -1,4 +1,4 @@
-"""All ten methods, each between two plain pictures."""
+"""All ten methods, each between two plain images."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ def sd15(client: Client, models: Models) -> Reference:
 
 
 def file(image: Image.Image, form: str = "PNG", **options: Any) -> str:
-    """Returns a picture's file as base64."""
+    """Returns an image's file as base64."""
     with io.BytesIO() as stream:
         image.save(stream, form, **options)
         return base64.b64encode(stream.getvalue()).decode()
 
 
 def palette() -> tuple[str, np.ndarray]:
-    """Returns a picture of 64 colours, each with its alpha, and what it shows."""
+    """Returns an image of 64 colours, each with its alpha, and what it shows."""
     image = Image.fromarray(glass_ball(64)).quantize(64)
     return file(image), np.asarray(image.convert("RGBA"))
 
@@ -50,7 +50,7 @@ def grey_with_alpha() -> tuple[str, np.ndarray]:
 
 
 def bits_16(channels: int) -> tuple[str, np.ndarray]:
-    """Returns a picture with 16 bits a channel, grey or with alpha, and what it shows."""
+    """Returns an image with 16 bits a channel, grey or with alpha, and what it shows."""
     picture = glass_ball(64)[..., 1] if channels == 1 else glass_ball(64)
     wide = picture.astype(np.uint16) * 257
     bgra = wide if channels == 1 else wide[..., [2, 1, 0, 3]]
@@ -173,7 +173,7 @@ def box(size: int, left: int, top: int, right: int, bottom: int) -> np.ndarray:
 
 
 def inpaint(client: Client, record: Path, picture: Any, mask: np.ndarray, **options: Any) -> Any:
-    """Inpaints one picture, whole and without blur unless said."""
+    """Inpaints one image, whole and without blur unless said."""
     more = {"mask_blur": 0, "inpainting_fill": 1, "inpaint_full_res": False, **options}
     return run(client, FG, record, [picture], mask=encode_image(mask), **more)
 

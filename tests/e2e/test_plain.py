@@ -12,7 +12,7 @@ from random_weights import SD15, SDXL
 
 
 def assert_sound(result: Result) -> None:
-    """Checks for one finite, varied, opaque picture of the right size."""
+    """Checks for one finite, varied, opaque image of the right size."""
     assert np.isfinite(result.latents).all()
     assert result.latents.shape == (1, 4, 32, 32)
     assert result.latents.std() > 0.1

@@ -1,4 +1,4 @@
-"""Scripts and options that run many jobs: every picture is what its own job alone would make."""
+"""Scripts and options that run many jobs: every image is what its own job alone would make."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def checkpoint(client: Client) -> None:
 
 
 def assert_pictures(got: list[np.ndarray], wanted: list[np.ndarray], levels: int = 0) -> None:
-    """Checks for the same pictures, to so many levels, all of which differ."""
+    """Checks for the same images, to so many levels, all of which differ."""
     assert len({image.tobytes() for image in wanted}) == len(wanted)
     for one, other in zip(got, wanted, strict=True):
         assert one.shape == other.shape
@@ -38,7 +38,7 @@ def assert_pictures(got: list[np.ndarray], wanted: list[np.ndarray], levels: int
 
 
 def seen(rgba: np.ndarray) -> np.ndarray:
-    """Returns a transparent picture as a plot shows it."""
+    """Returns a transparent image as a plot shows it."""
     return preview(rgba)
 
 

@@ -32,7 +32,7 @@ def options(client: Client) -> Iterator[Any]:
 
 
 def files(forge: ForgeServer) -> set[Path]:
-    """Returns every picture that the server has saved."""
+    """Returns every image that the server has saved."""
     return {p for p in forge.data_dir.rglob("output*/**/*.*") if p.is_file()}
 
 
@@ -48,7 +48,7 @@ def save(forge: ForgeServer, client: Client, tmp_path: Path, **settings: Any) ->
 
 
 def transparent(made: Result) -> np.ndarray:
-    """Returns the set's foreground; the API gives a grid before it where pictures are saved."""
+    """Returns the set's foreground; the API gives a grid before it where images are saved."""
     [image] = [i for i in made.images if i.shape == (128, 128, 4)]
     return image
 

@@ -42,7 +42,7 @@ class Example:
         return f"{self.family} {self.verb} {self.path} {self.status}"
 
     def check(self, status: int, answer: Any) -> None:
-        """Checks an answer, and that it has as many pictures as names for them."""
+        """Checks an answer, and that it has as many images as names for them."""
         assert status == self.status, answer
         if self.part == "info":
             info = json.loads(answer["info"])

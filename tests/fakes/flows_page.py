@@ -10,7 +10,7 @@ from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
 PAGE = Path(__file__).parents[2] / "docs" / "flows.md"
 WORKS, REFUSED = "works", "refused"
 ANY = "Any result"
-"""The heading of the table of flows that do not know what made a picture."""
+"""The heading of the table of flows that do not know what made an image."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class DecodedSamples(list):
 
 
 class Sampler(processing.Sampler):
-    """Also starts from a picture; what it returns is not the last thing that it saw."""
+    """Also starts from an image; what it returns is not the last thing that it saw."""
 
     def sample_img2img(self, p: Any, x: Tensor, noise: Tensor, c: Tensor, uc: Tensor) -> Tensor:
         return self.sample(p, x + noise / 2, c, uc) + 0.1

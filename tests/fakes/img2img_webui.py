@@ -16,7 +16,7 @@ SCALE = {Arch.SD15: 0.18215, Arch.SDXL: 0.13025}
 
 
 def ball(size=(96, 64), seed=0, mode="RGBA"):
-    """Returns a picture with a soft round alpha and noise under alpha 0."""
+    """Returns an image with a soft round alpha and noise under alpha 0."""
     width, height = size
     y, x = np.mgrid[:height, :width]
     alpha = (1.3 - np.hypot(x / width - 0.4, y / height - 0.5) * 4).clip(0, 1) * 255
@@ -37,7 +37,7 @@ class Img2Img(WebUI):
         return self.run(p), p
 
     def latent(self, arch, rgba, strength=300.0):
-        """Returns what a transparent picture's latent must be, by the equations."""
+        """Returns what a transparent image's latent must be, by the equations."""
 
         def tensor(array):
             return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).unsqueeze(0)
@@ -49,7 +49,7 @@ class Img2Img(WebUI):
         return SCALE[arch] * (mean + 0.01 * (1 + mean.abs()) * strength * offset)
 
     def flat(self, arch, rgb):
-        """Returns the latent of an opaque picture `H W 3`."""
+        """Returns the latent of an opaque image `H W 3`."""
         picture = torch.from_numpy(np.ascontiguousarray(rgb)).unsqueeze(0)
         return SCALE[arch] * self.checkpoint.forge_objects.vae.encode(picture)
 

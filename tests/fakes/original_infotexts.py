@@ -19,7 +19,7 @@ class OriginalInfotext:
         method: Id of the method.
         stop_at: Stop-at.
         prompts: Prompts of foreground, background and blended.
-        pictures: Layers that the method uses and that the text says were given.
+        images: Layers that the method uses and that the text says were given.
     """
 
     text: str

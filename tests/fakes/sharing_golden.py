@@ -8,7 +8,7 @@ from torch import Tensor
 HEADS, RANK, SIGNAL = 4, 2, 256
 CHANNELS = (8, 12, 16, 16)  # of the UNet's levels
 CONTEXT, CONTEXT_TOKENS, ROWS = 10, 5, 6
-CELLS = ((5, 7), (3, 4), (2, 2), (1, 1))  # h w of each level, of a picture of 40 × 56
+CELLS = ((5, 7), (3, 4), (2, 2), (1, 1))  # h w of each level, of an image of 40 × 56
 BLOCKS = {
     **{f"input_blocks.{i}": i // 3 for i in (1, 2, 4, 5, 7, 8)},
     **{f"output_blocks.{i}": 2 - (i - 3) // 3 for i in range(3, 12)},

@@ -27,7 +27,7 @@ def as_base64(image):
 
 
 def request(method, **more):
-    """Returns the dict of an API request with every picture that the method needs."""
+    """Returns the dict of an API request with every image that the method needs."""
     names = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
     pictures = {names[layer]: as_base64(picture(alpha=128)) for layer in method.inputs}
     return {"method": method.id} | pictures | more

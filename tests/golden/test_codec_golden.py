@@ -35,7 +35,7 @@ def test_encoder() -> None:
 
 @pytest.mark.parametrize("channel", range(4))
 def test_golden_picture_can_tell(channel: int) -> None:
-    """A picture that is all 0, all 1 or flat would pass whatever the code does."""
+    """An image that is all 0, all 1 or flat would pass whatever the code does."""
     values = golden("decoder.safetensors")[1]["rgba"][:, channel]
     assert ((values > 0) & (values < 1)).float().mean() > 0.8
     assert values.std() > 0.03

@@ -1,4 +1,4 @@
-"""The control picture and its signals agree with another program; see original/README.md."""
+"""The control image and its signals agree with another program; see original/README.md."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder
 from lib_layerdiffuse.imaging.images import from_u8, pad_colours
-from lib_layerdiffuse.pipeline import picture_tensor
+from lib_layerdiffuse.pipeline import image_tensor
 
 HERE = Path(__file__).parent / "original"
 TOLERANCE = 1e-4
@@ -39,7 +39,7 @@ def offset_error(rgba: Tensor) -> float:
 
 
 def padded() -> Tensor:
-    return picture_tensor(pad_colours(from_u8(ENCODER["rgba"].numpy())))
+    return image_tensor(pad_colours(from_u8(ENCODER["rgba"].numpy())))
 
 
 def test_colours_are_padded() -> None:
@@ -52,7 +52,7 @@ def test_offset() -> None:
 
 
 def test_golden_can_tell_unpadded_colours() -> None:
-    assert offset_error(picture_tensor(from_u8(ENCODER["rgba"].numpy()))) > 100 * TOLERANCE
+    assert offset_error(image_tensor(from_u8(ENCODER["rgba"].numpy()))) > 100 * TOLERANCE
 
 
 def test_golden_can_tell_alpha_at_the_end() -> None:
@@ -65,7 +65,7 @@ def test_golden_can_tell_a_mirrored_picture(dims: tuple[int]) -> None:
 
 
 def decoder() -> tuple[TransparentDecoder, dict[str, Tensor]]:
-    """Returns the decoder, and what the other program made of its picture."""
+    """Returns the decoder, and what the other program made of its image."""
     with safe_open(HERE / "decoder.safetensors", "pt") as file:
         shapes = json.loads(file.metadata()["shapes"])
         golden = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -33,7 +33,7 @@ def file_of(frames: int, control: bool) -> File:
 
 @cache
 def control_picture() -> Tensor:
-    """Returns the control picture in [-1, 1], `1 3 H W`."""
+    """Returns the control image in [-1, 1], `1 3 H W`."""
     flat = load_file(HERE / "control.safetensors")["flat"]
     return flat.permute(2, 0, 1).unsqueeze(0) * 2 - 1
 

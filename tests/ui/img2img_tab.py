@@ -1,4 +1,4 @@
-"""What the tab img2img has of its own: pictures, masks and maps."""
+"""What the tab img2img has of its own: images, masks and maps."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Img2ImgTab:
         web.open_tab("img2img")
 
     def open_mode(self, name: str) -> None:
-        """Opens one of the tabs above img2img's picture, such as "Inpaint"."""
+        """Opens one of the tabs above img2img's image, such as "Inpaint"."""
         tabs = self.web.page.locator("#mode_img2img > .tab-nav")
         tabs.get_by_role("tab", name=name, exact=True).click()
         self.web.settle()
 
     def give_picture(self, name: str, path: Path) -> None:
-        """Puts a picture file on one of the tab's canvases, such as "img2img_image"."""
+        """Puts an image file on one of the tab's canvases, such as "img2img_image"."""
         canvas = self.web.page.locator(f"#{name}")
         canvas.locator("input[type=file]").set_input_files(path)
         canvas.locator("img.forge-image[src^=data]").wait_for()
         self.web.settle()
 
     def give_file(self, name: str, path: Path) -> None:
-        """Puts a picture file into one of the tab's other slots, such as "img_inpaint_base"."""
+        """Puts an image file into one of the tab's other slots, such as "img_inpaint_base"."""
         slot = self.web.page.locator(f"#{name}")
         slot.locator("input[type=file]").set_input_files(path)
         slot.locator("img").first.wait_for()
@@ -45,7 +45,7 @@ class Img2ImgTab:
 
         Args:
             name: The canvas.
-            points: Where the pen goes, across and down, in shares of the picture.
+            points: Where the pen goes, across and down, in shares of the image.
         """
         box = self.web.page.locator(f"#{name} img.forge-image").bounding_box()
         assert box is not None
@@ -64,7 +64,7 @@ class Img2ImgTab:
         self.web.settle()
 
     def choose_map(self, source: str, path: Path | None = None) -> None:
-        """Chooses where the change map comes from, and the picture."""
+        """Chooses where the change map comes from, and the image."""
         self._map("source").get_by_label(source, exact=True).check()
         self.web.settle()
         if path is not None:

@@ -1,4 +1,4 @@
-"""After a picture is made, on the page: the Extras tab, and the button that upscales a result."""
+"""After an image is made, on the page: the Extras tab, and the button that upscales a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ball(tmp_path: Path) -> Path:
-    """A transparent picture's file."""
+    """A transparent image's file."""
     path = tmp_path / "ball.png"
     Image.fromarray(glass_ball(96)).save(path)
     return path
@@ -29,7 +29,7 @@ KEEP = "#extras_layerdiffuse_keep_transparency input[type=checkbox]"
 
 
 def open_extras(page: WebuiPage, picture: Path | None = None) -> None:
-    """Opens the tab, with a picture if one is given."""
+    """Opens the tab, with an image if one is given."""
     page.open_tab("extras")
     page.tab = "extras"
     if picture is not None:

@@ -48,7 +48,7 @@ class Made:
 
 
 def joint_set(page: WebuiPage) -> list[np.ndarray]:
-    """Makes one set; returns its foreground, background and blended picture."""
+    """Makes one set; returns its foreground, background and blended image."""
     page.small_job()
     page.open_panel()
     page.choose_method(JOINT.label)
@@ -73,7 +73,7 @@ def downloaded(page: WebuiPage, folder: Path) -> np.ndarray:
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray, levels: int = 1) -> None:
-    """Checks an opaque picture against RGB, within so many of 255 levels."""
+    """Checks an opaque image against RGB, within so many of 255 levels."""
     assert found.shape[2] == 3 or found[..., 3].min() == 255
     assert found.shape[:2] == wanted.shape[:2]
     assert np.abs(found[..., :3].astype(int) - wanted.astype(int)).max() <= levels
@@ -97,7 +97,7 @@ def mitchell(count: int, size: int) -> np.ndarray:
 
 
 def enlarged(rgba: np.ndarray, side: int) -> np.ndarray:
-    """Returns a straight picture, enlarged premultiplied to a square."""
+    """Returns a straight image, enlarged premultiplied to a square."""
     down, across = (mitchell(count, side) for count in rgba.shape[:2])
     grown = np.einsum("yh,hwc,xw->yxc", down, premultiply(from_u8(rgba)), across).clip(0, 1)
     return to_u8(unpremultiply(grown))
@@ -182,7 +182,7 @@ def test_the_composite_view_shows_and_gives_the_true_composite(made: Made, tmp_p
 
     lake = lake_scene(SIZE)
     Image.fromarray(lake).save(tmp_path / "lake.png")
-    view.locator("select").select_option("Picture")
+    view.locator("select").select_option("Image")
     with page.page.expect_file_chooser() as asked:
         view.get_by_role("button", name="Choose file").click()
     asked.value.set_files(tmp_path / "lake.png")

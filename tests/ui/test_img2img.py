@@ -1,4 +1,4 @@
-"""img2img in the browser: the page's pictures, masks and maps reach the job with their alpha."""
+"""img2img in the browser: the page's images, masks and maps reach the job with their alpha."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ for rows in (slice(0, 4), slice(-4, None)):
 
 @pytest.fixture
 def given(tmp_path: Path) -> Path:
-    """A file with a transparent picture."""
+    """A file with a transparent image."""
     Image.fromarray(glass_ball(SIDE)).save(tmp_path / "ball.png")
     return tmp_path / "ball.png"
 

@@ -63,7 +63,7 @@ def _layer(name: str) -> Layer:
 
 
 def picture_with(text: str, folder: Path) -> Path:
-    """Writes a picture that carries an infotext."""
+    """Writes an image that carries an infotext."""
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", text)
     path = folder / "made.png"

@@ -155,7 +155,7 @@ def test_it_says_what_comes_out(page: WebuiPage, tab: str) -> None:
 
 
 def half_transparent_ball(path: Path) -> np.ndarray:
-    """Writes a picture with every kind of alpha, and colour under none of it."""
+    """Writes an image with every kind of alpha, and colour under none of it."""
     ball = glass_ball(SIZE)
     ball[:8, :8] = (200, 10, 20, 0)
     assert len(np.unique(ball[..., 3])) > 50
@@ -308,7 +308,7 @@ def test_it_can_be_translated(page: WebuiPage) -> None:
     words = {
         "set": "Satz",
         "layer": "Ebene",
-        "picture": "Bild",
+        "image": "Bild",
         "Foreground": "Vordergrund",
         NEEDS.format("SDXL", "SD1.5"): "Dieses Verfahren braucht SDXL.",
         "Switch to the SD1.5 method": "Zum Verfahren für SD1.5",

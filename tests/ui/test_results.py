@@ -1,4 +1,4 @@
-"""What a job leaves besides its pictures: files of all its layers, and notes on the page."""
+"""What a job leaves besides its images: files of all its layers, and notes on the page."""
 
 from __future__ import annotations
 

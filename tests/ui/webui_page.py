@@ -136,7 +136,7 @@ class WebuiPage(WatchedPage):
         self.settle()
 
     def upload(self, name: str, path: Path) -> None:
-        """Puts a picture file into a slot, such as "fg_image"."""
+        """Puts an image file into a slot, such as "fg_image"."""
         self.component(name).locator("input[type=file]").first.set_input_files(path)
         self.component(name).locator("img").first.wait_for()
         self.settle()
@@ -167,13 +167,13 @@ class WebuiPage(WatchedPage):
         return self.page.locator(f"#{self.tab}_interrupt").first.is_visible()
 
     def gallery(self) -> list[np.ndarray]:
-        """Returns the pictures of the tab's gallery, `h w 3|4` uint8."""
+        """Returns the images of the tab's gallery, `h w 3|4` uint8."""
         thumbnails = self.page.locator(f"#{self.tab}_gallery button.thumbnail-item img")
         places = [image.get_attribute("src") or "" for image in thumbnails.all()]
         return [self._read(place) for place in dict.fromkeys(places)]
 
     def choose_picture(self, index: int) -> None:
-        """Chooses a picture of the tab's gallery."""
+        """Chooses an image of the tab's gallery."""
         self.page.locator(f"#{self.tab}_gallery .thumbnail-small").nth(index).click()
         self.settle()
 
@@ -260,7 +260,7 @@ class WebuiPage(WatchedPage):
         self.settle()
 
     def read_png_info(self, path: Path) -> str:
-        """Opens a picture file in the tab PNG Info; returns what it shows."""
+        """Opens an image file in the tab PNG Info; returns what it shows."""
         self.open_tab("pnginfo")
         self.page.locator("#pnginfo_image input[type=file]").first.set_input_files(path)
         self.page.locator("#pnginfo_image img").first.wait_for()
@@ -274,7 +274,7 @@ class WebuiPage(WatchedPage):
         self.page.locator(f"#tab_{tab}").wait_for(state="visible")
         self.settle()
 
-    # Pictures
+    # Images
 
     def _picture(self, image: Locator) -> np.ndarray:
         return self._read(image.get_attribute("src") or "")

@@ -267,7 +267,7 @@ def test_what_no_chain_can_do(capfd, family, arguments, said):
 
 
 def document(path: str) -> tuple[dict, list[np.ndarray]]:
-    """Returns the list in a ZIP of layers, and the pictures from the bottom up."""
+    """Returns the list in a ZIP of layers, and the images from the bottom up."""
     with zipfile.ZipFile(path) as archive:
         listed = json.loads(archive.read("layers.json"))
         files = [entry["file"] for entry in listed["layers"]]

@@ -58,7 +58,7 @@ class FakeNet(nn.Module):
 
 
 def copy_both(pixels: Tensor, latent: Tensor) -> Tensor:
-    """Returns A from the latent's first channel and R G B from the picture."""
+    """Returns A from the latent's first channel and R G B from the image."""
     alpha = latent[:, :1].repeat_interleave(8, 2).repeat_interleave(8, 3)
     return torch.cat([alpha, pixels], dim=1)
 
@@ -101,7 +101,7 @@ def test_views_are_clipped_before_the_median() -> None:
 @settings(max_examples=30)
 @given(height=CELLS, width=CELLS, views=st.integers(1, 8))
 def test_every_view_is_turned_back(height: int, width: int, views: int) -> None:
-    """A net that copies its input gives the picture and the latent back, whatever the size."""
+    """A net that copies its input gives the image and the latent back, whatever the size."""
     pixels, latent = tiny_inputs(8 * height, 8 * width, batch=2)
     latent = latent.sigmoid()
     rgba = decoder_of(copy_both).decode(pixels, latent, views=views)
@@ -326,7 +326,7 @@ def test_tiny_encoder_has_its_widths() -> None:
     assert tuple(c.out_channels for c in convolutions) == (*TINY_ENCODER_WIDTHS, 4)
 
 
-# Latent and picture
+# Latent and image
 
 
 @pytest.mark.parametrize(("strength", "expected"), [({}, 601.0), ({"strength": 1.0}, 3.0)])

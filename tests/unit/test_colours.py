@@ -14,7 +14,7 @@ GREY = 0.5
 
 
 def subject(seed=0, side=24):
-    """Returns a straight RGBA picture with clear, solid and soft pixels."""
+    """Returns a straight RGBA image with clear, solid and soft pixels."""
     rng = np.random.default_rng(seed)
     rgba = rng.random((side, side, 4), np.float32)
     rgba[: side // 3, :, 3] = 0

@@ -134,7 +134,7 @@ def test_the_command_says_where_everything_is(capfd, monkeypatch, family, tmp_pa
     assert main(["demo", "--out", str(out)]) == 0
     said, noted = capfd.readouterr()
     assert said.splitlines() == [
-        f"Pictures: {out}",
+        f"Images: {out}",
         f"Contact sheet: {out / 'sheet.png'}",
         f"Open in a browser: {(out / 'index.html').as_uri()}",
     ]

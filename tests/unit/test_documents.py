@@ -42,7 +42,7 @@ NAMES = [
 
 
 def pixels(height: int, width: int, channels: int = 4, seed: int = 0) -> np.ndarray:
-    """Returns a picture with flat parts, noise, and alpha 0 over all kinds of colours."""
+    """Returns an image with flat parts, noise, and alpha 0 over all kinds of colours."""
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (height, width, channels), np.uint8)
     picture[: height // 2] = rng.integers(0, 256, channels)
@@ -61,7 +61,7 @@ def over(layers: list[DocumentLayer], width: int, height: int) -> np.ndarray:
         for y, x in np.ndindex(height, width):
             row, column = y - layer.top, x - layer.left
             if 0 <= row < layer.height and 0 <= column < layer.width:
-                red, green, blue, *alpha = (int(v) / 255 for v in layer.picture[row, column])
+                red, green, blue, *alpha = (int(v) / 255 for v in layer.image[row, column])
                 part = (alpha[0] if alpha else 1) * layer.opacity
                 source = np.array([red, green, blue, 1]) * part
                 seen[y, x] = source + seen[y, x] * (1 - part)
@@ -101,7 +101,7 @@ def assert_same_layers(found: list[DocumentLayer], document: Document) -> None:
         assert (got.name, got.left, got.top) == (wanted.name, wanted.left, wanted.top)
         assert got.visible == wanted.visible
         assert got.opacity == pytest.approx(wanted.opacity, abs=0.5 / 255)
-        np.testing.assert_array_equal(got.picture, wanted.picture)
+        np.testing.assert_array_equal(got.image, wanted.image)
 
 
 # Documents
@@ -129,14 +129,14 @@ def test_trimming_changes_nothing_that_is_seen(document):
     trimmed = document.trimmed()
     np.testing.assert_array_equal(trimmed.merged(), document.merged())
     for cut, whole in zip(trimmed.layers, document.layers, strict=True):
-        if whole.has_alpha and whole.picture[..., 3].any():
-            alpha = cut.picture[..., 3]
+        if whole.has_alpha and whole.image[..., 3].any():
+            alpha = cut.image[..., 3]
             assert alpha[0].any()
             assert alpha[-1].any()
             assert alpha[:, 0].any()
             assert alpha[:, -1].any()
         else:
-            np.testing.assert_array_equal(cut.picture, whole.picture)
+            np.testing.assert_array_equal(cut.image, whole.image)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_trimming_changes_nothing_that_is_seen(document):
         ({"name": "a\uffff"}, SettingsError),
         ({"opacity": 1.1}, SettingsError),
         ({"opacity": float("nan")}, SettingsError),
-        ({"picture": np.zeros((4, 4, 4), np.float32)}, ImageSizeError),
-        ({"picture": np.zeros((4, 4), np.uint8)}, ImageSizeError),
-        ({"picture": np.zeros((4, 0, 3), np.uint8)}, ImageSizeError),
+        ({"image": np.zeros((4, 4, 4), np.float32)}, ImageSizeError),
+        ({"image": np.zeros((4, 4), np.uint8)}, ImageSizeError),
+        ({"image": np.zeros((4, 0, 3), np.uint8)}, ImageSizeError),
     ],
 )
 def test_what_is_no_layer(changes, error):
@@ -251,7 +251,7 @@ PILLOW = int(PIL.__version__.partition(".")[0])
 
 
 def layers_by_pillow(data: bytes) -> list[tuple[str, tuple[int, ...], np.ndarray]]:
-    """Returns each layer's name, box and picture."""
+    """Returns each layer's name, box and image."""
     with Image.open(io.BytesIO(data)) as read:
         assert read.format == "PSD"
         count = len(read.layers)
@@ -262,7 +262,7 @@ def layer_by_pillow(data: bytes, number: int) -> tuple[str, tuple[int, ...], np.
     # Opened for each layer, since Pillow 12 keeps the mode of the one before.
     with Image.open(io.BytesIO(data)) as read:
         name, mode, box, _ = read.layers[number - 1]
-        read.frame = 0  # Pillow believes that it stands on layer 1 and shows the merged picture.
+        read.frame = 0  # Pillow believes that it stands on layer 1 and shows the merged image.
         read.seek(number)
         assert read.mode == mode
         if PILLOW < 13:
@@ -296,7 +296,7 @@ def test_pillow_finds_every_layer_of_a_psd(document):
     assert [box for _, box, _ in found] == boxes
     for (name, _, picture), layer in zip(found, document.layers, strict=True):
         assert name.encode("latin-1") == layer.name.encode("mac_roman", "replace")
-        np.testing.assert_array_equal(picture, layer.picture)
+        np.testing.assert_array_equal(picture, layer.image)
 
 
 @pytest.mark.skipif(PILLOW < 10, reason="Pillow 9.5 knows no layers left of the canvas")
@@ -324,7 +324,7 @@ def test_a_psd_has_its_limit():
 def test_a_psd_may_be_as_large_as_its_limit():
     most = DocumentLayer("a", pixels(1, 30_000, 3))
     [(*_, picture)] = layers_by_pillow(psd_bytes(Document(30_000, 1, (most,))))
-    np.testing.assert_array_equal(picture, most.picture)
+    np.testing.assert_array_equal(picture, most.image)
 
 
 # PSD by psd-tools
@@ -389,7 +389,7 @@ def test_psd_tools_composites_the_layers_to_the_merged_picture():
 
 
 def by_zip_and_xml(data: bytes) -> tuple[dict[str, np.ndarray], ElementTree.Element, list]:
-    """Returns the pictures by name, the XML, and the ZIP's entries."""
+    """Returns the images by name, the XML, and the ZIP's entries."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         pictures = {}
@@ -476,7 +476,7 @@ def test_a_zip_is_found_again(document):
     )
     for entry, layer in zip(listed["layers"], document.layers, strict=True):
         assert (entry["width"], entry["height"]) == (layer.width, layer.height)
-        assert entry["has_alpha"] == (layer.picture.shape[2] == 4)
+        assert entry["has_alpha"] == (layer.image.shape[2] == 4)
         assert entry["infotext"] == layer.infotext
 
 

@@ -15,7 +15,7 @@ from lib_layerdiffuse.tiny import layer_store, scenes
 def test_psnr_of_a_known_error() -> None:
     truth = np.zeros((4, 4, 3), np.float32)
     assert psnr(truth + 0.1, truth) == pytest.approx(20)
-    assert psnr(truth, truth) == 60  # noise-free pictures have no finite one
+    assert psnr(truth, truth) == 60  # noise-free images have no finite one
 
 
 def test_psnr_looks_where_it_is_told() -> None:

@@ -1,4 +1,4 @@
-"""The picture functions: identities, round trips and limits, on arbitrary small pictures."""
+"""The image functions: identities, round trips and limits, on arbitrary small images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODES = st.sampled_from(ResizeMode)
 
 
 def pictures(channels: int, shape: tuple[int, int] | None = None) -> st.SearchStrategy[np.ndarray]:
-    """Float pictures whose values are 8-bit levels, as files and the decoder give them."""
+    """Float images whose values are 8-bit levels, as files and the decoder give them."""
     shapes = st.tuples(SIDES, SIDES) if shape is None else st.just(shape)
     return shapes.flatmap(
         lambda s: hnp.arrays(np.uint8, (*s, channels), elements=st.integers(0, 255))
@@ -247,8 +247,8 @@ class TestTrim:
 
 class TestConversions:
     @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3)))
-    def test_u8_there_and_back(self, picture_u8):
-        assert np.array_equal(images.to_u8(images.from_u8(picture_u8)), picture_u8)
+    def test_u8_there_and_back(self, image_u8):
+        assert np.array_equal(images.to_u8(images.from_u8(image_u8)), image_u8)
 
     @given(st.floats(-2, 3, width=32))
     def test_to_u8_rounds_and_clips(self, value):
@@ -306,7 +306,7 @@ class TestAsRgba:
         ids=str,
     )
     def test_refuses_anything_else(self, wrong):
-        with pytest.raises(SettingsError, match="Expected a grey, RGB or RGBA picture") as caught:
+        with pytest.raises(SettingsError, match="Expected a grey, RGB or RGBA image") as caught:
             images.as_rgba(wrong, field="fg_image")
         assert caught.value.hint
         assert caught.value.field == "fg_image"

@@ -130,7 +130,7 @@ def test_settings_round_trip():
     )
     found = pasted(settings)
     for field in fields(settings):
-        if field.metadata["infotext"] and not field.metadata.get("picture"):
+        if field.metadata["infotext"] and not field.metadata.get("image"):
             assert found.pop(field.name) == getattr(settings, field.name), field.name
     assert not found
 

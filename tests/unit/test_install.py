@@ -61,20 +61,20 @@ def test_installs_nothing_where_everything_is_there(launch):
 
 
 def test_installs_only_what_is_missing(launch):
-    fake = launch("numpy", "safetensors")
+    fake = launch("numpy", "safetensors", "PIL")
     assert load("install").install() == []
     assert fake.asked == ["install opencv-python>=4.8", "install huggingface_hub>=0.26"]
 
 
 def test_a_failure_is_named_and_the_rest_goes_on(launch, capsys):
-    fake = launch("numpy", "cv2", broken=True)
+    fake = launch("numpy", "cv2", "PIL", broken=True)
     assert load("install").install() == ["safetensors>=0.4.2", "huggingface_hub>=0.26"]
     assert len(fake.asked) == 2
     assert "could not install safetensors>=0.4.2: no network" in capsys.readouterr().err
 
 
 def test_as_a_program_it_says_what_to_do(launch, capsys):
-    launch("numpy", "cv2", "huggingface_hub", broken=True)
+    launch("numpy", "cv2", "huggingface_hub", "PIL", broken=True)
     runpy.run_path(str(ROOT / "install.py"), run_name="__main__")
     assert 'Run: pip install "safetensors>=0.4.2"\n' in capsys.readouterr().out
 

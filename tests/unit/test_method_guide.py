@@ -56,15 +56,15 @@ def test_what_speaks_against_a_method(method, loaded, said):
 @pytest.mark.parametrize(
     ("method", "sets", "extras", "said"),
     [
-        ("fg_attn_sdxl", 1, 0, "1 set × 1 layer = 1 picture : Foreground (RGBA)"),
+        ("fg_attn_sdxl", 1, 0, "1 set × 1 layer = 1 image : Foreground (RGBA)"),
         (
             "joint_sd15",
             2,
             0,
-            "2 sets × 3 layers = 6 pictures : Foreground (RGBA) , Background , Blended",
+            "2 sets × 3 layers = 6 images : Foreground (RGBA) , Background , Blended",
         ),
-        ("fg_to_bg_sd15", 1, 1, "1 set × 2 layers = 2 pictures + 1 extra : Background , Blended"),
-        ("fg_attn_sd15", 3, 2, "3 sets × 1 layer = 3 pictures + 6 extras : Foreground (RGBA)"),
+        ("fg_to_bg_sd15", 1, 1, "1 set × 2 layers = 2 images + 1 extra : Background , Blended"),
+        ("fg_attn_sd15", 3, 2, "3 sets × 1 layer = 3 images + 6 extras : Foreground (RGBA)"),
     ],
 )
 def test_what_a_job_makes(method, sets, extras, said):
@@ -74,7 +74,7 @@ def test_what_a_job_makes(method, sets, extras, said):
 @given(st.sampled_from(METHODS), st.integers(1, 64), st.integers(0, 4))
 def test_only_numbers_vary_between_jobs_of_a_method(method, sets, extras):
     words = outcome(method.outputs, sets, extras)
-    fixed = {"set", "sets", "×", "layer", "layers", "=", "picture", "pictures", "extra", "extras"}
+    fixed = {"set", "sets", "×", "layer", "layers", "=", "image", "images", "extra", "extras"}
     fixed |= {"+", ":", ",", "(RGBA)", "Foreground", "Background", "Blended"}
     assert all(word in fixed or word.isdecimal() for word in words)
     assert words[words.index("=") + 1] == str(sets * method.frames)

@@ -27,10 +27,10 @@ from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, PatchKind, 
 from lib_layerdiffuse.pipeline import (
     Session,
     check_arch,
-    conditioning_picture,
+    conditioning_image,
     decode,
     encode,
-    first_picture,
+    first_image,
     inject,
     layer_prompts,
     whole_sets,
@@ -42,7 +42,7 @@ COLOURS = {Layer.FG: 0.25, Layer.BG: 0.5, Layer.BLENDED: 0.75}
 
 
 class NotingHost:
-    """Encodes a picture to its mean, and notes what it is asked for."""
+    """Encodes an image to its mean, and notes what it is asked for."""
 
     scale = 0.5
 
@@ -172,23 +172,23 @@ class TestConditioningPicture:
     def test_alpha_is_flattened_on_grey(self):
         for alpha, wanted in ((0.0, 0.5), (0.5, 0.75), (1.0, 1.0)):
             settings = LayerSettings(fg_image=grey(1.0, alpha=alpha))
-            picture = conditioning_picture(settings, Layer.FG, 64, 64)
+            picture = conditioning_image(settings, Layer.FG, 64, 64)
             assert picture.shape == (64, 64, 3)
             np.testing.assert_allclose(picture, wanted, atol=1e-6)
 
     def test_size_is_width_then_height(self):
         settings = LayerSettings(bg_image=grey(0.3, 10, 20))
-        assert conditioning_picture(settings, Layer.BG, 96, 64).shape == (64, 96, 3)
+        assert conditioning_image(settings, Layer.BG, 96, 64).shape == (64, 96, 3)
 
     def test_pictures_without_alpha_and_of_bytes_are_taken(self):
         settings = LayerSettings(bg_image=np.full((64, 64, 3), 51, np.uint8))
-        picture = conditioning_picture(settings, Layer.BG, 64, 64)
+        picture = conditioning_image(settings, Layer.BG, 64, 64)
         np.testing.assert_allclose(picture, 0.2, atol=1e-6)
 
     def test_what_is_no_picture_names_its_field(self):
         settings = LayerSettings(blended_image=np.zeros(3, np.float32))
         with pytest.raises(SettingsError) as caught:
-            conditioning_picture(settings, Layer.BLENDED, 64, 64)
+            conditioning_image(settings, Layer.BLENDED, 64, 64)
         assert caught.value.field == "blended_image"
 
     @pytest.mark.parametrize("mode", ResizeMode)
@@ -196,7 +196,7 @@ class TestConditioningPicture:
         halves = grey(1.0, 32, 64)
         halves[:, :32, :3] = 0
         settings = LayerSettings(bg_image=halves, resize_mode=mode)
-        picture = conditioning_picture(settings, Layer.BG, 64, 64)
+        picture = conditioning_image(settings, Layer.BG, 64, 64)
         assert picture[:, :28].mean() == pytest.approx(0, abs=0.01)
         assert picture[:, 36:].mean() == pytest.approx(1, abs=0.01)
 
@@ -204,7 +204,7 @@ class TestConditioningPicture:
         edges = grey(0.0, 64, 128)
         edges[:, :32, :3] = edges[:, 96:, :3] = 1
         shown = {
-            mode: conditioning_picture(
+            mode: conditioning_image(
                 LayerSettings(bg_image=edges, resize_mode=mode), Layer.BG, 64, 64
             ).mean()
             for mode in ResizeMode
@@ -418,7 +418,7 @@ class TestFirstPicture:
     def test_blended_layers_begin_with_the_picture_over_the_given_background(self):
         settings = settings_for(find_method("bg_to_blended_sdxl"))
         init = grey(0.9, height=32, width=48, alpha=0.25)
-        first = first_picture(settings, Layer.BLENDED, init)
+        first = first_image(settings, Layer.BLENDED, init)
         assert first.shape == (32, 48, 4)
         np.testing.assert_allclose(first[..., :3], 0.9 * 0.25 + 0.5 * 0.75, atol=1e-6)
         assert (first[..., 3] == 1).all()
@@ -435,4 +435,4 @@ class TestFirstPicture:
     )
     def test_others_begin_with_the_picture_itself(self, method_id, layer):
         settings, init = settings_for(find_method(method_id)), grey(0.9, alpha=0.25)
-        assert first_picture(settings, layer, init) is init
+        assert first_image(settings, layer, init) is init

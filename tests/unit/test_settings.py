@@ -39,7 +39,7 @@ def test_none_and_missing_values_are_the_defaults():
     for args in ([], [None] * 12, [False], (None, None, 1)):
         s = LayerSettings.from_args(args)
         assert (s.method, s.strength, s.prompt(Layer.FG)) == (default.method, 1.0, "")
-        assert s.picture(Layer.FG) is None
+        assert s.image(Layer.FG) is None
 
 
 def test_a_dict_enables_and_takes_both_kinds_of_names():
@@ -78,11 +78,11 @@ def test_pictures_are_read_by_the_front_end():
     seen = np.zeros((2, 2, 4))
     s = LayerSettings.from_args(
         [{"method": "bg_blended_to_fg_sdxl", "bg_image": "…", "blend_image": "…", "fg_image": "…"}],
-        read_picture=lambda value: seen,
+        read_image=lambda value: seen,
     )
-    assert s.picture(Layer.BG) is seen
-    assert s.picture(Layer.BLENDED) is seen
-    assert s.picture(Layer.FG) is None
+    assert s.image(Layer.BG) is seen
+    assert s.image(Layer.BLENDED) is seen
+    assert s.image(Layer.FG) is None
 
 
 def test_an_error_of_a_picture_names_its_field():
@@ -91,7 +91,7 @@ def test_an_error_of_a_picture_names_its_field():
 
     with pytest.raises(SettingsError) as caught:
         LayerSettings.from_args(
-            [{"method": "bg_blended_to_fg_sdxl", "blend_image": "…"}], read_picture=refuse
+            [{"method": "bg_blended_to_fg_sdxl", "blend_image": "…"}], read_image=refuse
         )
     assert caught.value.field == "blended_image"
 
@@ -142,9 +142,9 @@ def test_a_missing_picture_is_named():
     method = find_method("fg_blended_to_bg_sdxl")
     s = LayerSettings(method=method, fg_image=np.zeros((1, 1, 4)))
     with pytest.raises(MissingLayerError, match=r"a blended image\. Put one in the B") as caught:
-        s.check_pictures()
+        s.check_images()
     assert caught.value.field == "blended_image"
-    LayerSettings(method=find_method("fg_attn_sdxl")).check_pictures()
+    LayerSettings(method=find_method("fg_attn_sdxl")).check_images()
 
 
 @pytest.mark.parametrize(("strength", "stop_at", "acts"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])

@@ -13,7 +13,7 @@ from lib_layerdiffuse.methods import Arch, Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 from lib_layerdiffuse.standalone import run as running
 from lib_layerdiffuse.standalone.defaults import defaults
-from lib_layerdiffuse.standalone.generation import Generation, LayerPicture
+from lib_layerdiffuse.standalone.generation import Generation, LayerImage
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
 from lib_layerdiffuse.standalone.two_steps import Direction, SecondStep, run_chain
 
@@ -34,7 +34,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
             seed = job.seed + index
             pixels = np.full((8, 8, 3), seed, np.uint8)
             (layer,) = job.settings.method.outputs
-            pictures.append(LayerPicture(layer, index, seed, pixels, None, job.prompt))
+            pictures.append(LayerImage(layer, index, seed, pixels, None, job.prompt))
         return pictures
 
     monkeypatch.setattr(running, "run", run)
@@ -63,11 +63,11 @@ def test_each_blended_picture_gets_its_second_step(ran, direction):
     before, after = direction.methods
     assert [one.settings.method for one in ran] == [before, after, after]
     assert [one.seed for one in ran] == [40, 40, 41]
-    for one, blended in zip(ran[1:], first.pictures, strict=True):
+    for one, blended in zip(ran[1:], first.images, strict=True):
         assert one.sets == 1
-        np.testing.assert_array_equal(one.settings.blended_image, from_u8(blended.picture))
-        assert one.settings.picture(direction.given) is ran[0].settings.picture(direction.given)
-    assert [(p.layer, p.set_index, p.seed) for p in second.pictures] == [
+        np.testing.assert_array_equal(one.settings.blended_image, from_u8(blended.image))
+        assert one.settings.image(direction.given) is ran[0].settings.image(direction.given)
+    assert [(p.layer, p.set_index, p.seed) for p in second.images] == [
         (*after.outputs, 0, 40),
         (*after.outputs, 1, 41),
     ]

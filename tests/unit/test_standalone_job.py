@@ -78,9 +78,9 @@ class TestEveryMethod:
         assert [made.seed for made in layers] == [100 + n for n in range(2 * method.frames)]
         for made in layers:
             transparent = made.layer is Layer.FG
-            assert made.picture.shape == (72, 64, 4 if transparent else 3)
-            assert made.picture.dtype == np.uint8
-            assert made.picture.std() > 1
+            assert made.image.shape == (72, 64, 4 if transparent else 3)
+            assert made.image.dtype == np.uint8
+            assert made.image.std() > 1
             assert (made.before_decode is not None) is transparent
             if made.before_decode is not None:
                 assert made.before_decode.shape == (72, 64, 3)
@@ -89,7 +89,7 @@ class TestEveryMethod:
     def test_its_strength_and_its_pictures_matter(self, method, session):
         def pictures(**settings: object) -> list[np.ndarray]:
             job = job_of(method, settings=settings)
-            return [made.picture for made in run(job, session, host(method.arch))]
+            return [made.image for made in run(job, session, host(method.arch))]
 
         first = pictures()
         assert all(map(np.array_equal, first, pictures()))
@@ -102,7 +102,7 @@ class TestEveryMethod:
     def test_from_a_picture(self, method, session):
         kept = run(job_of(method, init=picture(4), denoise=0.0), session, host(method.arch))
         other = run(job_of(method, init=picture(5), denoise=0.0), session, host(method.arch))
-        assert not np.array_equal(kept[0].picture, other[0].picture)
+        assert not np.array_equal(kept[0].image, other[0].image)
 
     @ALL
     def test_the_text_says_what_it_is(self, method, session):
@@ -128,7 +128,7 @@ class TestRows:
         second = run(job_of(JOINT, seed=103), session, host(Arch.SD15))
         for a, b in zip(both[3:], second, strict=True):
             assert a.seed == b.seed
-            np.testing.assert_allclose(a.picture, b.picture, atol=1)
+            np.testing.assert_allclose(a.image, b.image, atol=1)
 
     @pytest.mark.parametrize("method", [TO_FG, JOINT], ids=lambda method: method.id)
     def test_a_transparent_picture_begins_the_foreground_and_flat_ones_the_rest(
@@ -208,7 +208,7 @@ class TestRefusals:
             ({"sampler": "euler"}, SettingsError, "Euler"),
             ({"init": np.zeros((4, 4, 7))}, SettingsError, "RGBA"),
             ({"settings": {"bg_image": None}}, MissingLayerError, "background"),
-            ({"settings": {"bg_image": np.zeros((4, 4), int)}}, SettingsError, "picture"),
+            ({"settings": {"bg_image": np.zeros((4, 4), int)}}, SettingsError, "image"),
             ({"prompt": "<lora:x:1>"}, SettingsError, "LoRA"),
         ],
     )

@@ -14,7 +14,7 @@ from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.imaging.images import from_u8, to_u8
 from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
-from lib_layerdiffuse.standalone.generation import LayerPicture
+from lib_layerdiffuse.standalone.generation import LayerImage
 from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
 from lib_layerdiffuse.standalone.sheet import SheetRow, Tile, contact_sheet, over_checkerboard
 
@@ -24,7 +24,7 @@ INFO = "ein Bäumchen ⛵, b\nNegative prompt: x\nSteps: 2, Sampler: Euler"
 def made(layer: Layer, set_index: int = 0, seed: int = 7, height: int = 8, width: int = 16):
     channels = 4 if layer is Layer.FG else 3
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    return LayerPicture(layer, set_index, seed, pixels, None, INFO)
+    return LayerImage(layer, set_index, seed, pixels, None, INFO)
 
 
 def settings(**more: object) -> LayerSettings:
@@ -54,7 +54,7 @@ def test_files_hold_the_pixels_and_the_infotext(tmp_path, layer):
     with Image.open(saved.path) as read:
         assert read.mode == ("RGBA" if layer is Layer.FG else "RGB")
         assert read.info["parameters"] == INFO
-        np.testing.assert_array_equal(np.asarray(read), picture.picture)
+        np.testing.assert_array_equal(np.asarray(read), picture.image)
 
 
 def test_what_a_program_is_told(tmp_path):
@@ -85,11 +85,11 @@ def test_extras_show_the_foreground_only(tmp_path):
     assert [one.extra for one in saved] == ["", "preview", "matte", "", ""]
     assert saved[1].as_dict()["extra"] == "preview"
     matte = np.asarray(Image.open(saved[2].path))
-    np.testing.assert_array_equal(matte, pictures[0].picture[..., [3, 3, 3]])
+    np.testing.assert_array_equal(matte, pictures[0].image[..., [3, 3, 3]])
 
 
 def test_the_foreground_before_decoding(tmp_path):
-    before = made(Layer.BG, seed=3).picture
+    before = made(Layer.BG, seed=3).image
     pictures = [replace(made(Layer.FG), before_decode=before), made(Layer.BG)]
     saved = OutputFolder(tmp_path).save(pictures, settings(show_raw=True))
     assert [one.path.name for one in saved] == [
@@ -108,12 +108,12 @@ def test_each_set_has_its_true_composite(tmp_path):
         f"0000{s}-{10 + s}-{name}.png" for s in (0, 1) for name in names
     ]
     fg, bg, _, composed = saved[4:]
-    assert (composed.extra, composed.label, composed.picture) == (
+    assert (composed.extra, composed.label, composed.image) == (
         "composite",
         "Composite",
-        fg.picture,
+        fg.image,
     )
-    rgba, rgb = fg.picture.picture / 255, bg.picture.picture / 255
+    rgba, rgb = fg.image.image / 255, bg.image.image / 255
     wanted = 255 * (rgba[..., :3] * rgba[..., 3:] + rgb * (1 - rgba[..., 3:]))
     found = np.asarray(Image.open(composed.path))
     assert np.abs(found - wanted).max() <= 0.51
@@ -131,9 +131,7 @@ def test_a_composite_of_what_was_given(tmp_path, method, given, composed):
     assert [one.extra for one in saved] == [""] * len(outputs) + ["composite"] * composed
     if composed:
         assert saved[-1].layer is Layer.BG
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(saved[-1].path)), saved[0].picture.picture
-        )
+        np.testing.assert_array_equal(np.asarray(Image.open(saved[-1].path)), saved[0].image.image)
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
@@ -146,8 +144,8 @@ def test_what_cannot_be_written_is_said(tmp_path):
     path = tmp_path / "a.png"
     path.mkdir()
     with pytest.raises(SettingsError, match="is no file"):
-        write_png(path, made(Layer.BG).picture)
-    assert png_bytes(made(Layer.BG).picture).startswith(b"\x89PNG")
+        write_png(path, made(Layer.BG).image)
+    assert png_bytes(made(Layer.BG).image).startswith(b"\x89PNG")
 
 
 def test_a_layer_over_the_checkerboard():

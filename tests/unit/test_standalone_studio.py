@@ -112,7 +112,7 @@ def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
     ticks = [False] * 5  # The outputs, and a chain.
     joint, alone = (find_method(id).label for id in ("joint_sd15", "fg_blended_to_bg_sdxl"))
     html, button = say.fn(joint, "", 2, *ticks)
-    assert "<span>6</span> <span>pictures</span>" in html
+    assert "<span>6</span> <span>images</span>" in html
     assert "checkpoint" not in html
     assert not button["visible"]
     html, button = say.fn(alone, f'"{path}"', 1, *ticks)
@@ -143,13 +143,13 @@ def test_generate_fills_gallery_and_files(page, bench):
     assert (chosen, result.saved[0].layer) == (0, Layer.FG)
     for path, one in zip(files, result.saved, strict=True):
         with Image.open(path) as read:
-            assert read.info["parameters"] == one.picture.infotext
+            assert read.info["parameters"] == one.image.infotext
     assert Image.open(files[0]).mode == "RGBA"
     assert ((1, 1), "sampling") in told
     assert ((8, 8), "transparency") in told
     composite_u8, infotext = page.look(result, chosen, "Checkerboard", "", None)
-    assert composite_u8.shape == (*result.saved[0].picture.picture.shape[:2], 3)
-    assert infotext == result.saved[0].picture.infotext
+    assert composite_u8.shape == (*result.saved[0].image.image.shape[:2], 3)
+    assert infotext == result.saved[0].image.infotext
     assert bench.folder.folder.exists()
 
 
@@ -210,7 +210,7 @@ def test_only_the_backdrop_in_use_is_shown():
     assert {k: (c["visible"], p["visible"]) for k, (c, p) in visible.items()} == {
         "Checkerboard": (False, False),
         "Colour": (True, False),
-        "Picture": (False, True),
+        "Image": (False, True),
         "The set's background": (False, False),
     }
     assert studio.choose(SimpleNamespace(index=2)) == 2
@@ -254,7 +254,7 @@ def test_fields_that_cannot_work(bench, given, error):
 
 def test_layers_over_what_the_user_chooses(bench):
     result = bench.generate(short(), panel("joint_sd15"), go_on)
-    fg, bg = (one.picture.picture for one in result.saved[:2])
+    fg, bg = (one.image.image for one in result.saved[:2])
     (chosen, *_) = result.saved
 
     def over(backdrop: str, colour: str = "#ff8000", under: Image.Image | None = None):
@@ -267,17 +267,17 @@ def test_layers_over_what_the_user_chooses(bench):
     np.testing.assert_array_equal(over("Colour"), to_u8(composite(from_u8(fg), from_u8(solid))))
     same_size = Image.fromarray(np.ascontiguousarray(bg[::-1]))
     np.testing.assert_array_equal(
-        over("Picture", under=same_size), to_u8(composite(from_u8(fg), from_u8(bg[::-1])))
+        over("Image", under=same_size), to_u8(composite(from_u8(fg), from_u8(bg[::-1])))
     )
-    assert over("Picture", under=picture(4, 300, 20)).shape == bg.shape
-    np.testing.assert_array_equal(over("Picture"), over("Checkerboard"))
+    assert over("Image", under=picture(4, 300, 20)).shape == bg.shape
+    np.testing.assert_array_equal(over("Image"), over("Checkerboard"))
 
 
 def test_the_background_that_was_given_is_the_sets_own(bench):
     given = picture(3, 64, 64)
     result = bench.generate(short(), panel("bg_to_fg_sd15", bg_image=given), go_on)
     shown = composed(result, result.saved[0], "The set's background", "", None)
-    fg = from_u8(result.saved[0].picture.picture)
+    fg = from_u8(result.saved[0].image.image)
     np.testing.assert_allclose(shown, to_u8(composite(fg, from_u8(np.asarray(given)))), atol=1)
     alone = bench.generate(short(), panel("fg_attn_sd15"), go_on)
     board = composed(alone, alone.saved[0], "The set's background", "", None)
@@ -289,7 +289,7 @@ def test_the_foreground_that_was_given_is_the_sets_own(bench):
     result = bench.generate(short(), panel("fg_to_bg_sd15", fg_image=given), go_on)
     bg = result.saved[0]
     assert bg.layer is Layer.BG
-    expected = to_u8(composite(from_u8(np.asarray(given)), from_u8(bg.picture.picture)))
+    expected = to_u8(composite(from_u8(np.asarray(given)), from_u8(bg.image.image)))
     for chosen in result.saved:
         shown = composed(result, chosen, "The set's background", "", None)
         np.testing.assert_allclose(shown, expected, atol=1)
@@ -300,14 +300,14 @@ def test_a_set_without_foreground_shows_the_chosen_layer(bench):
     result = bench.generate(short(), panel("bg_to_blended_sdxl", bg_image=given), go_on)
     (blended,) = result.saved
     shown = composed(result, blended, "The set's background", "", None)
-    np.testing.assert_array_equal(shown, blended.picture.picture)
+    np.testing.assert_array_equal(shown, blended.image.image)
 
 
 def test_a_chain_gives_the_layers_of_both_steps(bench):
     given = picture(3, 64, 64)
     values = panel("bg_to_blended_sdxl", bg_image=given, chain=True)
     result = bench.generate(short(sets=2), values, go_on)
-    made = [(one.layer, one.picture.set_index, one.picture.seed) for one in result.saved]
+    made = [(one.layer, one.image.set_index, one.image.seed) for one in result.saved]
     assert made == [(layer, n, 3 + n) for layer in (Layer.BLENDED, Layer.FG) for n in (0, 1)]
     assert [one.method for one in result.saved[1:3]] == [
         "bg_to_blended_sdxl",

@@ -125,7 +125,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_normalised_latents_have_deviation_1_and_decode_to_the_same(data: Path) -> None:
     random = shapes.vae(Arch.SD15)
     random.load_state_dict(torch.load(data / "random.pt", weights_only=True))
-    seen = vae.pictures(Scenes.open(data), 16, np.random.default_rng(0)) * 2 - 1
+    seen = vae.images(Scenes.open(data), 16, np.random.default_rng(0)) * 2 - 1
     for arch in Arch:
         made = vae.load(data, arch)
         with torch.no_grad():

@@ -15,8 +15,8 @@ from lib_layerdiffuse.methods import METHODS, Layer, find_method
 from lib_layerdiffuse.settings.infotext import (
     for_webui,
     from_infotext,
+    images_of,
     infotext_line,
-    pictures_of,
     to_infotext,
 )
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
@@ -78,7 +78,7 @@ def test_every_infotext_of_the_originals_readme_is_read(wanted):
     assert (found["strength"], found["stop_at"]) == (1.0, wanted.stop_at)
     assert found["resize_mode"] is ResizeMode.CROP
     assert prompts_of(found) == wanted.prompts
-    assert pictures_of(params) == dict.fromkeys(wanted.pictures)
+    assert images_of(params) == dict.fromkeys(wanted.pictures)
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -99,7 +99,7 @@ def test_all_settings_come_back(prompt, negative, strength, stop_at, method):
     settings = LayerSettings.from_args([given | numbers | switches])
     found = from_infotext(through_the_webui(settings, through_a_text_field))
     for field in fields(settings):
-        if field.metadata["infotext"] and not field.metadata.get("picture"):
+        if field.metadata["infotext"] and not field.metadata.get("image"):
             assert found[field.name] == getattr(settings, field.name), field.name
 
 
@@ -147,7 +147,7 @@ def test_another_jobs_infotext_switches_off():
     params = webui_infotext.parse("a boat\nSteps: 20, Sampler: Euler, Seed: 1, Size: 512x512")
     assert params["Size-2"] == "512"
     assert from_infotext(params) == {"enabled": False}
-    assert pictures_of(params) == {}
+    assert images_of(params) == {}
 
 
 def test_a_prompt_that_looks_like_a_size_is_the_only_key():
@@ -165,20 +165,20 @@ class TestPictures:
         written = to_infotext(settings, {FG: "ab" * 32, BLENDED: "cd" * 32})
         assert written["layerdiffusion_blend_image_hash"] == "cd" * 32
         params = webui_infotext.parse(webui_infotext.write("", "", written))
-        assert pictures_of(params) == {FG: "ab" * 32, BLENDED: "cd" * 32}
+        assert images_of(params) == {FG: "ab" * 32, BLENDED: "cd" * 32}
 
     def test_pictures_that_the_method_does_not_use_do_not_count(self):
         params = ON | {"layerdiffusion_bg_image": "True", "layerdiffusion_bg_image_hash": "a"}
-        assert pictures_of(params) == {}
+        assert images_of(params) == {}
 
     @pytest.mark.parametrize("value", ["False", "None", ""])
     def test_a_picture_that_was_not_given_does_not_count(self, value):
-        assert pictures_of(ON | {"layerdiffusion_fg_image": value}) == {}
+        assert images_of(ON | {"layerdiffusion_fg_image": value}) == {}
 
     @pytest.mark.parametrize(
         "spoilt", [{"layerdiffusion_enabled": "False"}, {"layerdiffusion_method": "New Method"}]
     )
     def test_a_job_that_cannot_be_read_has_none(self, spoilt):
         params = ON | {"layerdiffusion_fg_image": "True"}
-        assert pictures_of(params) == {FG: None}
-        assert pictures_of(params | spoilt) == {}
+        assert images_of(params) == {FG: None}
+        assert images_of(params | spoilt) == {}

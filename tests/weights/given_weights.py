@@ -1,4 +1,4 @@
-"""The checkpoints, layer files and pictures that the tests of this folder measure.
+"""The checkpoints, layer files and images that the tests of this folder measure.
 
 Environment:
     LAYERDIFFUSE_WEIGHTS_DIR: Folder of the layer files; without it these tests are skipped.

@@ -13,16 +13,16 @@ from lib_layerdiffuse.demo.evaluation import scene_settings, truth_of
 from lib_layerdiffuse.imaging.coverage import Coverage, Verdict, measure
 from lib_layerdiffuse.methods import DECODERS, METHODS, Layer, LayerMethod
 from lib_layerdiffuse.standalone.defaults import defaults
-from lib_layerdiffuse.standalone.generation import Generation, LayerPicture
+from lib_layerdiffuse.standalone.generation import Generation, LayerImage
 from lib_layerdiffuse.standalone.run import run
 from lib_layerdiffuse.tiny.scenes import scene
 
 STEPS, SETS = 16, 2
-FLAT = 2.0  # A picture whose values vary less than this, of 255, shows nothing.
+FLAT = 2.0  # An image whose values vary less than this, of 255, shows nothing.
 CLEARER = 0.2  # The foreground has so much less alpha than with the method switched off.
 
 
-def draw(method: LayerMethod, family: Family, *, strength: float = 1.0) -> list[LayerPicture]:
+def draw(method: LayerMethod, family: Family, *, strength: float = 1.0) -> list[LayerImage]:
     """Returns two sets of layers of one scene."""
     author = defaults(method, tiny=family.tiny)
     drawn = scene(0, author.side)
@@ -40,9 +40,9 @@ def draw(method: LayerMethod, family: Family, *, strength: float = 1.0) -> list[
     return run(job, family.session, family.host)
 
 
-def coverages(layers: list[LayerPicture]) -> list[Coverage]:
+def coverages(layers: list[LayerImage]) -> list[Coverage]:
     """Returns what was measured of each foreground."""
-    return [measure(made.picture) for made in layers if made.layer is Layer.FG]
+    return [measure(made.image) for made in layers if made.layer is Layer.FG]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
@@ -54,8 +54,8 @@ def test_a_method_makes_its_layers(
     layers = draw(method, family)
     assert [made.layer for made in layers] == list(method.outputs) * SETS
     for made in layers:
-        assert made.picture.shape[2] == (4 if made.layer is Layer.FG else 3)
-        assert made.picture[..., :3].std() > FLAT
+        assert made.image.shape[2] == (4 if made.layer is Layer.FG else 3)
+        assert made.image[..., :3].std() > FLAT
     if not method.decodes:
         return
     on, off = coverages(layers), coverages(draw(method, family, strength=0.0))

@@ -1,4 +1,4 @@
-"""What is left of a transparent picture after the way through the VAE, and back."""
+"""What is left of a transparent image after the way through the VAE, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from lib_layerdiffuse.codec.transparent import OFFSET_STRENGTH
 from lib_layerdiffuse.demo.evaluation import round_trip
 from lib_layerdiffuse.demo.figures import round_trip_errors
-from lib_layerdiffuse.imaging.images import Picture, ResizeMode, fit, from_u8
+from lib_layerdiffuse.imaging.images import FloatImage, ResizeMode, fit, from_u8
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch
 from lib_layerdiffuse.standalone.defaults import defaults
 from lib_layerdiffuse.tiny.scenes import scene
@@ -23,25 +23,25 @@ STRENGTHS = (1.0, OFFSET_STRENGTH)
 SCENES = 8
 PLACES = ("black", "white", "a random colour")
 
-# Of the means over all pictures: what the tiny family keeps on the scenes that it was trained for.
+# Of the means over all images: what the tiny family keeps on the scenes that it was trained for.
 # Released weights keep it on photographs, which the tiny family has never seen.
 ALPHA_LIMIT, PSNR_LIMIT = 0.03, 26.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A checkpoint's errors by strength and picture: of alpha, then the PSNR by place."""
+    """A checkpoint's errors by strength and image: of alpha, then the PSNR by place."""
 
     name: str
     errors: dict[float, dict[str, list[float]]]
 
     def mean(self, strength: float) -> list[float]:
-        """Returns the means over the pictures."""
+        """Returns the means over the images."""
         return np.mean(list(self.errors[strength].values()), axis=0).tolist()
 
 
-def images(side: int) -> dict[str, Picture]:
-    """Returns square pictures by name: those of the folder, or drawn ones where none is named."""
+def images(side: int) -> dict[str, FloatImage]:
+    """Returns square images by name: those of the folder, or drawn ones where none is named."""
     if not os.environ.get(IMAGES):
         return {f"scene {i}": scene(i, side, unseen=True).fg for i in range(SCENES)}
     found = {}
@@ -56,7 +56,7 @@ def images(side: int) -> dict[str, Picture]:
 
 @pytest.fixture(scope="module", params=list(Arch), ids=lambda arch: arch.name)
 def measured(given: Given, request: pytest.FixtureRequest) -> Measured:
-    """A family's round trips of all pictures, at each strength."""
+    """A family's round trips of all images, at each strength."""
     arch = request.param
     family = given.open(arch, [ENCODERS[arch], DECODERS[arch]])
     method = next(method for method in METHODS if method.arch is arch)

@@ -1,4 +1,4 @@
-"""Procedural pictures with captions: subjects with true alpha over backgrounds."""
+"""Procedural images with captions: subjects with true alpha over backgrounds."""
 
 from .backgrounds import BACKGROUNDS
 from .scene import Scene, border_alpha, coverage, draw, render, scene, soft_fraction, vocabulary

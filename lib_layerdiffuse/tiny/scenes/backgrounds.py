@@ -95,7 +95,7 @@ def green_meadow(rng: Rng, size: int) -> Field:
     """Rolling grass under a pale sky."""
     right, down = grid(size)
     level = rng.uniform(0.36, 0.5)
-    picture = fade(rng, down / np.float32(level), (0.5, 0.75, 0.95), (0.84, 0.93, 0.97))
+    image = fade(rng, down / np.float32(level), (0.5, 0.75, 0.95), (0.84, 0.93, 0.97))
     tuft = noise(rng, size, (5, 12)) - 0.5
     hills = (((0.42, 0.66, 0.36), 0.0), ((0.36, 0.64, 0.22), 0.14), ((0.28, 0.54, 0.16), 0.36))
     for colour, lower in hills:
@@ -106,24 +106,24 @@ def green_meadow(rng: Rng, size: int) -> Field:
             colour,
             (0.8 * colour[0], 0.8 * colour[1], 0.8 * colour[2]),
         )
-        picture = mix(picture, grass * (1 + 0.25 * tuft[..., None]), edge(down, line))
-    return picture
+        image = mix(image, grass * (1 + 0.25 * tuft[..., None]), edge(down, line))
+    return image
 
 
 def sandy_beach(rng: Rng, size: int) -> Field:
     """Sand, surf, sea and sky."""
     right, down = grid(size)
     horizon, shore = rng.uniform(0.28, 0.38), rng.uniform(0.55, 0.66)
-    picture = fade(rng, down / np.float32(horizon), (0.4, 0.7, 0.94), (0.8, 0.92, 0.98))
+    image = fade(rng, down / np.float32(horizon), (0.4, 0.7, 0.94), (0.8, 0.92, 0.98))
     sea = fade(
         rng,
         (down - np.float32(horizon)) / np.float32(shore - horizon),
         (0.1, 0.45, 0.66),
         (0.32, 0.76, 0.78),
     )
-    picture = mix(picture, sea, edge(down, horizon))
+    image = mix(image, sea, edge(down, horizon))
     line = ridge(rng, right, shore, 0.022, 3)
-    picture = mix(picture, (0.97, 0.98, 0.98), edge(down, line - np.float32(0.045)))
+    image = mix(image, (0.97, 0.98, 0.98), edge(down, line - np.float32(0.045)))
     sand = fade(
         rng,
         (down - np.float32(shore)) / np.float32(1 - shore),
@@ -131,13 +131,13 @@ def sandy_beach(rng: Rng, size: int) -> Field:
         (0.93, 0.83, 0.62),
     )
     sand = sand * (1 + 0.14 * (noise(rng, size, (6, 14)) - 0.5))[..., None]
-    return mix(picture, sand, edge(down, line))
+    return mix(image, sand, edge(down, line))
 
 
 def snowy_mountain(rng: Rng, size: int) -> Field:
     """A peak with a white cap, and snow at its foot."""
     right, down = grid(size)
-    picture = fade(rng, down, (0.42, 0.62, 0.86), (0.78, 0.87, 0.95), (0.9, 0.93, 0.97))
+    image = fade(rng, down, (0.42, 0.62, 0.86), (0.78, 0.87, 0.95), (0.9, 0.93, 0.97))
     for share in (0.75, 1.0):
         x = rng.uniform(0.1, 0.9) if share < 1 else rng.uniform(0.32, 0.68)
         top, steep = 0.95 - share * rng.uniform(0.72, 0.84), rng.uniform(0.85, 1.1)
@@ -156,9 +156,9 @@ def snowy_mountain(rng: Rng, size: int) -> Field:
         tip = np.float32(top + 0.24) + 0.05 * np.sin(
             right * np.float32(40) + np.float32(rng.uniform(0, 6))
         )
-        picture = mix(picture, mix(snow, rock, edge(down, tip)), edge(down, slope))
+        image = mix(image, mix(snow, rock, edge(down, tip)), edge(down, slope))
     ground = fade(rng, (down - np.float32(0.75)) * 4, (0.9, 0.93, 0.98), (0.78, 0.85, 0.95))
-    return mix(picture, ground, edge(down, ridge(rng, right, 0.8, 0.03, 2)))
+    return mix(image, ground, edge(down, ridge(rng, right, 0.8, 0.03, 2)))
 
 
 def brick_wall(rng: Rng, size: int) -> Field:
@@ -196,7 +196,7 @@ def desert_with_dunes(rng: Rng, size: int) -> Field:
     """Dunes, each with a lit and a shaded side."""
     right, down = grid(size)
     level = rng.uniform(0.36, 0.48)
-    picture = fade(rng, down / np.float32(level), (0.42, 0.66, 0.9), (0.97, 0.88, 0.72))
+    image = fade(rng, down / np.float32(level), (0.42, 0.66, 0.9), (0.97, 0.88, 0.72))
     for lower, height in ((0.0, 0.05), (0.15, 0.06), (0.34, 0.08)):
         crest = rng.uniform(0.15, 0.85)
         side = right - np.float32(crest)
@@ -208,28 +208,28 @@ def desert_with_dunes(rng: Rng, size: int) -> Field:
         dune = fade(
             rng, (down - np.float32(level + lower)) * 2.5, (0.78, 0.5, 0.26), (0.7, 0.43, 0.22)
         )
-        picture = mix(picture, mix(dune, jitter(rng, (0.95, 0.74, 0.44)), lit), edge(down, line))
-    return picture
+        image = mix(image, mix(dune, jitter(rng, (0.95, 0.74, 0.44)), lit), edge(down, line))
+    return image
 
 
 def city_skyline_at_night(rng: Rng, size: int) -> Field:
     """Dark towers with lit windows before a glowing sky."""
     right, down = grid(size)
-    picture = fade(rng, down, (0.05, 0.06, 0.2), (0.2, 0.16, 0.42), (0.62, 0.34, 0.5))
+    image = fade(rng, down, (0.05, 0.06, 0.2), (0.2, 0.16, 0.42), (0.62, 0.34, 0.5))
     for depth, count in ((0.0, 6), (1.0, 5)):
         place = right * count + np.float32(rng.random())
         tower = np.floor(place)
         column = tower.astype(int) % 16
         tops = rng.uniform(0.3 + 0.2 * depth, 0.62 + 0.15 * depth, 16).astype(np.float32)[column]
         wall = np.array((0.16, 0.15, 0.33) if depth == 0 else (0.06, 0.07, 0.16), np.float32)
-        picture = mix(picture, np.broadcast_to(wall, picture.shape), edge(down, tops))
+        image = mix(image, np.broadcast_to(wall, image.shape), edge(down, tops))
         if depth:
             wx, wy = (place - tower) * 2, (down - tops) * 12
             lit = rng.random((64, 64)) < 0.45
             cell = lit[(column * 2 + wx.astype(int)) % 64, np.abs(wy.astype(int)) % 64]
             pane = (np.abs(wx % 1 - 0.5) < 0.27) & (np.abs(wy % 1 - 0.5) < 0.3) & (wy > 0.6)
-            picture = mix(picture, (1.0, 0.82, 0.42), (pane & cell).astype(np.float32) * 0.9)
-    return picture
+            image = mix(image, (1.0, 0.82, 0.42), (pane & cell).astype(np.float32) * 0.9)
+    return image
 
 
 def checkered_floor(rng: Rng, size: int) -> Field:

@@ -71,7 +71,7 @@ def vocabulary() -> list[str]:
 
 
 def coverage(alpha: Field) -> float:
-    """The share of the picture where alpha, H W in 0..1, is above 0.05."""
+    """The share of the image where alpha, H W in 0..1, is above 0.05."""
     return float((alpha > 0.05).mean())
 
 

@@ -81,8 +81,8 @@ def soap_bubble(stage: Stage, colour: RGB, rng: Rng) -> Painted:
     alpha = alpha + 0.7 * shine + 0.3 * arc
     tone = 0.25 * smooth(stage.d, 0.8, 1.0) * (film - 0.2) + 0.9 * shine + 0.5 * arc
     other: Field = 1 - np.float32(0.5) * np.array(colour, np.float32)
-    picture = mix(shade(colour, tone), other, 0.22 * film * (1 - d**6))
-    return picture, np.clip(alpha, 0, 0.95) * stage.ellipse(0, 0, 0.98, 0.98)
+    image = mix(shade(colour, tone), other, 0.22 * film * (1 - d**6))
+    return image, np.clip(alpha, 0, 0.95) * stage.ellipse(0, 0, 0.98, 0.98)
 
 
 def flame(stage: Stage, colour: RGB, rng: Rng) -> Painted:

@@ -86,14 +86,14 @@ def mushroom(stage: Stage, colour: RGB, rng: Rng) -> Painted:
         [(-0.2, 0.1), (0.2, 0.1), (0.27, 0.9), (0.1, 0.96), (-0.1, 0.96), (-0.27, 0.9)]
     )
     tone = 0.12 - 0.32 * stage.y - 0.3 * stage.x
-    picture = shade(colour, np.clip(tone, -0.5, 0.35))
+    image = shade(colour, np.clip(tone, -0.5, 0.35))
     pale = shade(near(CREAM, colour, 0.2), -0.35 * stage.x - 0.15)
     below = stage.ellipse(0, 0.6, 0.5, 0.46) * (1 - cap)
-    picture = mix(picture, pale, below)
+    image = mix(image, pale, below)
     for u, v, r in ((-0.42, -0.2, 0.15), (0.1, -0.5, 0.17), (0.52, -0.1, 0.13)):
         dot = stage.ellipse(u + rng.uniform(-0.05, 0.05), v, r, r * 0.9)
-        picture = mix(picture, near(CREAM, colour, 0.05), dot)
-    return picture, np.maximum(cap, stem)
+        image = mix(image, near(CREAM, colour, 0.05), dot)
+    return image, np.maximum(cap, stem)
 
 
 def fish(stage: Stage, colour: RGB, rng: Rng) -> Painted:
@@ -106,14 +106,14 @@ def fish(stage: Stage, colour: RGB, rng: Rng) -> Painted:
     fins = stage.polygon(
         [(way * 0.5, -0.4), (way * 0.05, -0.72), (-way * 0.25, -0.66), (-way * 0.2, -0.3)]
     )
-    picture = shade(colour, np.clip(0.05 - 0.55 * stage.v, -0.4, 0.4))
+    image = shade(colour, np.clip(0.05 - 0.55 * stage.v, -0.4, 0.4))
     limbs = np.maximum(tail, fins) * (1 - body)
-    picture = mix(picture, shade(colour, np.full_like(stage.u, -0.3)), limbs)
+    image = mix(image, shade(colour, np.full_like(stage.u, -0.3)), limbs)
     side = stage.polygon([(way * 0.25, 0.08), (-way * 0.15, -0.12), (-way * 0.15, 0.3)])
-    picture = mix(picture, shade(colour, np.full_like(stage.u, -0.35)), side)
-    picture = mix(picture, (1.0, 1.0, 1.0), stage.ellipse(way * 0.6, -0.12, 0.14, 0.14))
-    picture = mix(picture, INK, stage.ellipse(way * 0.62, -0.12, 0.085, 0.085))
-    return picture, np.maximum(body, np.maximum(tail, fins))
+    image = mix(image, shade(colour, np.full_like(stage.u, -0.35)), side)
+    image = mix(image, (1.0, 1.0, 1.0), stage.ellipse(way * 0.6, -0.12, 0.14, 0.14))
+    image = mix(image, INK, stage.ellipse(way * 0.62, -0.12, 0.085, 0.085))
+    return image, np.maximum(body, np.maximum(tail, fins))
 
 
 def cup(stage: Stage, colour: RGB, rng: Rng) -> Painted:
@@ -130,12 +130,10 @@ def cup(stage: Stage, colour: RGB, rng: Rng) -> Painted:
     across = (stage.u - np.float32(u0)) / np.float32(0.6)
     tone = np.clip(0.18 - 0.45 * across - 0.25 * (across + 0.6) ** 2, -0.5, 0.3)
     tone = tone * body - 0.12 * (1 - body)
-    picture = shade(colour, tone)
+    image = shade(colour, tone)
     inside = shade(colour, np.clip(-0.45 + 0.25 * across, -0.7, 0))
-    picture = mix(
-        picture, shade(colour, np.full_like(tone, 0.3)), stage.ellipse(u0, -0.55, 0.64, 0.18)
-    )
-    return mix(picture, inside, stage.ellipse(u0, -0.54, 0.5, 0.1)), np.maximum(body, handle)
+    image = mix(image, shade(colour, np.full_like(tone, 0.3)), stage.ellipse(u0, -0.55, 0.64, 0.18))
+    return mix(image, inside, stage.ellipse(u0, -0.54, 0.5, 0.1)), np.maximum(body, handle)
 
 
 def gem(stage: Stage, colour: RGB, rng: Rng) -> Painted:
@@ -164,11 +162,11 @@ def butterfly(stage: Stage, colour: RGB, rng: Rng) -> Painted:
     wings += [stage.ellipse(way * 0.36 * open_, 0.38, 0.4, 0.28, way * 0.8) for way in (-1.0, 1.0)]
     upper, lower = np.maximum(wings[0], wings[1]), np.maximum(wings[2], wings[3])
     tone = 0.22 - 0.5 * np.abs(stage.d - 0.45) - 0.28 * (1 - upper)
-    picture = shade(colour, tone)
+    image = shade(colour, tone)
     for way in (-1.0, 1.0):
         spot = stage.ellipse(way * 0.56 * open_, -0.4, 0.15, 0.13)
-        picture = mix(picture, near(colour, (1.0, 1.0, 1.0), 0.75), spot)
+        image = mix(image, near(colour, (1.0, 1.0, 1.0), 0.75), spot)
     body = stage.ellipse(0, 0.02, 0.085, 0.52)
     around = stage.ellipse(0, 0.02, 0.11, 0.56) * (1 - np.maximum(upper, lower))
-    picture = mix(picture, INK, np.maximum(body, around))
-    return picture, np.maximum(body, np.maximum(upper, lower))
+    image = mix(image, INK, np.maximum(body, around))
+    return image, np.maximum(body, np.maximum(upper, lower))

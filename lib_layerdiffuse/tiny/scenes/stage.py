@@ -1,4 +1,4 @@
-"""Where a subject stands in its picture, and the marks that it is painted with."""
+"""Where a subject stands in its image, and the marks that it is painted with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RGB = tuple[float, float, float]
 
 
 def mix(a: Field, b: Field | RGB, amount: Field) -> Field:
-    """Picture a, H W 3, with picture or colour b in the amount H W of 0..1."""
+    """Image a, H W 3, with image or colour b in the amount H W of 0..1."""
     other: Field = np.asarray(b, np.float32)
     return a + (other - a) * amount[..., None]
 
@@ -47,7 +47,7 @@ def shade(colour: RGB, tone: Field) -> Field:
 
 
 class Stage:
-    """A subject's own coordinates on a picture of size × size pixels.
+    """A subject's own coordinates on an image of size × size pixels.
 
     u (right) and v (down) turn with the subject, x and y do not; all are 0 at its centre and in
     units of its radius. d is the distance from the centre. A subject stays where d < 1.

@@ -138,12 +138,12 @@ def paint(subject: Subject, rng: Rng, size: int) -> Field:
 
 def _lab(rgb: Field) -> Field:
     """CIELAB of straight sRGB n 3 in 0..1."""
-    picture = np.ascontiguousarray(rgb[None], np.float32)
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)[0], np.float32)
+    image = np.ascontiguousarray(rgb[None], np.float32)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[0], np.float32)
 
 
 def named_colour(rgba: Field) -> str:
-    """The name in COLOURS that is nearest to the mean colour of a straight RGBA picture H W 4.
+    """The name in COLOURS that is nearest to the mean colour of a straight RGBA image H W 4.
 
     The mean is weighted by alpha. Distances are in CIELAB, with lightness at 0.3 of its weight:
     shading changes it more than the hue.

@@ -16,22 +16,22 @@ from ...settings.infotext import for_webui, to_infotext
 from ...settings.layer_settings import LayerSettings
 from ..flows import second_step
 from ..flows.axes import axis_values
-from ..flows.grids import give_a_plot_a_sheet, give_one_picture_a_set
-from ..job import hires, init_pictures, inpaint, passes, results
+from ..flows.grids import give_a_plot_a_sheet, give_one_image_a_set
+from ..job import hires, init_images, inpaint, passes, results
 from ..job.abort import abort, is_aborted
 from ..job.arguments import read_settings
 from ..job.batch import Batch
 from ..job.checks import check_job, check_token_merging
 from ..job.choices import Choices, choices
+from ..job.given_images import is_opaque, png_base64
 from ..job.hooks import hook_of
 from ..job.job import Job, begin, end, is_nested, job_of
 from ..job.kept_images import keep
 from ..job.layer_files import add_layer_files
 from ..job.layer_prompts import row_prompts
-from ..job.pictures import is_opaque, png_base64
 from ..job.progress import stopped, telling
 from ..job.rows import row_of
-from ..page import kept_pictures
+from ..page import pasted_images as kept_images
 from ..page import webui_panel as panel
 from ..page.gallery import BelowGallery
 
@@ -66,7 +66,7 @@ class LayerDiffuseScript(scripts.Script):
         tab = "img2img" if is_img2img else "txt2img"
         built = panel.build(TITLE, self.elem_id, is_img2img=is_img2img)
         self.wiring.add(tab, built)
-        self.infotext_fields = built.infotext_fields + kept_pictures.paste_fields(built)
+        self.infotext_fields = built.infotext_fields + kept_images.paste_fields(built)
         BelowGallery("img2img" if is_img2img else "txt2img", built).watch(self.on_after_component)
         return built.components
 
@@ -116,14 +116,14 @@ class LayerDiffuseScript(scripts.Script):
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         check_job(p, settings)
         asked = p.batch_size
-        counts_pictures = getattr(p, "is_api", False) and not by_name(args)
-        job = begin(p, settings, asked if counts_pictures else None)
+        counts_images = getattr(p, "is_api", False) and not by_name(args)
+        job = begin(p, settings, asked if counts_images else None)
         LayerDiffuseScript.unfinished = job
-        init_pictures.lay_out(p, job, by_row=counts_pictures)
-        if counts_pictures and p.batch_size != asked:
-            job.note(p, f"{p.batch_size} pictures instead of {asked}, to make whole sets.")
+        init_images.lay_out(p, job, by_row=counts_images)
+        if counts_images and p.batch_size != asked:
+            job.note(p, f"{p.batch_size} images instead of {asked}, to make whole sets.")
         if is_opaque(settings.fg_image):
-            job.note(p, "the foreground picture has no transparency.")
+            job.note(p, "the foreground image has no transparency.")
         _keep_alpha(p, job)
 
     @_hook
@@ -133,7 +133,7 @@ class LayerDiffuseScript(scripts.Script):
         check_token_merging(p, job.settings)
         if not hires.from_button(p):  # Its checkpoint is loaded later.
             passes.checked(p, method)
-        hires.take_picture(p, job)
+        hires.take_image(p, job)
         job.choices = choices()
         session = self._session(job.choices)
         with telling("loading the weights"):
@@ -141,7 +141,7 @@ class LayerDiffuseScript(scripts.Script):
                 session.weights(job.settings)
             if method.decodes:
                 session.decoder(method.arch, job.choices.dtype)
-            if method.decodes and (job.first_picture is not None or job.init is not None):
+            if method.decodes and (job.first_image is not None or job.init is not None):
                 session.encoder(method.arch)
         if job.settings.chain:
             second_step.prepare(p, job, passes.loaded(p), session)
@@ -162,7 +162,7 @@ class LayerDiffuseScript(scripts.Script):
 
     @_hook
     def before_process_init_images(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
-        """Notes what the host cuts out and masks; it flattens the pictures next."""
+        """Notes what the host cuts out and masks; it flattens the images next."""
         if job.init is not None:
             job.init.region = pp["crop_region"]
             job.init.mask = p.latent_mask if p.latent_mask is not None else pp["image_mask"]
@@ -183,7 +183,7 @@ class LayerDiffuseScript(scripts.Script):
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
         session = self._session(job.choices)
-        init_pictures.encode_foregrounds(p, job, passes.loaded(p), session)
+        init_images.encode_foregrounds(p, job, passes.loaded(p), session)
         passes.prepare(p, job, session, x)
 
     @_hook
@@ -217,7 +217,7 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess_image_after_composite(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
         index = job.batch.row(p.batch_index)
         if index is None:
-            job.note(p, "a picture that another extension put in has no latent; it stays RGB.")
+            job.note(p, "an image that another extension put in has no latent; it stays RGB.")
             return
         layer = job.layer(index)
         if layer is Layer.FG:
@@ -240,15 +240,15 @@ class LayerDiffuseScript(scripts.Script):
         end(p)
         LayerDiffuseScript.unfinished = None
         if p.script_args[0]:
-            give_one_picture_a_set(job, processed)
+            give_one_image_a_set(job, processed)
             give_a_plot_a_sheet(p, job, processed)
         if job.settings.chain:
             files = second_step.add_second_steps(p, job, processed)
         else:
             files = [str(path) for path in add_layer_files(p, job, processed)]
         told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
-        if not p.script_args[0]:  # A selectable script puts the pictures of many jobs together.
-            told["layerdiffusion_layers"] = results.name_pictures(job, processed)
+        if not p.script_args[0]:  # A selectable script puts the images of many jobs together.
+            told["layerdiffusion_layers"] = results.name_images(job, processed)
         if files:
             told["layerdiffusion_files"] = files
         processed.extra_generation_params = processed.extra_generation_params | told
@@ -259,7 +259,7 @@ class LayerDiffuseScript(scripts.Script):
 
 
 def _is_answer(p: Any) -> bool:
-    """Whether the pictures go straight into an API's answer, not through a selectable script."""
+    """Whether the images go straight into an API's answer, not through a selectable script."""
     return getattr(p, "is_api", False) and not p.script_args[0]
 
 

@@ -87,7 +87,7 @@ def _check(p: Any, script_class: type, name: str, values: list[Any]) -> None:
     """Checks an axis before the plot starts, since the plot hides what goes wrong in a cell.
 
     Raises:
-        SettingsError: There is no such value, a method's picture is missing, or a method begins no
+        SettingsError: There is no such value, a method's image is missing, or a method begins no
             chain, though one is asked for.
         HostError: Our script is not among those that run.
     """
@@ -96,7 +96,7 @@ def _check(p: Any, script_class: type, name: str, values: list[Any]) -> None:
         settings = read_settings(args, {name: value})
         if name == "method":
             check_chain(settings)
-            settings.check_pictures()
+            settings.check_images()
         check_layer_prompts(settings)
 
 

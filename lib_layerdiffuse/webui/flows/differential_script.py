@@ -24,14 +24,14 @@ from ...imaging.masks import Mask
 from ...nets.differential import DifferentialRun
 from ...settings.change_map import ChangeMap, MapSource
 from ..job.abort import abort, is_aborted
+from ..job.given_images import read_given
 from ..job.hooks import hook_of
 from ..job.init_checks import check_mask, is_cut
 from ..job.job import is_nested, job_of
-from ..job.kept_images import keep_picture
-from ..job.pictures import read_given
+from ..job.kept_images import keep_image
 from ..job.state import CHANGE_MAP, State, find, forget_mask_afterwards, put, take
-from ..page import kept_pictures
-from ..page.webui_panel import picture_options
+from ..page import pasted_images as kept_images
+from ..page.webui_panel import image_options
 
 try:
     from ...hosts.forge import ForgeHost
@@ -93,20 +93,20 @@ class DifferentialScript(scripts.Script):
                 label=_ABOUT["feather"]["label"],
                 elem_id=self.elem_id("feather"),
             )
-            picture = gr.Image(
+            image = gr.Image(
                 label=_ABOUT["picture"]["label"],
                 type="pil",
                 image_mode="RGBA",
                 height=240,
                 visible=False,
                 elem_classes=["layerdiffuse-slot"],
-                **picture_options(),
+                **image_options(),
                 elem_id=self.elem_id("picture"),
             )
         source.change(
             lambda value: gr.update(visible=value == MapSource.PICTURE.value),
             inputs=[source],
-            outputs=[picture],
+            outputs=[image],
             show_progress="hidden",
             queue=False,
         )
@@ -114,9 +114,9 @@ class DifferentialScript(scripts.Script):
             (enabled, lambda params: params.get(TITLE) == "True"),
             (source, _MAP),
             (feather, _FEATHER),
-            (picture, _pasted_picture),
+            (image, _pasted_image),
         ]
-        return [enabled, source, feather, picture]
+        return [enabled, source, feather, image]
 
     def before_process(self, p: Any, *args: Any) -> None:
         take(p, CHANGE_MAP)
@@ -181,8 +181,8 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
     put(p, CHANGE_MAP, state)
     drawn = chosen.source is MapSource.MASK
     mask = None if p.image_mask is None else _levels(p.image_mask)
-    pictures = _init_pictures(p)
-    maps = [chosen.of(init, mask) for init in pictures]
+    images = _init_images(p)
+    maps = [chosen.of(init, mask) for init in images]
     if not all(np.array_equal(maps[0], one) for one in maps):
         raise SettingsError(
             "The init images give different change maps, but the WebUI has one mask for all.",
@@ -197,13 +197,13 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
     for name, value in changes.items():
         state.change(p, name, value)
     if is_cut(p):
-        check_mask(p, pictures)
+        check_mask(p, images)
     forget_mask_afterwards(p, state)
     _write_infotext(p, chosen)
 
 
-def _init_pictures(p: Any) -> list[Any]:
-    """Returns the distinct init pictures that the user gave, straight RGBA."""
+def _init_images(p: Any) -> list[Any]:
+    """Returns the distinct init images that the user gave, straight RGBA."""
     job = job_of(p)
     given = p.init_images if job is None else job.asked.get("init_images", p.init_images)
     read = [read_given(one) for one in {id(one): one for one in given}.values()]
@@ -224,11 +224,11 @@ def _write_infotext(p: Any, chosen: ChangeMap) -> None:
     if chosen.feather:
         ours[_FEATHER] = f"{chosen.feather:g}"
     if chosen.source is MapSource.PICTURE and chosen.picture is not None:
-        name = keep_picture(chosen.picture, lambda text: p.comment(f"{TITLE}: {text}"))
+        name = keep_image(chosen.picture, lambda text: p.comment(f"{TITLE}: {text}"))
         ours |= {_HASH: name} if name else {}
     p.extra_generation_params = p.extra_generation_params | ours
 
 
-def _pasted_picture(params: Mapping[str, str]) -> Any:
+def _pasted_image(params: Mapping[str, str]) -> Any:
     name = params.get(_HASH)
-    return None if name is None else kept_pictures.load(name, "the change map")
+    return None if name is None else kept_images.load(name, "the change map")

@@ -1,7 +1,7 @@
-"""Transparent pictures in the Extras tab: colour and alpha are upscaled apart.
+"""Transparent images in the Extras tab: colour and alpha are upscaled apart.
 
 The host's upscalers and face restorers know RGB only. So each of its scripts is given a
-transparent picture's colours, and what only resizes is given its alpha, too. No script's place in
+transparent image's colours, and what only resizes is given its alpha, too. No script's place in
 the order matters.
 """
 
@@ -21,7 +21,7 @@ from ...imaging.images import from_u8, to_u8
 from ..job.hooks import callback_of
 
 _MARK = "layerdiffuse_keep"
-_ALPHA = "layerdiffuse_alpha"  # On a picture that we have put together.
+_ALPHA = "layerdiffuse_alpha"  # On an image that we have put together.
 _RESIZERS = ("Upscale",)
 _NEARLY = 2  # levels by which an upscaler may miss clear and solid
 
@@ -29,7 +29,7 @@ Process = Callable[..., Any]
 
 
 class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
-    """The option, and what takes care of a picture whichever scripts follow."""
+    """The option, and what takes care of an image whichever scripts follow."""
 
     name = "Keep transparency"
     order = 900  # Its place on the page: above "Upscale".
@@ -38,13 +38,13 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
         keep = gr.Checkbox(
             True,
             label="Keep transparency",
-            info="Colour and alpha of a transparent picture are upscaled apart.",
+            info="Colour and alpha of a transparent image are upscaled apart.",
             elem_id="extras_layerdiffuse_keep_transparency",
         )
         return {"keep": keep}
 
     def process_firstpass(self, pp: Any, keep: bool | None = None) -> None:
-        """Marks a picture that has transparency to keep; only the API gives no value.
+        """Marks an image that has transparency to keep; only the API gives no value.
 
         Raises:
             MissingCapabilityError: The host could not hand the result out with its transparency.
@@ -62,7 +62,7 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
                 "The WebUI cannot hide an infotext in the colours of a transparent image.",
                 "Set the stealth infotext to Alpha or None in the settings.",
             )
-        setattr(pp.shared, _MARK, True)  # Copies of a picture have this object in common.
+        setattr(pp.shared, _MARK, True)  # Copies of an image have this object in common.
         pp.info[self.name] = self.name
         for script in scripts.scripts_postproc.scripts:
             if not isinstance(script, KeepTransparency):
@@ -74,7 +74,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _take_care_of(script: Any) -> None:
-    """Has a script process marked pictures without their alpha; others as ever."""
+    """Has a script process marked images without their alpha; others as ever."""
     if "process" in vars(script):
         return
     inner: Process = script.process
@@ -108,7 +108,7 @@ def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -
 
 
 def _colours(rgba: Image.Image) -> Image.Image:
-    """Returns a picture's colours, continued where alpha hides them; once for all scripts."""
+    """Returns an image's colours, continued where alpha hides them; once for all scripts."""
     if hasattr(rgba, _ALPHA):
         return rgba.convert("RGB")
     return Image.fromarray(to_u8(fill_hidden(from_u8(np.asarray(rgba)))[..., :3]))
@@ -121,14 +121,14 @@ def _settled(alpha: Image.Image) -> Image.Image:
 
 
 def put_alpha(image: Image.Image, alpha: Image.Image) -> None:
-    """Gives a picture alpha, and remembers it: the host may erase it to hide an infotext there."""
+    """Gives an image alpha, and remembers it: the host may erase it to hide an infotext there."""
     image.putalpha(alpha)
     setattr(image, _ALPHA, alpha)
 
 
 @callback_of("image")
 def keep_alpha(params: Any) -> None:
-    """Brings back the alpha of a picture that is about to be saved, as PNG."""
+    """Brings back the alpha of an image that is about to be saved, as PNG."""
     alpha = getattr(params.image, _ALPHA, None)
     if alpha is not None:
         put_alpha(params.image, alpha)

@@ -16,7 +16,7 @@ from ..job.job import LISTS, Job, is_nested
 
 @callback_of("imgs")
 def show_transparency(params: Any) -> None:
-    """Lays transparent pictures on a checkerboard for the grid of a script that runs many jobs.
+    """Lays transparent images on a checkerboard for the grid of a script that runs many jobs.
 
     Such a script draws a legend and drops alpha, so colours that nobody should see would show. The
     grid of a single job keeps alpha.
@@ -29,10 +29,10 @@ def _on_checkerboard(image: Image.Image) -> Image.Image:
     return Image.fromarray(preview(np.asarray(image)))
 
 
-def give_one_picture_a_set(job: Job, processed: Any) -> None:
-    """Gives a script that asked for a list of prompts one picture for each: the set in a row.
+def give_one_image_a_set(job: Job, processed: Any) -> None:
+    """Gives a script that asked for a list of prompts one image for each: the set in a row.
 
-    The layers themselves come after, among the extra pictures.
+    The layers themselves come after, among the extra images.
 
     Args:
         job: The job, with its results.
@@ -52,7 +52,7 @@ def give_one_picture_a_set(job: Job, processed: Any) -> None:
 
 
 def give_a_plot_a_sheet(p: Any, job: Job, processed: Any) -> None:
-    """Gives an X/Y/Z plot, whose cell is a job's first picture, a sheet of all layers.
+    """Gives an X/Y/Z plot, whose cell is a job's first image, a sheet of all layers.
 
     The host itself makes one, but not over the API, nor where its settings say so.
 

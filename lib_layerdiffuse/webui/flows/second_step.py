@@ -70,11 +70,11 @@ def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
     state.job_count = known + p.n_iter * p.batch_size
 
 
-def remember(p: Any, job: Job, row: int, picture: Image.Image) -> None:
-    """Keeps a row's blended picture, with what its second step needs."""
+def remember(p: Any, job: Job, row: int, image: Image.Image) -> None:
+    """Keeps a row's blended image, with what its second step needs."""
     job.first_steps.append(
         FirstStep(
-            picture,
+            image,
             p.prompts[row],
             p.negative_prompts[row],
             p.seeds[row],
@@ -85,7 +85,7 @@ def remember(p: Any, job: Job, row: int, picture: Image.Image) -> None:
 
 
 def add_second_steps(p: Any, job: Job, processed: Any) -> list[str]:
-    """Runs the second step of each set and puts what it makes behind the set's blended picture.
+    """Runs the second step of each set and puts what it makes behind the set's blended image.
 
     If one fails or is stopped, what was made until then stays, and the user is told.
 
@@ -138,8 +138,8 @@ def _last_job_kept() -> Iterator[None]:
 
 def _run(p: Any, job: Job, first: FirstStep, text: str) -> Any:
     """Returns the host's result of one set's second step."""
-    settings = second_settings(job.settings, from_u8(np.asarray(first.picture.convert("RGB"))))
-    shared.state.skipped = False  # That was said of the picture before.
+    settings = second_settings(job.settings, from_u8(np.asarray(first.image.convert("RGB"))))
+    shared.state.skipped = False  # That was said of the image before.
     with progress.telling(text), closing(_processing(p, job, first, settings)) as step:
         put(step, _ATTRIBUTE, settings)
         return process_images(step)
@@ -178,7 +178,7 @@ def _processing(p: Any, job: Job, first: FirstStep, settings: LayerSettings) -> 
 
 def _merge(job: Job, processed: Any, first: FirstStep, made: Any) -> list[str]:
     """Puts one second step's result into the first's, set by set; returns its layer files."""
-    place = next(i for i, image in enumerate(processed.images) if image is first.picture) + 1
+    place = next(i for i, image in enumerate(processed.images) if image is first.image) + 1
     processed.images[place:place] = made.images
     processed.infotexts[place:place] = made.infotexts
     row = place - processed.index_of_first_image
@@ -201,7 +201,7 @@ def _add_given(job: Job, processed: Any) -> None:
     """Shows the given layer beside the others, as it was fitted to their size."""
     if job.first_steps:
         [made], [layer] = job.settings.method.outputs, job.settings.method.inputs
-        blended_u8 = np.asarray(job.first_steps[0].picture.convert("RGB"))
+        blended_u8 = np.asarray(job.first_steps[0].image.convert("RGB"))
         given = Image.fromarray(with_given({made: blended_u8}, job.settings)[layer])
         processed.extra_images = [*processed.extra_images, given]
         job.results.append((given, f"{layer.value}-{GIVEN}"))
@@ -209,8 +209,8 @@ def _add_given(job: Job, processed: Any) -> None:
 
 def _write_left(p: Any, job: Job, processed: Any, left: list[FirstStep]) -> list[str]:
     """Returns the layer files of those sets that have no second step."""
-    pictures = {id(first.picture) for first in left}
-    results = [(image, name) for image, name in job.results if id(image) in pictures]
+    images = {id(first.image) for first in left}
+    results = [(image, name) for image, name in job.results if id(image) in images]
     if not results:
         return []
     return [str(path) for path in add_layer_files(p, replace(job, results=results), processed)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...settings.layer_settings import LayerSettings
-from .pictures import read_given
+from .given_images import read_given
 
 
 def read_settings(args: Sequence[Any], axes: Mapping[str, Any] | None = None) -> LayerSettings:

@@ -17,14 +17,14 @@ def check_job(p: Any, settings: LayerSettings) -> None:
     """Checks that the job uses nothing that the method cannot work with.
 
     Raises:
-        MissingLayerError: A picture is missing.
+        MissingLayerError: An image is missing.
         ArchMismatchError: Hires fix has a checkpoint of another family.
         MissingCapabilityError: The job uses what would drop transparency or the method.
         SettingsError: The method begins no chain, though one is asked for, or a layer prompt holds
             what acts on the whole batch only.
     """
     check_chain(settings)
-    settings.check_pictures()
+    settings.check_images()
     _check_options(p)
     check_hires(p, settings.method)
     _check_chain(p, settings)

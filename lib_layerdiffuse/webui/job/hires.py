@@ -15,12 +15,12 @@ from ...codec.transparent import VAE_SCALE_FACTOR, TransparentEncoder
 from ...errors import ArchMismatchError, MissingCapabilityError, WeightsError
 from ...host import Host
 from ...imaging.colours import fill_hidden
-from ...imaging.images import Picture, flatten, from_u8, matte, to_u8
+from ...imaging.images import FloatImage, flatten, from_u8, matte, to_u8
 from ...methods import LayerMethod
 from ...pipeline import encode
 from ...settings.layer_settings import LayerSettings
 from ...weights.checkpoints import read_shapes, text_width
-from .init_pictures import whole_cells
+from .init_images import whole_cells
 from .job import Job
 from .layer_prompts import row_prompts
 from .out_of_memory import memory_errors_explained
@@ -34,7 +34,7 @@ def check_hires(p: Any, method: LayerMethod) -> None:
 
     Raises:
         ArchMismatchError: The second pass has a checkpoint of another family.
-        MissingCapabilityError: One picture is to be upscaled, but the method makes sets.
+        MissingCapabilityError: One image is to be upscaled, but the method makes sets.
     """
     if not getattr(p, "enable_hr", False):
         return
@@ -58,7 +58,7 @@ def check_hires(p: Any, method: LayerMethod) -> None:
 
 
 def from_button(p: Any) -> bool:
-    """Whether the button below the gallery asked for one of its pictures to be upscaled."""
+    """Whether the button below the gallery asked for one of its images to be upscaled."""
     return bool(getattr(p, "txt2img_upscale", False))
 
 
@@ -78,35 +78,35 @@ def _family(path: Path) -> str | None:
         return None  # The host tells of a broken file when it loads it.
 
 
-def take_picture(p: Any, job: Job) -> None:
-    """Keeps the picture to be upscaled, and puts it on grey for the host, which knows RGB only."""
+def take_image(p: Any, job: Job) -> None:
+    """Keeps the image to be upscaled, and puts it on grey for the host, which knows RGB only."""
     image = getattr(p, "firstpass_image", None)
     if image is None or image.mode == "RGB":
         return
     rgba = from_u8(np.asarray(image.convert("RGBA")))
     job.change(p, "firstpass_image", Image.fromarray(to_u8(flatten(rgba))))
     if job.settings.method.decodes:
-        job.first_picture = rgba
+        job.first_image = rgba
 
 
 def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder, x: Tensor) -> None:
-    """Has the second pass start from the kept picture's latent with its transparency.
+    """Has the second pass start from the kept image's latent with its transparency.
 
     Args:
         p: The host's processing object.
-        job: The job, with the picture.
+        job: The job, with the image.
         host: Where the encoder runs.
         encoder: The family's encoder.
-        x: The latent that the host has made of the picture without transparency, `b 4 h w`; it is
+        x: The latent that the host has made of the image without transparency, `b 4 h w`; it is
             overwritten.
     """
-    rgba, job.first_picture = job.first_picture, None  # The host may call twice for a pass.
+    rgba, job.first_image = job.first_image, None  # The host may call twice for a pass.
     assert rgba is not None
     size = p.hr_upscale_to_x, p.hr_upscale_to_y
     mode = p.latent_scale_mode
     if mode is None:
         rgba = _upscaled(rgba, *size, p.hr_upscaler)
-    with memory_errors_explained("transparent encoder"), telling("encoding the picture"):
+    with memory_errors_explained("transparent encoder"), telling("encoding the image"):
         latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
     if mode is not None:
         cells = [side // VAE_SCALE_FACTOR for side in reversed(size)]
@@ -115,10 +115,10 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     x.copy_(latent[:, :, top : top + x.shape[2], left : left + x.shape[3]])
 
 
-def _upscaled(rgba: Picture, width: int, height: int, upscaler: str) -> Picture:
-    """Returns a picture at another size, colour and alpha upscaled apart as the host does."""
+def _upscaled(rgba: FloatImage, width: int, height: int, upscaler: str) -> FloatImage:
+    """Returns an image at another size, colour and alpha upscaled apart as the host does."""
 
-    def upscaled(rgb: Picture) -> Picture:
+    def upscaled(rgb: FloatImage) -> FloatImage:
         made = images.resize_image(0, Image.fromarray(to_u8(rgb)), width, height, upscaler)
         return from_u8(np.asarray(made))
 

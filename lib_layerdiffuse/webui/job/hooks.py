@@ -44,9 +44,9 @@ def hook_of(find: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 def callback_of(taken: str) -> Callable[..., Callable[[Any], None]]:
-    """Returns a decorator for a callback that serves pictures whose job is over or unknown.
+    """Returns a decorator for a callback that serves images whose job is over or unknown.
 
-    The host catches what a callback raises and goes on with pictures that it has not seen to; so
+    The host catches what a callback raises and goes on with images that it has not seen to; so
     the error rises where the host takes them.
 
     Args:

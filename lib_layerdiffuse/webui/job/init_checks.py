@@ -1,4 +1,4 @@
-"""What of img2img's init pictures can be refused before sampling."""
+"""What of img2img's init images can be refused before sampling."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 from ...codec.transparent import VAE_SCALE_FACTOR
 from ...errors import ImageSizeError, MissingCapabilityError
-from ...imaging.images import Picture
+from ...imaging.images import FloatImage
 from ...settings.layer_settings import LayerSettings
 
 LATENT_UPSCALE = 3
-"""The host's number of the resize mode that encodes a picture at its own size."""
+"""The host's number of the resize mode that encodes an image at its own size."""
 
 _FILL = 2  # The host's number of "Resize and fill".
 
 
-def check_init_pictures(p: Any, settings: LayerSettings, pictures: Sequence[Picture]) -> None:
-    """Checks that the pictures have the sizes, and the job the area, that it can work with.
+def check_init_images(p: Any, settings: LayerSettings, images: Sequence[FloatImage]) -> None:
+    """Checks that the images have the sizes, and the job the area, that it can work with.
 
     Args:
         p: The host's processing object, with the mask that it will use.
         settings: The user's choices.
-        pictures: The init pictures, `h w 4`.
+        images: The init images, `h w 4`.
 
     Raises:
         ImageSizeError: One is too small, or the mask that a part is cut out by has another size.
@@ -30,47 +30,47 @@ def check_init_pictures(p: Any, settings: LayerSettings, pictures: Sequence[Pict
     """
     if is_cut(p):
         _check_chain(settings)
-        check_mask(p, pictures)
+        check_mask(p, images)
     elif p.resize_mode == LATENT_UPSCALE:
-        _check_cells(pictures)
+        _check_cells(images)
     elif p.resize_mode == _FILL:
-        _check_fits(p, pictures)
+        _check_fits(p, images)
 
 
 def is_cut(p: Any) -> bool:
-    """Whether the host cuts the masked part out of the init pictures."""
+    """Whether the host cuts the masked part out of the init images."""
     return p.image_mask is not None and bool(p.inpaint_full_res)
 
 
 def _check_chain(settings: LayerSettings) -> None:
-    """The second step draws at the job's size, not at that of the picture that is put together."""
+    """The second step draws at the job's size, not at that of the image that is put together."""
     if settings.chain:
         raise MissingCapabilityError(
             "The other layer cannot be extracted where only the masked part is drawn.",
-            'Choose "Whole picture", or run the two methods one after the other.',
+            'Choose "Whole image", or run the two methods one after the other.',
             field="chain",
         )
 
 
-def check_mask(p: Any, pictures: Sequence[Picture]) -> None:
-    """Checks that the mask that a part is cut out by has the pictures' size.
+def check_mask(p: Any, images: Sequence[FloatImage]) -> None:
+    """Checks that the mask that a part is cut out by has the images' size.
 
     Raises:
         ImageSizeError: It has another.
     """
-    for picture in pictures:
-        size = (picture.shape[1], picture.shape[0])
+    for image in images:
+        size = (image.shape[1], image.shape[0])
         if p.image_mask.size != size:
             wide, high = p.image_mask.size
             raise ImageSizeError(
                 f"The mask has {wide}×{high} pixels, the init image {size[0]}×{size[1]}.",
-                'Bring them to one size, or inpaint the "Whole picture".',
+                'Bring them to one size, or inpaint the "Whole image".',
             )
 
 
-def _check_cells(pictures: Sequence[Picture]) -> None:
-    for picture in pictures:
-        height, width = picture.shape[:2]
+def _check_cells(images: Sequence[FloatImage]) -> None:
+    for image in images:
+        height, width = image.shape[:2]
         if min(height, width) < VAE_SCALE_FACTOR:
             raise ImageSizeError(
                 f"The init image is too small for this resize mode: {width}×{height}, where at "
@@ -79,9 +79,9 @@ def _check_cells(pictures: Sequence[Picture]) -> None:
             )
 
 
-def _check_fits(p: Any, pictures: Sequence[Picture]) -> None:
-    for picture in pictures:
-        height, width = picture.shape[:2]
+def _check_fits(p: Any, images: Sequence[FloatImage]) -> None:
+    for image in images:
+        height, width = image.shape[:2]
         if min(width * p.height // height, height * p.width // width) < 1:
             raise ImageSizeError(
                 f"The init image is too long and narrow: of {width}×{height} less than a pixel "

@@ -12,10 +12,10 @@ import numpy as np
 from modules import images
 from PIL import Image
 
-from ...imaging.images import Picture, PictureU8, ResizeMode, fit, from_u8, to_u8
+from ...imaging.images import FloatImage, ImageU8, ResizeMode, fit, from_u8, to_u8
 from ...imaging.masks import Mask, put_back
 from ...methods import Layer
-from .init_pictures import resized_whole, whole_cells
+from .init_images import resized_whole, whole_cells
 from .job import Job
 
 Place = tuple[int, int, int, int]
@@ -43,9 +43,7 @@ def _is_foreground(job: Job, batch_index: int) -> bool:
     return row is not None and job.layer(row) is Layer.FG
 
 
-def sampled_part(
-    p: Any, image: Image.Image, decoded_u8: PictureU8, place: Place | None
-) -> PictureU8:
+def sampled_part(p: Any, image: Image.Image, decoded_u8: ImageU8, place: Place | None) -> ImageU8:
     """Returns a finished image at the size that was sampled, `H W 3`.
 
     Where only the masked part was, the host has put it into its place by now. What has not been
@@ -70,8 +68,8 @@ def sampled_part(
 
 
 def kept_original(
-    p: Any, original: Picture, kept: Mask, place: Place | None
-) -> tuple[Picture, Mask]:
+    p: Any, original: FloatImage, kept: Mask, place: Place | None
+) -> tuple[FloatImage, Mask]:
     """Returns the init image and how much of it is kept, both at the finished image's size.
 
     Args:
@@ -97,8 +95,8 @@ def kept_original(
 
 
 def put_original_back(
-    rgba_u8: PictureU8, original: Picture, keep: Mask, place: Place | None
-) -> PictureU8:
+    rgba_u8: ImageU8, original: FloatImage, keep: Mask, place: Place | None
+) -> ImageU8:
     """Returns a decoded foreground with the init image around the mask, straight RGBA `h w 4`.
 
     What is kept comes back bit for bit, alpha included.

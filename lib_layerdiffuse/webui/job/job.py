@@ -10,7 +10,7 @@ from typing import Any
 from modules import shared
 from PIL import Image
 
-from ...imaging.images import Picture
+from ...imaging.images import FloatImage
 from ...methods import Layer
 from ...pipeline import whole_sets
 from ...settings.layer_settings import LayerSettings
@@ -22,8 +22,8 @@ LISTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "seed",
 
 
 @dataclass(eq=False)
-class InitPictures:
-    """The init pictures of a job, in the host's order.
+class InitImages:
+    """The init images of a job, in the host's order.
 
     Attributes:
         foregrounds: Straight RGBA where a foreground begins with it, None elsewhere.
@@ -32,12 +32,12 @@ class InitPictures:
         encoded: Whether they are in the host's latent.
     """
 
-    foregrounds: list[Picture | None]
+    foregrounds: list[FloatImage | None]
     region: tuple[int, int, int, int] | None = None
     mask: Image.Image | None = None
     encoded: bool = False
 
-    def foreground(self, row: int) -> Picture | None:
+    def foreground(self, row: int) -> FloatImage | None:
         """Returns what a row of the batch begins with, if it is a foreground."""
         return self.foregrounds[row if len(self.foregrounds) > 1 else 0]
 
@@ -47,11 +47,11 @@ class FirstStep:
     """What the first step of a chain made for one set, and of what.
 
     Attributes:
-        picture: The blended picture.
-        whole: Whether it was drawn to its end; a second step has no use for half a picture.
+        image: The blended image.
+        whole: Whether it was drawn to its end; a second step has no use for half an image.
     """
 
-    picture: Image.Image
+    image: Image.Image
     prompt: str
     negative_prompt: str
     seed: int
@@ -68,10 +68,10 @@ class Job(State):
         asked: What stood on the processing object before sets were laid out, by attribute.
         choices: What the settings page says, once the host has applied the job's own overrides.
         options: The host's options to put back, where the host is told not to.
-        init: The init pictures, in img2img.
-        first_picture: The transparent picture to be upscaled, until it is encoded.
+        init: The init images, in img2img.
+        first_image: The transparent image to be upscaled, until it is encoded.
         batch: The current batch.
-        results: The pictures made so far with the layer that each is.
+        results: The images made so far with the layer that each is.
         first_steps: What a chain's first step made, set by set.
         notes: What the user should know of this job.
     """
@@ -80,8 +80,8 @@ class Job(State):
     asked: dict[str, Any]
     choices: Choices = field(default_factory=choices)
     options: dict[str, Any] = field(default_factory=dict)
-    init: InitPictures | None = None
-    first_picture: Picture | None = None
+    init: InitImages | None = None
+    first_image: FloatImage | None = None
     batch: Batch = field(default_factory=Batch)
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
     first_steps: list[FirstStep] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Job(State):
         shared.opts.data.update(options)
 
     def note(self, p: Any, text: str) -> None:
-        """Tells the user something once, below the pictures and in the API's `info`."""
+        """Tells the user something once, below the images and in the API's `info`."""
         if text not in self.notes:
             self.notes.append(text)
             p.comment(f"LayerDiffuse: {text}")
@@ -104,7 +104,7 @@ class Job(State):
         return outputs[row % len(outputs)]
 
     def suffix(self, image: Image.Image) -> str | None:
-        """Returns what a file of this picture is called after, or None if it is not of the job."""
+        """Returns what a file of this image is called after, or None if it is not of the job."""
         return next((name for result, name in self.results if result is image), None)
 
 
@@ -114,23 +114,23 @@ def job_of(p: Any) -> Job | None:
     return job
 
 
-def begin(p: Any, settings: LayerSettings, pictures: int | None = None) -> Job:
+def begin(p: Any, settings: LayerSettings, images: int | None = None) -> Job:
     """Puts a job on a processing object and lays out its batch as whole sets.
 
     Args:
         p: The processing object. Its batch size, and lists of prompts and seeds, count sets.
         settings: The user's choices.
-        pictures: The smallest number of pictures, where that and not sets is asked for.
+        images: The smallest number of images, where that and not sets is asked for.
     """
     method = settings.method
     names = ["batch_size", *LISTS]
     asked = {name: getattr(p, name) for name in names if hasattr(p, name)}
-    if pictures is None:
+    if images is None:
         p.batch_size *= method.frames
         for name in set(LISTS) & asked.keys():
             setattr(p, name, _each_frame(name, asked[name], method.frames))
     else:
-        p.batch_size = whole_sets(method, pictures) * method.frames
+        p.batch_size = whole_sets(method, images) * method.frames
     job = Job(settings, asked)
     put(p, JOB, job)
     return job

@@ -1,4 +1,4 @@
-"""The pictures that layers were made from, kept for pasting."""
+"""The images that layers were made from, kept for pasting."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from modules import paths_internal, shared
 
-from ...errors import PictureStoreError
-from ...imaging.images import Picture
-from ...imaging.kept import PictureStore
+from ...errors import ImageStoreError
+from ...imaging.images import FloatImage
+from ...imaging.kept import ImageStore
 from ...methods import Layer
 from ...settings.layer_settings import LayerSettings
 
@@ -17,38 +17,34 @@ FOLDER = "layerdiffuse-pictures"
 OPTION = "layerdiffuse_keep_pictures"
 
 
-def store() -> PictureStore:
+def store() -> ImageStore:
     """Returns the store in the WebUI's output folder; nothing is read or written yet."""
-    return PictureStore(Path(paths_internal.default_output_dir) / FOLDER)
+    return ImageStore(Path(paths_internal.default_output_dir) / FOLDER)
 
 
 def keep(settings: LayerSettings, note: Callable[[str], None]) -> dict[Layer, str]:
-    """Keeps the pictures that a job was given, unless the user turned that off.
+    """Keeps the images that a job was given, unless the user turned that off.
 
     A job goes on where they cannot be kept, with a note.
 
     Args:
         settings: The job's.
-        note: Tells the user something below the pictures.
+        note: Tells the user something below the images.
 
     Returns:
-        The name of each kept picture.
+        The name of each kept image.
     """
-    given = {layer: settings.picture(layer) for layer in settings.method.inputs}
-    named = {
-        layer: keep_picture(picture, note)
-        for layer, picture in given.items()
-        if picture is not None
-    }
+    given = {layer: settings.image(layer) for layer in settings.method.inputs}
+    named = {layer: keep_image(image, note) for layer, image in given.items() if image is not None}
     return {layer: name for layer, name in named.items() if name is not None}
 
 
-def keep_picture(picture: Picture, note: Callable[[str], None]) -> str | None:
-    """Returns the name under which a picture is kept; None if it is not, which may be noted."""
+def keep_image(image: FloatImage, note: Callable[[str], None]) -> str | None:
+    """Returns the name under which an image is kept; None if it is not, which may be noted."""
     if not getattr(shared.opts, OPTION, True):
         return None
     try:
-        return store().keep(picture)
-    except PictureStoreError as error:
-        note(f"pasting will not bring the pictures back. {error}")
+        return store().keep(image)
+    except ImageStoreError as error:
+        note(f"pasting will not bring the images back. {error}")
         return None

@@ -1,4 +1,4 @@
-"""Each set's layers in one file, beside its pictures, as the settings page asks for them."""
+"""Each set's layers in one file, beside its images, as the settings page asks for them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Set = dict[Layer, Image.Image]
 def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
     """Returns the files that were written for a job that is done; none if none are wanted.
 
-    The user is told their names. The pictures are there already, so what goes wrong here is told
+    The user is told their names. The images are there already, so what goes wrong here is told
     and ends nothing.
 
     Args:
         p: The host's processing object.
         job: The job, with its results.
-        processed: The host's result, whose comments stand below the pictures.
+        processed: The host's result, whose comments stand below the images.
     """
     paths: list[Path] = []
     try:
@@ -42,7 +42,7 @@ def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
         if paths:
             tell(processed, f"layers saved as {', '.join(path.name for path in paths)}")
         elif not getattr(p, "is_api", False):
-            tell(processed, "no layer files, since no pictures are saved.")
+            tell(processed, "no layer files, since no images are saved.")
     except LayerDiffuseError as error:
         job.notes.append(str(error))
         tell(processed, f"no layer files: {error}")
@@ -52,7 +52,7 @@ def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
 def write_sets(job: Job, kinds: Sequence[DocumentKind]) -> list[Path]:
     """Returns the files that were written: each saved set of a job, in each of the kinds.
 
-    A file stands beside the set's first saved picture and has its name, with "layers" in the
+    A file stands beside the set's first saved image and has its name, with "layers" in the
     layer's place. What the method was given and did not make is a layer, too.
 
     Raises:
@@ -101,7 +101,7 @@ def _sets(job: Job) -> Iterator[Set]:
 
 
 def _name_beside(of_set: Set) -> Path | None:
-    """Returns the name for a set's file, without its ending; None where no picture is saved."""
+    """Returns the name for a set's file, without its ending; None where no image is saved."""
     for layer, image in of_set.items():
         saved = getattr(image, "already_saved_as", None)  # The host notes it there.
         if saved:

@@ -13,7 +13,7 @@ from ...methods import LayerMethod
 from ...pipeline import Session, check_arch, inject
 from . import hires
 from .abort import abort
-from .init_pictures import cut_settings
+from .init_images import cut_settings
 from .job import Job
 from .progress import stopped
 
@@ -67,7 +67,7 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
     second = bool(getattr(p, "is_hr_pass", False))
     if second:
         hires.keep_latent(p, job)
-        if job.first_picture is not None:
+        if job.first_image is not None:
             encoder = session.encoder(job.settings.method.arch)
             hires.start_transparent(p, job, host, encoder, x)
     if not job.settings.acts:

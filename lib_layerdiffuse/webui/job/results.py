@@ -1,4 +1,4 @@
-"""From the host's pictures to the layers that are shown and saved."""
+"""From the host's images to the layers that are shown and saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from ...codec.transparent import TransparentDecoder
 from ...host import Host
 from ...imaging.coverage import measure
-from ...imaging.images import PictureU8
+from ...imaging.images import ImageU8
 from ...methods import Layer
 from ...outputs import COMPOSITE, foreground_extras, true_composite
 from ...pipeline import decode
@@ -41,14 +41,14 @@ def transparent(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: 
         HostError: There is no memory to decode it.
     """
     rgba_u8 = _decoded(p, job, host, decoder, row)
-    if not progress.stopped():  # Half a picture is no fault of the checkpoint.
+    if not progress.stopped():  # Half an image is no fault of the checkpoint.
         told = advice(measure(rgba_u8).verdict, job.settings)
         if told:
             job.note(p, told)
     return Image.fromarray(with_original(row, with_edits(row, rgba_u8)))
 
 
-def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row) -> PictureU8:
+def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row) -> ImageU8:
     views, dtype = job.choices.views, job.choices.dtype
 
     def on_view(done: int, total: int) -> bool:
@@ -65,7 +65,7 @@ def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row
 
 
 def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
-    """Shows, and saves if pictures are saved, what the user wants beside the foreground.
+    """Shows, and saves if images are saved, what the user wants beside the foreground.
 
     Args:
         p: The host's processing object.
@@ -75,8 +75,8 @@ def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
     """
     before_alpha = np.asarray(raw.convert("RGB"))
     extras = foreground_extras(np.asarray(rgba), before_alpha, wanted(job.settings, job.choices))
-    for name, picture in extras.items():
-        _add_extra(p, job, f"{Layer.FG.value}-{name}", picture)
+    for name, image in extras.items():
+        _add_extra(p, job, f"{Layer.FG.value}-{name}", image)
 
 
 def add_composite(p: Any, job: Job, layers: Mapping[Layer, Image.Image]) -> None:
@@ -89,8 +89,8 @@ def add_composite(p: Any, job: Job, layers: Mapping[Layer, Image.Image]) -> None
         _add_extra(p, job, COMPOSITE, composed)
 
 
-def _add_extra(p: Any, job: Job, name: str, picture: PictureU8) -> None:
-    extra, row = Image.fromarray(picture), p.batch_index
+def _add_extra(p: Any, job: Job, name: str, image: ImageU8) -> None:
+    extra, row = Image.fromarray(image), p.batch_index
     info = create_infotext(
         p, p.prompts, p.seeds, p.subseeds, index=row, all_negative_prompts=p.negative_prompts
     )
@@ -126,10 +126,10 @@ def _name(params: Any, job: Job) -> None:
     params.filename = str(path.with_name(stem + extension))
 
 
-def name_pictures(job: Job, processed: Any) -> list[str | None]:
-    """Returns what each picture of a result is called, in the order in which the API sends them.
+def name_images(job: Job, processed: Any) -> list[str | None]:
+    """Returns what each image of a result is called, in the order in which the API sends them.
 
     A layer is called "fg", "bg" or "blended", an extra such as "fg-matte" after its file; None
-    stands for a picture that is not of the job, such as a grid.
+    stands for an image that is not of the job, such as a grid.
     """
     return [job.suffix(image) for image in [*processed.images, *processed.extra_images]]

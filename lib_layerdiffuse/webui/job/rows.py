@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import HostError
 from ...imaging.colours import follow_edit
-from ...imaging.images import Picture, PictureU8, from_u8, to_u8
+from ...imaging.images import FloatImage, ImageU8, from_u8, to_u8
 from ...imaging.masks import Mask
 from .inpaint import Place, kept_original, put_original_back, sampled_part
 from .job import Job
@@ -38,10 +38,10 @@ class Row:
 
     pixels: Tensor
     vae_latent: Tensor
-    decoded_u8: PictureU8
-    edited_u8: PictureU8
+    decoded_u8: ImageU8
+    edited_u8: ImageU8
     place: Place | None = None
-    kept: tuple[Picture, Mask] | None = None
+    kept: tuple[FloatImage, Mask] | None = None
 
 
 def row_of(p: Any, job: Job, index: int, image: Image.Image) -> Row:
@@ -74,7 +74,7 @@ def row_of(p: Any, job: Job, index: int, image: Image.Image) -> Row:
     )
 
 
-def with_edits(row: Row, rgba_u8: PictureU8) -> PictureU8:
+def with_edits(row: Row, rgba_u8: ImageU8) -> ImageU8:
     """Returns the decoded image `H W 4` with the edits that its RGB image has had; alpha stays."""
     if np.array_equal(row.decoded_u8, row.edited_u8):
         return rgba_u8
@@ -82,7 +82,7 @@ def with_edits(row: Row, rgba_u8: PictureU8) -> PictureU8:
     return to_u8(follow_edit(from_u8(rgba_u8), before, after))
 
 
-def with_original(row: Row, rgba_u8: PictureU8) -> PictureU8:
+def with_original(row: Row, rgba_u8: ImageU8) -> ImageU8:
     """Returns the decoded image with the init image around the mask, at the whole image's size."""
     if row.kept is None:
         return rgba_u8

@@ -63,7 +63,7 @@ class BelowGallery:
                     elem_id=name(f"to_{layer.value}"),
                     size="sm",
                     min_width=110,
-                    tooltip=f"Put the chosen picture into LayerDiffuse's {layer.label} slot",
+                    tooltip=f"Put the chosen image into LayerDiffuse's {layer.label} slot",
                 )
                 for layer in Layer
             }
@@ -72,7 +72,7 @@ class BelowGallery:
                 elem_id=name("view"),
                 size="sm",
                 min_width=110,
-                tooltip="Look at the foreground over its background, a colour or any picture",
+                tooltip="Look at the foreground over its background, a colour or any image",
             )
         with gr.Row(elem_id=name("files"), elem_classes=["layerdiffuse-results"]):
             self.files = {
@@ -81,7 +81,7 @@ class BelowGallery:
                     elem_id=name(f"as_{kind.value}"),
                     size="sm",
                     min_width=110,
-                    tooltip="Download all layers of the chosen picture's set in one file",
+                    tooltip="Download all layers of the chosen image's set in one file",
                 )
                 for kind in DocumentKind
             }
@@ -139,7 +139,7 @@ def put(
         layer: The slot.
         gallery: The gallery's value.
         info: The page's generation info.
-        chosen: The place of the chosen picture; below 0 for none.
+        chosen: The place of the chosen image; below 0 for none.
         method: The label of the panel's method.
         slots: What the panel's slots hold, in the order of the layers.
     """
@@ -152,14 +152,14 @@ def put(
         after = next_method(layer, made=made, current=current, filled=filled - {layer})
     except LayerDiffuseError as error:
         return [gr.update(), gr.update(), gr.update(), _told(error)]
-    said = [("This picture is now in the slot", layer.label), ("The method is now", after.label)]
+    said = [("This image is now in the slot", layer.label), ("The method is now", after.label)]
     if after.arch is not (made or current).arch:
         said.append(("This method needs a checkpoint of the family", after.arch.value))
     missing = [one.label for one in after.inputs if one not in filled | {layer}]
     if missing:
         said.append(("Still missing", ", ".join(missing)))
-    picture = _as_served(shown.images[index])
-    return [gr.update(value=picture), gr.update(value=after.label), True, _said(*said)]
+    image = _as_served(shown.images[index])
+    return [gr.update(value=image), gr.update(value=after.label), True, _said(*said)]
 
 
 def look(
@@ -170,14 +170,14 @@ def look(
     Args:
         gallery: The gallery's value.
         info: The page's generation info.
-        chosen: The place of the chosen picture; where it is no layer, the last set is taken.
+        chosen: The place of the chosen image; where it is no layer, the last set is taken.
         slots: What the panel's slots hold, in the order of the layers.
     """
     try:
         layers = _layers(gallery, info, chosen, slots)
         if Layer.FG not in layers:
             raise SettingsError(
-                "This set has no foreground.", "Make one of the blended picture, or choose another."
+                "This set has no foreground.", "Make one of the blended image, or choose another."
             )
     except LayerDiffuseError as error:
         return [], _told(error)
@@ -200,7 +200,7 @@ def give(
         folder: Where to make it, in a folder of its own.
         gallery: The gallery's value.
         info: The page's generation info.
-        chosen: The place of the chosen picture; where it is no layer, the last set is taken.
+        chosen: The place of the chosen image; where it is no layer, the last set is taken.
         slots: What the panel's slots hold, in the order of the layers.
     """
     try:
@@ -220,7 +220,7 @@ def _layers(
 
 
 def _as_served(image: Image.Image) -> Image.Image:
-    """Returns a picture that the host serves from the file that it came from, if it did."""
+    """Returns an image that the host serves from the file that it came from, if it did."""
     name = str(getattr(image, "filename", ""))
     if name:
         image.already_saved_as = name.rpartition("?")[0] or name  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What stands in a gallery: pictures, with what the job has told the page of them."""
+"""What stands in a gallery: images, with what the job has told the page of them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ...errors import SettingsError
 from ...imaging.images import as_rgba, to_u8
 from ...methods import Layer, LayerMethod
 from ...outputs import GIVEN, given_layer
-from ...settings.infotext import from_infotext, pictures_of
+from ...settings.infotext import from_infotext, images_of
 from ...settings.layer_settings import LayerSettings
+from ..job.given_images import read_given
 from ..job.kept_images import store
-from ..job.pictures import read_given
 
 Slots = Mapping[Layer, Any]
 
 
 @dataclass(frozen=True)
 class GalleryImages:
-    """A gallery's pictures in order.
+    """A gallery's images in order.
 
     Attributes:
         images: As the WebUI serves them: the files that it saved, or else lossless copies.
         names: What each is, such as "fg" or "fg-matte"; None where that is not known.
         infotexts: Their infotexts; extras at the end have none.
-        first: The place of the first picture that is no grid.
+        first: The place of the first image that is no grid.
     """
 
     images: Sequence[Image.Image]
@@ -47,37 +47,37 @@ class GalleryImages:
         images = [image_from_url_text([one]) for one in gallery or ()]
         told = _parsed(info)
         names = (told.get("extra_generation_params") or {}).get("layerdiffusion_layers") or []
-        if len(names) != len(images):  # Other pictures than the job's have come in between.
+        if len(names) != len(images):  # Other images than the job's have come in between.
             names = [None] * len(images)
         infotexts = told.get("infotexts") or []
         return cls(images, names, infotexts, int(told.get("index_of_first_image") or 0))
 
     def choose(self, index: int) -> int:
-        """Returns the place of the chosen picture; where there is only one, of that.
+        """Returns the place of the chosen image; where there is only one, of that.
 
         Raises:
             SettingsError: None is chosen, or one that is no result by itself.
         """
         if not self.images:
-            raise SettingsError("There is no picture yet.", "Generate one first.")
+            raise SettingsError("There is no image yet.", "Generate one first.")
         if len(self.images) == 1:
             return 0
         if not 0 <= index < len(self.images):
-            raise SettingsError("No picture is chosen.", "Choose one in the gallery.")
+            raise SettingsError("No image is chosen.", "Choose one in the gallery.")
         if index < self.first:
-            raise SettingsError("This is the grid.", "Choose a single picture in the gallery.")
+            raise SettingsError("This is the grid.", "Choose a single image in the gallery.")
         name = self.names[index] or ""
         if name.endswith(("-preview", "-matte")):
             raise SettingsError("This only shows a layer.", "Choose the layer itself.")
         return index
 
     def method(self, index: int) -> LayerMethod | None:
-        """Returns the method that made a picture, or None if none did."""
+        """Returns the method that made an image, or None if none did."""
         found: LayerMethod | None = from_infotext(self._params(index)).get("method")
         return found
 
     def _params(self, index: int) -> dict[str, str]:
-        """Returns what a picture's infotext says; for an extra, that of the first picture."""
+        """Returns what an image's infotext says; for an extra, that of the first image."""
         place = index if index < len(self.infotexts) else self.first
         if place >= len(self.infotexts):
             return {}
@@ -104,7 +104,7 @@ class GalleryImages:
         one in the gallery, or else the kept one, or else what is in the panel's slot.
 
         Args:
-            index: The place of a picture in the gallery; anything else for none.
+            index: The place of an image in the gallery; anything else for none.
             slots: What the panel's slots hold.
 
         Raises:
@@ -127,13 +127,13 @@ class GalleryImages:
         if shown in self.names:
             return self.images[self.names.index(shown)]
         params = self._params(place)
-        settings, given = LayerSettings(**from_infotext(params)), pictures_of(params)
+        settings, given = LayerSettings(**from_infotext(params)), images_of(params)
         if layer not in given:
             return None
         name = given[layer]
         kept = store().load(name) if name else None
-        picture = read_given(slots.get(layer)) if kept is None else as_rgba(kept)
-        slot: dict[str, Any] = {f"{layer.value}_image": picture}
+        image = read_given(slots.get(layer)) if kept is None else as_rgba(kept)
+        slot: dict[str, Any] = {f"{layer.value}_image": image}
         fitted = given_layer(replace(settings, **slot), layer, *self.images[place].size)
         return None if fitted is None else Image.fromarray(to_u8(fitted))
 

@@ -39,12 +39,12 @@ def add_page() -> None:
         gr.Slider,
         {"minimum": 0, "maximum": STRONGEST, "step": 1},
     ).info(
-        "scales the transparent encoder's offset of the init picture; 300 is the author's, 1 gives "
+        "scales the transparent encoder's offset of the init image; 300 is the author's, 1 gives "
         "what the original extension did, 0 none"
     )
     _add(
         "outputs",
-        "Beside the transparent picture, always give",
+        "Beside the transparent image, always give",
         gr.CheckboxGroup,
         {"choices": list(OUTPUTS)},
     )
@@ -56,9 +56,9 @@ def add_page() -> None:
         {"choices": list(FILES)},
     )
     held = store().size()
-    _add("keep_pictures", "Keep the pictures that layers were made from", gr.Checkbox).info(
+    _add("keep_pictures", "Keep the images that layers were made from", gr.Checkbox).info(
         "so that pasting an infotext brings them back; "
-        f"when the WebUI started, {held.pictures} of them took {held.bytes / 2**20:.1f} MiB"
+        f"when the WebUI started, {held.images} of them took {held.bytes / 2**20:.1f} MiB"
     )
 
 

@@ -30,15 +30,15 @@ def notice(title: str, text: str) -> None:
 def build(title: str, elem_id: Callable[[str], str], *, is_img2img: bool) -> Panel:
     """Returns a new panel with every field at its default."""
     accordion = InputAccordion(False, label=title, elem_id=elem_id("enabled"))
-    options = picture_options()
-    panel = build_panel(accordion, elem_id, options, init_pictures=is_img2img)
+    options = image_options()
+    panel = build_panel(accordion, elem_id, options, init_images=is_img2img)
     # Not in `style.css`, which the host loads: that is no part of the package, and the studio is.
     gr.HTML(f"<style>{CSS}</style>", elem_classes=["layerdiffuse-style"])
     return panel
 
 
-def picture_options() -> dict[str, Any]:
-    """Returns how picture slots are told to take uploads, and to keep what is put into them."""
+def image_options() -> dict[str, Any]:
+    """Returns how image slots are told to take uploads, and to keep what is put into them."""
     options = inspect.signature(gr.Image.__init__).parameters
     if "sources" not in options:
         return {"source": "upload"}

@@ -1,4 +1,4 @@
-"""An img2img job of the stand-in WebUI: init pictures, masks, and what is laid over the result."""
+"""An img2img job of the stand-in WebUI: init images, masks, and what is laid over the result."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class KModel(nn.Module):
 
 
 class FirstStage(nn.Module):
-    """The VAE's network: a picture's cells of 8 by 8 are averaged."""
+    """The VAE's network: an image's cells of 8 by 8 are averaged."""
 
     def __init__(self, scaling_factor: float) -> None:
         super().__init__()

@@ -55,7 +55,7 @@ class Script(scripts.Script):
     def run(
         self, p: Any, x_label: str, x_values: Sequence[str], y_label: str, y_values: Sequence[str]
     ) -> Processed:
-        """Returns the first picture of each cell, row by row, and the labels as `labels`."""
+        """Returns the first image of each cell, row by row, and the labels as `labels`."""
         by_label = {option.label: option for option in self.current_axis_options}
         axes = []
         for label, texts in ((x_label, x_values), (y_label, y_values)):

@@ -1,10 +1,10 @@
-"""Test-only WebUI extension: edits pictures after sampling, as other extensions do.
+"""Test-only WebUI extension: edits images after sampling, as other extensions do.
 
 Arguments of the always-on script "E2E Edits":
-    0. what to do with each picture: "" nothing, "repaint" a part, "grow" it by half, or "nested":
+    0. what to do with each image: "" nothing, "repaint" a part, "grow" it by half, or "nested":
        start another job on it and paste a part of what that made; or what to do with a batch's
-       list of pictures: "turn" it round, or "insert" a grey one before it
-    1. folder that nested jobs' pictures are written to
+       list of images: "turn" it round, or "insert" a grey one before it
+    1. folder that nested jobs' images are written to
 
 It also brings a face restorer and an upscaler that know RGB only, both called "E2E", and
 ``POST /e2e/extras``, which runs the Extras tab on a folder.
@@ -35,13 +35,13 @@ class Restorer(FaceRestoration):
         return "E2E"
 
     def restore(self, np_image: np.ndarray) -> np.ndarray:
-        """Returns the picture with its upper half inverted."""
+        """Returns the image with its upper half inverted."""
         half = len(np_image) // 2
         return np.concatenate([255 - np_image[:half], np_image[half:]])
 
 
 class RgbUpscaler(Upscaler):
-    """Doubles pictures, which have no alpha then."""
+    """Doubles images, which have no alpha then."""
 
     name = "E2E"
 
@@ -51,7 +51,7 @@ class RgbUpscaler(Upscaler):
         self.scalers = [UpscalerData("E2E", None, self, 2)]
 
     def do_upscale(self, img: Image.Image, selected_model: str | None = None) -> Image.Image:
-        """Returns the picture at twice its size."""
+        """Returns the image at twice its size."""
         return img.convert("RGB").resize((2 * img.width, 2 * img.height), Image.BICUBIC)
 
     def load_model(self, path: str) -> None:
@@ -59,7 +59,7 @@ class RgbUpscaler(Upscaler):
 
 
 def start_another(p: Any, image: Image.Image) -> Any:
-    """Returns what a job on a picture makes, with all scripts and arguments of the outer one."""
+    """Returns what a job on an image makes, with all scripts and arguments of the outer one."""
     inner = processing.StableDiffusionProcessingImg2Img(
         init_images=[image],
         denoising_strength=0.5,
@@ -106,7 +106,7 @@ class E2EEdits(scripts.Script):
     def postprocess_batch_list(
         self, p: Any, pp: Any, kind: str | None = "", *args: Any, **kwargs: Any
     ) -> None:
-        """Changes a batch's list of pictures."""
+        """Changes a batch's list of images."""
         if kind == "turn":
             pp.images.reverse()
         elif kind == "insert":
@@ -118,7 +118,7 @@ class E2EEdits(scripts.Script):
     def postprocess_image(
         self, p: Any, pp: Any, kind: str | None = "", folder: str = "", *args: Any
     ) -> None:
-        """Edits one picture."""
+        """Edits one image."""
         if kind == "grow":
             size = tuple(side * 3 // 2 for side in pp.image.size)
             pp.image = pp.image.resize(size, Image.LANCZOS)

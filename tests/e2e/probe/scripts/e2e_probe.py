@@ -4,7 +4,7 @@ Arguments of the always-on script "E2E Probe" (all optional):
     0. folder that the record is written to ("" records nothing)
     1. step at which the UNet raises (-1 never)
     2. step at which a stop is requested (-1 never)
-    3. picture to upscale, as the button below the gallery asks for it ("" samples as usual)
+    3. image to upscale, as the button below the gallery asks for it ("" samples as usual)
     4. which stop is requested: a method of the host's state, by default "interrupt"
     5. whether the record tells the checksums of all weights, which take seconds
 
@@ -18,11 +18,11 @@ blended in; and ``run.json``. Steps hold, for each call of the network, its ``si
 host had it.
 
 The selectable script "E2E Folder" runs img2img's Batch tab; its arguments are the folders that
-pictures come from and go to.
+images come from and go to.
 
 ``GET /e2e/model`` describes the model that is loaded now, see `describe_model`; ``GET /e2e/memory``
 gives the process's memory in bytes.
-``POST /e2e/moments`` takes a picture as ``pixels``, the base64 of an ``.npy`` file of H W 3 floats
+``POST /e2e/moments`` takes an image as ``pixels``, the base64 of an ``.npy`` file of H W 3 floats
 in [0, 1], and answers with the ``mean`` and ``std`` of the chosen VAE's posterior and its
 scaling ``factor``.
 """
@@ -256,7 +256,7 @@ class E2EProbe(scripts.Script):
             np.savez(Path(folder) / f"steps_{p.iteration}.npz", **steps)
 
     def postprocess_batch(self, p: Any, folder: str = "", *args: Any, **kwargs: Any) -> None:
-        """Writes the batch's pictures as the VAE made them, in [0, 1]."""
+        """Writes the batch's images as the VAE made them, in [0, 1]."""
         if folder:
             np.save(Path(folder) / f"pixels_{p.iteration}.npy", kwargs["images"].cpu().numpy())
 
@@ -338,14 +338,14 @@ class E2EFolder(scripts.Script):
         return [gr.Textbox(label=name, value="") for name in names]
 
     def run(self, p: Any, source: str, target: str, masks: str = "") -> Any:
-        """Returns the results of all pictures in the folder."""
+        """Returns the results of all images in the folder."""
         plain = [0, *p.script_args[1:]]
         p.script_args = plain
         return process_batch(p, source, target, masks, plain)
 
 
 class E2ETab(scripts.Script):
-    """Runs a tab of img2img as its page does, on the request's first init picture."""
+    """Runs a tab of img2img as its page does, on the request's first init image."""
 
     def title(self) -> str:
         """Names the script for the API."""
@@ -360,7 +360,7 @@ class E2ETab(scripts.Script):
         return [gr.Textbox(label="Tab", value=""), gr.Textbox(label="Drawn", value="")]
 
     def run(self, p: Any, tab: str, drawn: str) -> Any:
-        """Returns what the page would show, its further pictures behind the others."""
+        """Returns what the page would show, its further images behind the others."""
         picture = p.init_images[0].convert("RGBA")
         drawing = decode_base64_to_image(drawn) if drawn else None
         slots: list[Any] = [None] * 9
@@ -388,11 +388,11 @@ TABS = {
     "inpaint sketch": (3, slice(5, 7)),
     "inpaint upload": (4, slice(7, 9)),
 }
-"""For each tab its number, and where its pictures stand among the page's."""
+"""For each tab its number, and where its images stand among the page's."""
 
 
 def moments(pixels: str) -> dict[str, Any]:
-    """Returns the posterior of a picture by the parts of the chosen checkpoint's VAE."""
+    """Returns the posterior of an image by the parts of the chosen checkpoint's VAE."""
     forge_model_reload()
     rgb = np.load(io.BytesIO(base64.b64decode(pixels))).astype(np.float32)
     vae = shared.sd_model.forge_objects.vae
@@ -442,7 +442,7 @@ def mend_soft_inpainting(demo: Any, app: Any) -> None:
     """Lets the host's soft inpainting see changes on a computer of few cores, too.
 
     It splits the pixels among jobs, whose number is -1 on fewer than seven cores; so it looks at
-    none, and keeps the whole picture.
+    none, and keeps the whole image.
     """
     for data in scripts.scripts_data:
         if Path(data.path).name == "soft_inpainting.py" and hasattr(data.module, "cpu_count"):

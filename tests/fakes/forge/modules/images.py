@@ -1,4 +1,4 @@
-"""Saves pictures as the WebUI does."""
+"""Saves images as the WebUI does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modules import script_callbacks, shared
 def image_grid(
     imgs: list[Image.Image], batch_size: int = 1, rows: int | None = None
 ) -> Image.Image:
-    """Returns pictures of one size side by side, with their alpha."""
+    """Returns images of one size side by side, with their alpha."""
     rows = rows or batch_size
     cols = -(-len(imgs) // rows)
     params = script_callbacks.ImageGridLoopParams(imgs, cols, rows)
@@ -54,7 +54,7 @@ def save_image(
 
 
 def flatten(image: Image.Image, colour: str) -> Image.Image:
-    """Returns RGB, transparent pictures over a colour."""
+    """Returns RGB, transparent images over a colour."""
     if image.mode == "RGBA":
         below = Image.new("RGBA", image.size, colour)
         below.alpha_composite(image)
@@ -65,7 +65,7 @@ def flatten(image: Image.Image, colour: str) -> Image.Image:
 def resize_image(
     mode: int, image: Image.Image, width: int, height: int, upscaler: str | None = None
 ) -> Image.Image:
-    """Returns a picture at a size: 0 stretched, 1 covering it, 2 within it; alpha is dropped."""
+    """Returns an image at a size: 0 stretched, 1 covering it, 2 within it; alpha is dropped."""
     assert upscaler in (None, "Lanczos")
     if image.mode == "RGBA":
         image = image.convert("RGB")

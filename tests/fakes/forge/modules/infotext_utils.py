@@ -38,7 +38,7 @@ def parse_generation_parameters(x: str, skip_fields: list[str] | None = None) ->
 
 
 def image_from_url_text(filedata: Any) -> Any:
-    """Returns the picture of one item of a gallery's value."""
+    """Returns the image of one item of a gallery's value."""
     (image, _caption) = filedata[0]
     return image
 

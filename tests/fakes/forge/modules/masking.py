@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def fill(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """Returns the picture with the mean colour of the rest under the mask."""
+    """Returns the image with the mean colour of the rest under the mask."""
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     share = np.asarray(mask.convert("L")).astype(np.float32)[..., None] / 255
     mean = (pixels * (1 - share)).sum((0, 1)) / max((1 - share).sum(), 1)

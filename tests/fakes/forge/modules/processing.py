@@ -1,4 +1,4 @@
-"""A job: what the WebUI does from its settings to its saved pictures, hook by hook."""
+"""A job: what the WebUI does from its settings to its saved images, hook by hook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGMAS = (10.0, 0.5)
 
 
 class Sampler:
-    """Two steps, in which no picture of the batch knows of the others."""
+    """Two steps, in which no image of the batch knows of the others."""
 
     def sample(self, p: Processing, x: Tensor, c: Tensor, uc: Tensor) -> Tensor:
         self.load(p)
@@ -175,7 +175,7 @@ class Processing:
         return self.sampler.sample(self, noise, self.c, self.uc)
 
     def overlaid(self, row: int, image: Image.Image) -> Image.Image:
-        """Returns a picture with what is laid over it before the last hook."""
+        """Returns an image with what is laid over it before the last hook."""
         return image
 
     def infotext(self, row: int) -> str:
@@ -279,7 +279,7 @@ def process_images_inner(p: Processing) -> Processed:
 
 
 def _add_grid(p: Processing, pictures: list[Any], infotexts: list[str]) -> int:
-    """Puts a grid before the pictures where one is wanted; returns the first picture's place."""
+    """Puts a grid before the images where one is wanted; returns the first image's place."""
     if len(pictures) < 2 or p.do_not_save_grid or not shared.opts.return_grid:
         return 0
     pictures.insert(0, Image.new("RGB", (2 * p.width, p.height)))
@@ -321,8 +321,8 @@ def _process_batch(p: Processing, n: int, pictures: list[Any], infotexts: list[s
 
 
 def _finish(p: Processing, row: int, pixels: Tensor, pictures: list, infotexts: list[str]) -> None:
-    picture_u8 = (255.0 * np.moveaxis(pixels.numpy(), 0, 2)).astype(np.uint8)
-    image = Image.fromarray(picture_u8)
+    image_u8 = (255.0 * np.moveaxis(pixels.numpy(), 0, 2)).astype(np.uint8)
+    image = Image.fromarray(image_u8)
     for hook in ("postprocess_image", "postprocess_image_after_composite"):
         if hook.endswith("composite"):
             image = p.overlaid(row, image)

@@ -1,4 +1,4 @@
-"""Callbacks: at the start, and around the saving of a picture."""
+"""Callbacks: at the start, and around the saving of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Extras tab: scripts that change finished pictures, one after the other."""
+"""The Extras tab: scripts that change finished images, one after the other."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ScriptPostprocessingRunner:
         self.scripts = sorted(scripts, key=lambda script: script.order)
 
     def run(self, pp: PostprocessedImage, args: Mapping[str, Mapping[str, Any]]) -> None:
-        """Processes a picture; a script's arguments that are not given are None, as in the API."""
+        """Processes an image; a script's arguments that are not given are None, as in the API."""
         todo = []
         for script in self.scripts:
             given = args.get(str(script.name), {})
@@ -65,5 +65,5 @@ class ScriptPostprocessingRunner:
 
 
 def save(pp: PostprocessedImage, folder: str, info: str = "") -> str:
-    """Returns the name of the file: the infotext of the picture that came in goes into it."""
+    """Returns the name of the file: the infotext of the image that came in goes into it."""
     return images.save_image(pp.image, folder, "", 1, "", shared.opts.samples_format, info=info)

@@ -1,4 +1,4 @@
-"""Pictures in tiles."""
+"""Images in tiles."""
 
 from __future__ import annotations
 

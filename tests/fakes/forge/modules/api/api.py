@@ -44,7 +44,7 @@ def decode_base64_to_image(encoding: str) -> Image.Image:
 
 
 def encode_pil_to_base64(image: Image.Image | str) -> str:
-    """Returns a picture in the samples' format, which for JPEG and WebP has no alpha."""
+    """Returns an image in the samples' format, which for JPEG and WebP has no alpha."""
     if isinstance(image, str):
         return image
     kind = {"jpg": "JPEG"}.get(shared.opts.samples_format, shared.opts.samples_format.upper())
@@ -54,7 +54,7 @@ def encode_pil_to_base64(image: Image.Image | str) -> str:
 
 
 def answer(p: Any) -> tuple[list[str], Any]:
-    """Returns the pictures that a request gets, and the job's result."""
+    """Returns the images that a request gets, and the job's result."""
     p.is_api = True
     processed = process_images(p)
     pictures = [encode_pil_to_base64(i) for i in processed.images + processed.extra_images]
@@ -62,13 +62,13 @@ def answer(p: Any) -> tuple[list[str], Any]:
 
 
 class Api:
-    """The routes that make pictures.
+    """The routes that make images.
 
     Args:
         app: Where they are added.
         runner: The scripts that run.
         sd_model: The loaded checkpoint.
-        more: Further fields of every job, such as where pictures are saved.
+        more: Further fields of every job, such as where images are saved.
     """
 
     def __init__(self, app: Any, runner: Any, sd_model: Any, **more: Any) -> None:

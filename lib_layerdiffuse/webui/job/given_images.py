@@ -1,4 +1,4 @@
-"""Pictures between the WebUI and the core."""
+"""Images between the WebUI and the core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modules.paths import data_path
 from PIL import Image
 
 from ...errors import SettingsError
-from ...imaging.images import Picture, as_rgba
+from ...imaging.images import FloatImage, as_rgba
 from ...imaging.png import png_bytes
 from ...imaging.reading import read_image
 
@@ -36,16 +36,16 @@ _OUTPUT_OPTIONS = (
 )
 
 
-def read_given(value: Any) -> Picture | None:
-    """Returns straight RGBA `h w 4` of what a picture slot or an API request hands over.
+def read_given(value: Any) -> FloatImage | None:
+    """Returns straight RGBA `h w 4` of what an image slot or an API request hands over.
 
     Args:
-        value: A PIL picture, an array, a dict with one of these as `image`, or a text: base64, a
+        value: A PIL image, an array, a dict with one of these as `image`, or a text: base64, a
             data URI, the path of a file in an output folder of the WebUI, or a URL where the
             WebUI allows requests. Empty for none.
 
     Raises:
-        SettingsError: It is no picture.
+        SettingsError: It is no image.
     """
     if isinstance(value, Mapping):
         value = value.get("image")
@@ -56,7 +56,7 @@ def read_given(value: Any) -> Picture | None:
     return read_image(value) if isinstance(value, Image.Image) else as_rgba(value)
 
 
-def _from_text(text: str) -> Picture:
+def _from_text(text: str) -> FloatImage:
     if _is_url(text):
         return read_image(_fetched(text))
     if Path(text[-_LONGEST_PATH:]).suffix.lower() in _SUFFIXES:
@@ -88,7 +88,7 @@ def _unusable(message: str) -> SettingsError:
     return SettingsError(message, "Send the bytes of the file as base64.")
 
 
-def _from_file(path: Path) -> Picture:
+def _from_file(path: Path) -> FloatImage:
     place = _resolved(path)
     if place is None or not any(place.is_relative_to(folder) for folder in _open_folders()):
         raise SettingsError(
@@ -108,10 +108,10 @@ def _resolved(path: Path) -> Path | None:
 
 
 def _open_folders() -> list[Path]:
-    """Returns the folders that pictures may be read from by path.
+    """Returns the folders that images may be read from by path.
 
     These are the output folders and those that the command line opens. The host has its whole
-    data folder open to the page by default; it holds more than pictures, so it does not count.
+    data folder open to the page by default; it holds more than images, so it does not count.
     None are open where the host keeps users from naming folders.
     """
     if getattr(shared.cmd_opts, "hide_ui_dir_config", False):
@@ -123,7 +123,7 @@ def _open_folders() -> list[Path]:
 
 
 def is_opaque(rgba: npt.NDArray[Any] | None) -> bool:
-    """Whether a straight RGBA picture in [0, 1] has no transparency at all; False for none."""
+    """Whether a straight RGBA image in [0, 1] has no transparency at all; False for none."""
     return rgba is not None and bool((rgba[..., 3] >= 1).all())
 
 

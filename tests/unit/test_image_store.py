@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from lib_layerdiffuse.errors import PictureStoreError
+from lib_layerdiffuse.errors import ImageStoreError
 from lib_layerdiffuse.imaging.images import from_u8
-from lib_layerdiffuse.imaging.kept import PictureStore, is_picture_hash, picture_hash
+from lib_layerdiffuse.imaging.kept import ImageStore, image_hash, is_image_hash
 
 SIDES = st.integers(1, 12)
 
@@ -25,7 +25,7 @@ def picture(value=200, size=(5, 7)):
 
 
 def encoded(rgba_u8, kind, **options):
-    """Returns a picture after a way through another encoder."""
+    """Returns an image after a way through another encoder."""
     with io.BytesIO() as stream:
         Image.fromarray(rgba_u8).save(stream, format=kind, **options)
         return np.asarray(Image.open(stream).convert("RGBA"))
@@ -33,7 +33,7 @@ def encoded(rgba_u8, kind, **options):
 
 @pytest.fixture
 def store(tmp_path):
-    return PictureStore(tmp_path / "not" / "yet" / "there")
+    return ImageStore(tmp_path / "not" / "yet" / "there")
 
 
 def files(store):
@@ -42,7 +42,7 @@ def files(store):
 
 @given(npst.arrays(np.uint8, st.tuples(SIDES, SIDES, st.just(4))))
 def test_a_kept_picture_comes_back_bit_for_bit(tmp_path_factory, rgba_u8):
-    store = PictureStore(tmp_path_factory.mktemp("store"))
+    store = ImageStore(tmp_path_factory.mktemp("store"))
     assert np.array_equal(store.load(store.keep(rgba_u8)), rgba_u8)
 
 
@@ -81,12 +81,12 @@ def test_other_pixels_alphas_and_sizes_are_other_pictures(store):
 def test_pictures_without_alpha_are_opaque_ones(store):
     rgb = picture()[..., :3]
     opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
-    assert store.keep(rgb) == store.keep(opaque) == picture_hash(opaque)
+    assert store.keep(rgb) == store.keep(opaque) == image_hash(opaque)
 
 
 def test_a_hash_is_the_same_everywhere_and_always():
     wanted = "701e6176bcee0c494ea934af96027e9bf4104960a34a7b6a0fea8bb6d337d6ac"
-    assert picture_hash(np.arange(24, dtype=np.uint8).reshape(2, 3, 4)) == wanted
+    assert image_hash(np.arange(24, dtype=np.uint8).reshape(2, 3, 4)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_a_hash_is_the_same_everywhere_and_always():
 def test_what_is_no_hash_is_never_a_file(store, monkeypatch, name):
     monkeypatch.setattr("pathlib.Path.open", lambda path, *_: pytest.fail(f"{path} was read"))
     monkeypatch.setattr("pathlib.Path.is_file", lambda path: pytest.fail(f"{path} was asked for"))
-    assert not is_picture_hash(name)
+    assert not is_image_hash(name)
     assert store.load(name) is None
 
 
 def test_a_path_does_not_lead_out_of_the_folder(tmp_path):
-    outside = PictureStore(tmp_path)
+    outside = ImageStore(tmp_path)
     name = outside.keep(picture())
-    store = PictureStore(tmp_path / "inner")
+    store = ImageStore(tmp_path / "inner")
     store.keep(picture(1))
     for trick in (f"../{name}", f"..\\{name}", str(tmp_path / name), f"../{name}.png"):
         assert store.load(trick) is None
@@ -136,7 +136,7 @@ def test_a_failed_write_leaves_nothing(store, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(PictureStoreError, match="No space left") as caught:
+    with pytest.raises(ImageStoreError, match="No space left") as caught:
         store.keep(picture())
     assert caught.value.hint
     assert files(store) == []
@@ -150,17 +150,17 @@ def test_many_jobs_may_keep_and_load_at_once(store, monkeypatch):
             out.write(data[50:])
 
     def load_at_once(rgba_u8):
-        path = store.folder / f"{picture_hash(rgba_u8)}.png"
+        path = store.folder / f"{image_hash(rgba_u8)}.png"
         while not path.exists():
             time.sleep(0.001)
-        return store.load(picture_hash(rgba_u8))
+        return store.load(image_hash(rgba_u8))
 
     monkeypatch.setattr("pathlib.Path.write_bytes", write_slowly)
     pictures = [picture(value) for value in range(5)]
     with ThreadPoolExecutor(4) as writers, ThreadPoolExecutor(4) as readers:
         kept = [writers.submit(store.keep, each) for each in pictures * 4]
         found = list(readers.map(load_at_once, pictures * 4, timeout=30))
-    assert [one.result() for one in kept] == [picture_hash(each) for each in pictures] * 4
+    assert [one.result() for one in kept] == [image_hash(each) for each in pictures] * 4
     assert all(map(np.array_equal, found, pictures * 4))
     assert len(files(store)) == len(pictures)
 
@@ -168,7 +168,7 @@ def test_many_jobs_may_keep_and_load_at_once(store, monkeypatch):
 def test_what_another_deletes_meanwhile_is_missing_or_whole(store):
     def use(number):
         if number % 4 == 0:
-            (store.folder / f"{picture_hash(picture(7))}.png").unlink(missing_ok=True)
+            (store.folder / f"{image_hash(picture(7))}.png").unlink(missing_ok=True)
             return None
         return store.load(store.keep(picture(7)))
 
@@ -176,13 +176,13 @@ def test_what_another_deletes_meanwhile_is_missing_or_whole(store):
         found = list(pool.map(use, range(80)))
     assert all(one is None or np.array_equal(one, picture(7)) for one in found)
     assert any(one is not None for one in found)
-    assert set(files(store)) <= {f"{picture_hash(picture(7))}.png"}
+    assert set(files(store)) <= {f"{image_hash(picture(7))}.png"}
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PictureStoreError):
-        PictureStore(tmp_path / "file" / "store").keep(picture())
+    with pytest.raises(ImageStoreError):
+        ImageStore(tmp_path / "file" / "store").keep(picture())
 
 
 def test_the_size_counts_pictures_and_bytes(store):

@@ -1,6 +1,6 @@
-"""img2img: each layer begins with the init picture, the foreground with its transparency.
+"""img2img: each layer begins with the init image, the foreground with its transparency.
 
-The host flattens every init picture. So its pictures are kept before that, and the foreground's
+The host flattens every init image. So its images are kept before that, and the foreground's
 rows of its latent are replaced before sampling.
 """
 
@@ -22,7 +22,7 @@ from ...codec.transparent import VAE_SCALE_FACTOR
 from ...errors import BatchSizeError, MissingLayerError, SettingsError
 from ...host import Host
 from ...imaging.images import (
-    Picture,
+    FloatImage,
     ResizeMode,
     composite,
     fit,
@@ -34,34 +34,34 @@ from ...imaging.images import (
 from ...imaging.masks import MaskSource, alpha_mask
 from ...methods import Layer
 from ...outputs import given_layer
-from ...pipeline import Session, encode, first_picture
+from ...pipeline import Session, encode, first_image
 from ...settings.layer_settings import LayerSettings
-from .init_checks import LATENT_UPSCALE, check_init_pictures, is_cut
-from .job import InitPictures, Job
+from .given_images import read_given
+from .init_checks import LATENT_UPSCALE, check_init_images, is_cut
+from .job import InitImages, Job
 from .out_of_memory import memory_errors_explained
-from .pictures import read_given
 from .progress import telling
 from .state import CHANGE_MAP, find, forget_mask_afterwards
 
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
 _ORIENTATION = 0x0112  # In EXIF.
-_FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the picture itself.
+_FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the image itself.
 
 
 def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
-    """Gives each row of the batch its init picture, and the host its mask; nothing in txt2img.
+    """Gives each row of the batch its init image, and the host its mask; nothing in txt2img.
 
     Args:
         p: The host's processing object, its batch laid out as whole sets.
         job: The job on it.
-        by_row: Whether several pictures count rows of the batch, not sets.
+        by_row: Whether several images count rows of the batch, not sets.
 
     Raises:
-        MissingLayerError: There is no init picture.
+        MissingLayerError: There is no init image.
         SettingsError: One cannot be read, or has not the part that is to be redrawn.
         ImageSizeError: One is too small, or the mask that a part is cut out by has another size.
         MissingCapabilityError: A chain is to go on with a part.
-        BatchSizeError: There are more pictures than sets, or ones that count rows are not whole
+        BatchSizeError: There are more images than sets, or ones that count rows are not whole
             sets.
     """
     given: Sequence[Any] | None = getattr(p, "init_images", None)
@@ -76,13 +76,13 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
         job.change(p, "inpainting_mask_invert", 0)
         forget_mask_afterwards(p, job)
     rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=by_row)
-    check_init_pictures(p, settings, inits)
+    check_init_images(p, settings, inits)
     shown = [_shown(p, settings, layer, given[i], inits[i]) for i, layer in rows]
     job.change(p, "init_images", shown)
-    job.init = InitPictures([inits[i] if layer is Layer.FG else None for i, layer in rows])
+    job.init = InitImages([inits[i] if layer is Layer.FG else None for i, layer in rows])
 
 
-def _read(image: Any) -> Picture:
+def _read(image: Any) -> FloatImage:
     rgba = read_given(image)
     if rgba is None:
         raise MissingLayerError("There is no init image.", "Put one into the tab.")
@@ -92,7 +92,7 @@ def _read(image: Any) -> Picture:
 def _rows(
     given: int, outputs: Sequence[Layer], batch_size: int, *, by_row: bool
 ) -> list[tuple[int, Layer]]:
-    """Returns for each row of the batch the init picture that it begins with, and its layer."""
+    """Returns for each row of the batch the init image that it begins with, and its layer."""
     frames = len(outputs)
     if by_row and given > 1:
         if given % frames:
@@ -111,21 +111,21 @@ def _rows(
 
 
 def _shown(
-    p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, init: Picture
+    p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, init: FloatImage
 ) -> Image.Image:
-    """Returns the init picture that the host gets for one row."""
+    """Returns the init image that the host gets for one row."""
     if layer is Layer.BLENDED:
         fitted = not is_cut(p) and p.resize_mode != LATENT_UPSCALE
         own = resized(init, p.width, p.height, p.resize_mode) if fitted else init
-        first = first_picture(settings, layer, own)
+        first = first_image(settings, layer, own)
         if first is not own:
             return Image.fromarray(to_u8(first[..., :3]))
     as_is = image.mode in ("RGB", "RGBA") and not image.getexif().get(_ORIENTATION)
     return image if as_is else Image.fromarray(to_u8(init))
 
 
-def _own_mask(settings: LayerSettings, inits: Sequence[Picture]) -> Image.Image:
-    """Returns the mask of the init pictures' own alpha; the host has one for all of them."""
+def _own_mask(settings: LayerSettings, inits: Sequence[FloatImage]) -> Image.Image:
+    """Returns the mask of the init images' own alpha; the host has one for all of them."""
     masks = [alpha_mask(init, settings.mask_source) for init in inits]
     if not all(np.array_equal(masks[0], mask) for mask in masks):
         raise SettingsError(
@@ -137,7 +137,7 @@ def _own_mask(settings: LayerSettings, inits: Sequence[Picture]) -> Image.Image:
 
 
 def cut_settings(p: Any, job: Job) -> LayerSettings:
-    """Returns the settings with the given layers cut out and resized as the init pictures are."""
+    """Returns the settings with the given layers cut out and resized as the init images are."""
     if job.init is None or job.init.region is None:
         return job.settings
     width, height = p.image_mask.size
@@ -152,8 +152,8 @@ def cut_settings(p: Any, job: Job) -> LayerSettings:
     return replace(job.settings, **cut)
 
 
-def resized(rgba: Picture, width: int, height: int, mode: int) -> Picture:
-    """Returns straight RGBA as the host resizes an init picture, by its number of the mode."""
+def resized(rgba: FloatImage, width: int, height: int, mode: int) -> FloatImage:
+    """Returns straight RGBA as the host resizes an init image, by its number of the mode."""
     fitted = fit(rgba, width, height, _MODES[mode])
     upscaler = shared.opts.upscaler_for_img2img
     grows = width > rgba.shape[1] or height > rgba.shape[0]
@@ -164,8 +164,8 @@ def resized(rgba: Picture, width: int, height: int, mode: int) -> Picture:
     return np.concatenate([colour, fitted[..., 3:]], axis=2)
 
 
-def resized_whole(p: Any, rgba: Picture) -> Picture:
-    """Returns a whole init picture at the job's size, as the host resizes it."""
+def resized_whole(p: Any, rgba: FloatImage) -> FloatImage:
+    """Returns a whole init image at the job's size, as the host resizes it."""
     mode = 0 if p.resize_mode == LATENT_UPSCALE else p.resize_mode
     return resized(rgba, p.width, p.height, mode)
 
@@ -190,12 +190,12 @@ def encode_foregrounds(p: Any, job: Job, host: Host, session: Session) -> None:
     init.encoded = True
 
 
-def _latent(p: Any, job: Job, host: Host, session: Session, rgba: Picture) -> Tensor:
+def _latent(p: Any, job: Job, host: Host, session: Session, rgba: FloatImage) -> Tensor:
     """Returns the latent `4 h w` at the job's size, sampler's scale."""
     assert job.init is not None
     encoder = session.encoder(job.settings.method.arch)
     begun = _begun(p, job.init, rgba)
-    with memory_errors_explained("transparent encoder"), telling("encoding the init picture"):
+    with memory_errors_explained("transparent encoder"), telling("encoding the init image"):
         latent = encode(encoder, host, begun, job.choices.offset_strength)
     size = (p.height // VAE_SCALE_FACTOR, p.width // VAE_SCALE_FACTOR)
     if tuple(latent.shape[2:]) != size:
@@ -203,8 +203,8 @@ def _latent(p: Any, job: Job, host: Host, session: Session, rgba: Picture) -> Te
     return latent[0]
 
 
-def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
-    """Returns the picture that is encoded: cut out, resized and filled as the host does."""
+def _begun(p: Any, init: InitImages, rgba: FloatImage) -> FloatImage:
+    """Returns the image that is encoded: cut out, resized and filled as the host does."""
     if init.region is not None:
         left, top, right, bottom = init.region
         rgba = resized(
@@ -217,13 +217,13 @@ def _begun(p: Any, init: InitPictures, rgba: Picture) -> Picture:
     return whole_cells(rgba)
 
 
-def whole_cells(picture: Picture) -> Picture:
-    """Returns what of a picture or mask has latents; the host's VAE leaves out odd ends."""
-    height, width = (side - side % VAE_SCALE_FACTOR for side in picture.shape[:2])
-    return picture[:height, :width]
+def whole_cells(image: FloatImage) -> FloatImage:
+    """Returns what of an image or mask has latents; the host's VAE leaves out odd ends."""
+    height, width = (side - side % VAE_SCALE_FACTOR for side in image.shape[:2])
+    return image[:height, :width]
 
 
-def _with_fill(rgba: Picture, mask: Image.Image) -> Picture:
+def _with_fill(rgba: FloatImage, mask: Image.Image) -> FloatImage:
     """Returns straight RGBA with the host's fill under a mask of its size."""
     around = rgba.copy()  # What is under the mask gives no colour to what is hidden beside it.
     around[..., 3] *= 1 - from_u8(np.asarray(mask.convert("L")))

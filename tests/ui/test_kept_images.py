@@ -1,4 +1,4 @@
-"""Pictures that layers were made from come back with the infotext, also after a restart."""
+"""Images that layers were made from come back with the infotext, also after a restart."""
 
 from __future__ import annotations
 
