@@ -71,7 +71,7 @@ def _decode(args: argparse.Namespace) -> int:
     from ..files.whole_files import whole_file
     from ..imaging.png import png_bytes
     from ..imaging.reading import read_image
-    from . import files
+    from . import tensors as files
 
     _check_suffix(args.out, ".png")
     rgba = read_image(args.pixels)
@@ -100,7 +100,7 @@ def _encode(args: argparse.Namespace) -> int:
     from ..files.whole_files import whole_file
     from ..imaging.images import pad_colours
     from ..imaging.reading import read_image
-    from . import files
+    from . import tensors as files
 
     _check_suffix(args.out, ".safetensors")
     padded = pad_colours(read_image(args.image))

@@ -1,1 +1,1 @@
-"""Adapters: each module applies the core to one host and is the only importer of it."""
+"""Adapters: each package applies the core to one host and is the only importer of it."""

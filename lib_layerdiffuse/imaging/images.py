@@ -273,7 +273,7 @@ def as_rgba(image: object, *, field: str | None = None) -> FloatImage:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
-        raise _not_a_image(f"an array of shape {array.shape}", field)
+        raise _not_an_image(f"an array of shape {array.shape}", field)
     if array.shape[2] == 4:
         return array
     rgb = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
@@ -282,17 +282,17 @@ def as_rgba(image: object, *, field: str | None = None) -> FloatImage:
 
 def _as_float(image: object, field: str | None) -> FloatImage:
     if not isinstance(image, np.ndarray):
-        raise _not_a_image(f"a {type(image).__name__}", field)
+        raise _not_an_image(f"a {type(image).__name__}", field)
     if image.dtype == np.uint8:
         return from_u8(image)
     if not np.issubdtype(image.dtype, np.floating):
-        raise _not_a_image(f"an array of {image.dtype}", field)
+        raise _not_an_image(f"an array of {image.dtype}", field)
     if not ((image >= -_FLOAT_SLACK) & (image <= 1 + _FLOAT_SLACK)).all():
-        raise _not_a_image(f"values from {image.min()} to {image.max()}", field)
+        raise _not_an_image(f"values from {image.min()} to {image.max()}", field)
     return image.astype(np.float32).clip(0, 1)
 
 
-def _not_a_image(what: str, field: str | None) -> SettingsError:
+def _not_an_image(what: str, field: str | None) -> SettingsError:
     return SettingsError(
         f"Expected a grey, RGB or RGBA image in 0..255 or [0, 1], got {what}.",
         "Give an ordinary image, for instance a PNG file.",

@@ -1,1 +1,1 @@
-"""The ten methods without a WebUI: jobs, chains, the studio and the demo."""
+"""The ten methods without a WebUI: one generation, two steps in one go, files."""

@@ -1,1 +1,1 @@
-"""The script's hooks: how the WebUI enters, and how a job ends early."""
+"""The script's hooks: how the WebUI enters."""

@@ -20,6 +20,7 @@ from ..flows.grids import give_a_plot_a_sheet, give_one_image_a_set
 from ..job import hires, init_images, inpaint, passes, results
 from ..job.abort import abort, is_aborted
 from ..job.arguments import read_settings
+from ..job.backend import is_possible, loaded
 from ..job.batch import Batch
 from ..job.checks import check_job, check_token_merging
 from ..job.choices import Choices, choices
@@ -31,7 +32,7 @@ from ..job.layer_files import add_layer_files
 from ..job.layer_prompts import row_prompts
 from ..job.progress import stopped, telling
 from ..job.rows import row_of
-from ..page import pasted_images as kept_images
+from ..page import pasted_images
 from ..page import webui_panel as panel
 from ..page.gallery import BelowGallery
 
@@ -66,13 +67,13 @@ class LayerDiffuseScript(scripts.Script):
         tab = "img2img" if is_img2img else "txt2img"
         built = panel.build(TITLE, self.elem_id, is_img2img=is_img2img)
         self.wiring.add(tab, built)
-        self.infotext_fields = built.infotext_fields + kept_images.paste_fields(built)
+        self.infotext_fields = built.infotext_fields + pasted_images.paste_fields(built)
         BelowGallery("img2img" if is_img2img else "txt2img", built).watch(self.on_after_component)
         return built.components
 
     def _problem(self) -> str | None:
         """Returns why the extension stays off, or None."""
-        if not passes.is_possible():
+        if not is_possible():
             return "This WebUI lacks Forge's model backend. Use Stable Diffusion WebUI Forge."
         for data in scripts.scripts_data:
             other = data.script_class
@@ -144,7 +145,7 @@ class LayerDiffuseScript(scripts.Script):
             if method.decodes and (job.first_image is not None or job.init is not None):
                 session.encoder(method.arch)
         if job.settings.chain:
-            second_step.prepare(p, job, passes.loaded(p), session)
+            second_step.prepare(p, job, loaded(p), session)
         # A new dict: copies of the object, such as a plot's cells, share the one that was there.
         params = p.extra_generation_params.items()
         others = {k: v for k, v in params if not k.startswith("layerdiffusion_")}
@@ -183,7 +184,7 @@ class LayerDiffuseScript(scripts.Script):
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
         session = self._session(job.choices)
-        init_images.encode_foregrounds(p, job, passes.loaded(p), session)
+        init_images.encode_foregrounds(p, job, loaded(p), session)
         passes.prepare(p, job, session, x)
 
     @_hook
@@ -224,7 +225,7 @@ class LayerDiffuseScript(scripts.Script):
             arch, dtype = job.settings.method.arch, job.choices.dtype
             decoder = self._session(job.choices).decoder(arch, dtype)
             raw, row = pp.image, row_of(p, job, index, pp.image)
-            pp.image = results.transparent(p, job, passes.loaded(p), decoder, row)
+            pp.image = results.transparent(p, job, loaded(p), decoder, row)
             results.add_extras(p, job, pp.image, raw)
         job.results.append((pp.image, layer.value))
         layers = job.batch.layers

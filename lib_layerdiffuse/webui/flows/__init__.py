@@ -1,1 +1,1 @@
-"""What goes beyond one job: second steps, grids, plots, layer files, extras."""
+"""What goes beyond one job: second steps, plots, grids, Differential Diffusion, the Extras tab."""

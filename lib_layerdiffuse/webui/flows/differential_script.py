@@ -24,6 +24,7 @@ from ...imaging.masks import Mask
 from ...nets.differential import DifferentialRun
 from ...settings.change_map import ChangeMap, MapSource
 from ..job.abort import abort, is_aborted
+from ..job.backend import is_possible, loaded
 from ..job.given_images import read_given
 from ..job.hooks import hook_of
 from ..job.init_checks import check_mask, is_cut
@@ -32,11 +33,6 @@ from ..job.kept_images import keep_image
 from ..job.state import CHANGE_MAP, State, find, forget_mask_afterwards, put, take
 from ..page import pasted_images as kept_images
 from ..page.webui_panel import image_options
-
-try:
-    from ...hosts.forge import ForgeHost
-except ImportError:  # Another WebUI; the panel says so.
-    ForgeHost = None  # type: ignore[assignment, misc]
 
 _ABOUT = {f.name: f.metadata for f in fields(ChangeMap)}
 TITLE, _MAP, _FEATHER, _HASH = (str(about["infotext"]) for about in _ABOUT.values())
@@ -71,7 +67,7 @@ class DifferentialScript(scripts.Script):
         return TITLE
 
     def show(self, is_img2img: bool) -> object:
-        return scripts.AlwaysVisible if is_img2img and ForgeHost is not None else False
+        return scripts.AlwaysVisible if is_img2img and is_possible() else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
         sources = [source.value for source in MapSource]
@@ -146,7 +142,7 @@ class DifferentialScript(scripts.Script):
                 "The WebUI has made no mask of the change map.",
                 "Turn off extensions that change the inpaint mask.",
             )
-        state.run = DifferentialRun(state.map, ForgeHost(p.sd_model).sigmas())
+        state.run = DifferentialRun(state.map, loaded(p).sigmas())
         state.change(p, "mask", torch.zeros_like(state.map))
         state.change(p, "nmask", torch.ones_like(state.map))
 

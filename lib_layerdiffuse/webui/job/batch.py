@@ -29,8 +29,8 @@ class Batch:
         pixels: The images as the VAE decoded them, `b 3 H W` in [0, 1].
         rows: For each image the row that it came from; None for one that another extension has
             put in.
-        kept: How much of the init image the host would lay over the current row's image, `h w` in
-            [0, 1]; None for nothing.
+        overlay: How much of the init image the host would lay over the current row's image,
+            `h w` in [0, 1]; None for nothing.
         layers: The current set's layers so far.
         stopped: Whether the user stopped it before its last step.
     """
@@ -41,7 +41,7 @@ class Batch:
     vae_latents: Tensor | None = None
     pixels: Tensor | None = None
     rows: list[int | None] = field(default_factory=list)
-    kept: Mask | None = None
+    overlay: Mask | None = None
     layers: dict[Layer, Image.Image] = field(default_factory=dict)
     stopped: bool = False
 

@@ -31,10 +31,10 @@ def hold_overlay(job: Job, overlaid: Any) -> None:
         job: The job.
         overlaid: What the host hands to `postprocess_maskoverlay`.
     """
-    job.batch.kept = None
+    job.batch.overlay = None
     overlay: Image.Image | None = overlaid.overlay_image
     if overlay is not None and _is_foreground(job, overlaid.index):
-        job.batch.kept = from_u8(np.asarray(overlay.getchannel("A")))
+        job.batch.overlay = from_u8(np.asarray(overlay.getchannel("A")))
         overlaid.overlay_image = Image.new("RGBA", overlay.size)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import ref
 
 from torch import Tensor
 
@@ -12,30 +11,10 @@ from ...host import Host
 from ...methods import LayerMethod
 from ...pipeline import Session, check_arch, inject
 from . import hires
-from .abort import abort
+from .backend import loaded
 from .init_images import cut_settings
 from .job import Job
 from .progress import stopped
-
-try:
-    from ...hosts.forge import ForgeHost
-except ImportError:  # Another WebUI; the panel says so.
-    ForgeHost = None  # type: ignore[assignment, misc]
-
-
-def is_possible() -> bool:
-    """Whether this WebUI has a backend that we know."""
-    return ForgeHost is not None
-
-
-def loaded(p: Any) -> Host:
-    """Returns the loaded checkpoint; ask at each use, since hires fix or a nested job changes it.
-
-    To keep it would keep its memory.
-    """
-    known = ref(p)  # The UNet outlives it.
-    host: Host = ForgeHost(p.sd_model, lambda error: abort(known(), error))
-    return host
 
 
 def checked(p: Any, method: LayerMethod) -> Host:

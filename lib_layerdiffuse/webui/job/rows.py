@@ -32,7 +32,7 @@ class Row:
         decoded_u8: The decoded image as the host truncates it, `H W 3`.
         edited_u8: The same once the host and other extensions have edited it, `H W 3`.
         place: Where it belongs in the whole image; None where it is the whole.
-        kept: The init image and how much of it is kept, at the whole image's size: `h w 4`
+        original: The init image and how much of it is kept, at the whole image's size: `h w 4`
             straight and `h w`, in [0, 1]; None where nothing is.
     """
 
@@ -41,7 +41,7 @@ class Row:
     decoded_u8: ImageU8
     edited_u8: ImageU8
     place: Place | None = None
-    kept: tuple[FloatImage, Mask] | None = None
+    original: tuple[FloatImage, Mask] | None = None
 
 
 def row_of(p: Any, job: Job, index: int, image: Image.Image) -> Row:
@@ -61,16 +61,16 @@ def row_of(p: Any, job: Job, index: int, image: Image.Image) -> Row:
         raise HostError("There is no latent for one of the images.", "Generate again.")
     decoded_u8 = batch.decoded(index)
     original = None if job.init is None else job.init.foreground(index)
-    place: Place | None = None if batch.kept is None else p.paste_to
+    place: Place | None = None if batch.overlay is None else p.paste_to
     return Row(
         pixels=batch.pixels[index].float().cpu(),
         vae_latent=batch.vae_latents[index],
         decoded_u8=decoded_u8,
         edited_u8=sampled_part(p, image, decoded_u8, place),
         place=place,
-        kept=None
-        if original is None or batch.kept is None
-        else kept_original(p, original, batch.kept, place),
+        original=None
+        if original is None or batch.overlay is None
+        else kept_original(p, original, batch.overlay, place),
     )
 
 
@@ -84,6 +84,6 @@ def with_edits(row: Row, rgba_u8: ImageU8) -> ImageU8:
 
 def with_original(row: Row, rgba_u8: ImageU8) -> ImageU8:
     """Returns the decoded image with the init image around the mask, at the whole image's size."""
-    if row.kept is None:
+    if row.original is None:
         return rgba_u8
-    return put_original_back(rgba_u8, *row.kept, row.place)
+    return put_original_back(rgba_u8, *row.original, row.place)
