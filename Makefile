@@ -18,13 +18,18 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3 python; do \
 
 # Extra arguments for pytest: make test PYTEST_ARGS="-k images"
 PYTEST_ARGS ?=
+# How many tests run at a time: one for each processor. WORKERS=0 runs all in one process.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Checks must not depend on what happens to be installed elsewhere.
 unexport PYTHONPATH
+# The tests start many interpreters, which would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check lint format types imports demo e2e e2e-ui weights bench clean
+.PHONY: help venv test slow check lint format types imports demo e2e e2e-ui weights bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +46,13 @@ $(STAMP): $(REQUIREMENTS) $(CONSTRAINTS)
 		--constraint $(CONSTRAINTS)
 	@touch $@
 
-test: $(STAMP) ## Run every test that needs no WebUI
-	$(BIN)/python -m pytest -m "not e2e and not e2e_ui and not weights" $(PYTEST_ARGS)
+test: $(STAMP) ## Run the tests that need no WebUI: three minutes on two processors
+	$(PYTEST) -m "not e2e and not e2e_ui and not weights and not slow" $(PYTEST_ARGS)
 
-check: lint types imports test ## Run everything that CI runs
+slow: $(STAMP) ## Run the tests that take longer: how well the tiny family draws
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+check: lint types imports test slow ## Run everything that CI runs
 
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check .

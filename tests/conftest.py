@@ -8,11 +8,15 @@ from importlib.util import find_spec
 import torch
 from hypothesis import settings
 
-torch.set_num_threads(1)  # threads only slow small networks, tenfold on a busy machine
+# Threads only slow small networks, tenfold on a busy machine. Here, and in what tests start:
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Times say little on shared machines. CI always tries the same examples; people get new ones.
-settings.register_profile("dev", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# `--hypothesis-profile=nightly` looks further.
+settings.register_profile("dev", deadline=None, max_examples=25)
+settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("nightly", deadline=None, max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # The libraries of a WebUI are too old for making layers without one.

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from types import ModuleType
 
 import pytest
+from module_state import ModuleState
 from tiny_codec import tiny_encoder_weights
 from tiny_weights import put, put_method
 
-import lib_layerdiffuse
-import lib_layerdiffuse.hosts
-import lib_layerdiffuse.ui
 from lib_layerdiffuse.methods import ENCODERS, METHODS
 
 FAKES = Path(__file__).parents[1] / "fakes" / "forge"
@@ -26,30 +25,53 @@ def _is_lent(name: str) -> bool:
     return name.partition(".")[0] in STAND_INS or name.startswith(OURS)
 
 
-def _taken() -> dict[str, ModuleType]:
-    """Takes the modules out that depend on which WebUI there is, and returns them."""
-    return {name: sys.modules.pop(name) for name in list(sys.modules) if _is_lent(name)}
+def _lent() -> dict[str, ModuleType]:
+    return {name: module for name, module in sys.modules.items() if _is_lent(name)}
+
+
+def _exchange(modules: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
+    """Puts these in the place of all modules that depend on which WebUI there is; returns those."""
+    before = _lent()
+    for name in before:
+        del sys.modules[name]
+        package, _, attribute = name.rpartition(".")
+        if package and not _is_lent(package):
+            vars(sys.modules[package]).pop(attribute, None)
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        package, _, attribute = name.rpartition(".")
+        if package and not _is_lent(package):
+            setattr(sys.modules[package], attribute, module)
+    return before
+
+
+@pytest.fixture(scope="session")
+def _started() -> tuple[dict[str, ModuleType], ModuleState]:
+    """The stand-ins and what of ours is imported with them, and their state after that."""
+    before = _exchange({})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FAKES))
+        for found in walk_packages([str(FAKES)]):
+            import_module(found.name)
+        for name in OURS:
+            module = import_module(name)
+            for found in walk_packages(getattr(module, "__path__", ()), f"{name}."):
+                import_module(found.name)
+    modules = _exchange(before)
+    return modules, ModuleState(modules)
 
 
 @pytest.fixture
-def webui(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Puts stand-ins for the WebUI's packages on the path, new for each test."""
-    before = _taken()
-    attributes = [
-        (lib_layerdiffuse.ui, "panel"),
-        (lib_layerdiffuse, "webui"),
-        (lib_layerdiffuse.hosts, "forge"),
-    ]
-    monkeypatch.syspath_prepend(str(FAKES))
+def webui(
+    _started: tuple[dict[str, ModuleType], ModuleState], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Puts stand-ins for the WebUI's packages in place, for each test as if new."""
+    modules, state = _started
+    state.restore()
+    monkeypatch.setattr(sys, "path", [str(FAKES), *sys.path])
+    before = _exchange(modules)
     yield
-    _taken()
-    for package, name in attributes:
-        vars(package).pop(name, None)
-    for name, module in before.items():
-        sys.modules[name] = module
-        for package, attribute in attributes:
-            if name == f"{package.__name__}.{attribute}":
-                setattr(package, attribute, module)
+    _exchange(before)
 
 
 @pytest.fixture(scope="session")

@@ -34,17 +34,25 @@ def request(method, **more):
 
 
 class WebUI:
-    """One start of the WebUI with the extension in it."""
+    """One start of the WebUI with the extension in it.
 
-    def __init__(self, models, outputs):
+    Args:
+        models: Its folder of models.
+        outputs: Where it saves pictures.
+        views: How many views the decoder takes; the setting's default is 8.
+    """
+
+    def __init__(self, models, outputs, views=1):
         self.outputs = outputs
-        import_module("modules.paths").models_path = str(models)
+        for module in ("modules.paths", "lib_layerdiffuse.webui.page.options"):
+            import_module(module).models_path = str(models)
         import_module("modules.paths_internal").default_output_dir = str(outputs.parent / "webui")
         spec = importlib.util.spec_from_file_location("layerdiffuse.py", ENTRY)
         self.entry = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.entry)
         self.script_module = import_module("lib_layerdiffuse.webui.entry.script")
         self.shared = import_module("modules.shared")
+        self.shared.opts.data["layerdiffuse_decoder_views"] = views
         self.processing = import_module("modules.processing")
         self.scripts = import_module("modules.scripts")
         self.tiny = import_module("tiny_checkpoint")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 import gradio as gr
 from PIL import Image
@@ -40,7 +42,8 @@ class BelowGallery:
         """
         self.tab, self.panel = tab, panel
         self.gallery: Any = None
-        self.folder = TemporaryDirectory(prefix="layerdiffuse-")  # As long as the page is there.
+        self.folder = mkdtemp(prefix="layerdiffuse-")  # As long as the page is there.
+        finalize(self, rmtree, self.folder, ignore_errors=True)
 
     def watch(self, on_after_component: Callable[..., None]) -> None:
         """Asks the host to be told of its components; an API without a page never does."""
@@ -113,7 +116,7 @@ class BelowGallery:
         )
         for kind, button in self.files.items():
             button.click(
-                partial(give, kind, self.folder.name),
+                partial(give, kind, self.folder),
                 inputs=[*what, *slots],
                 outputs=[self.file, self.told],
                 **quiet,
