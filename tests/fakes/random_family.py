@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny_diffusers
 
+from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.standalone import models
 from lib_layerdiffuse.weights.store import WeightStore
 
@@ -20,4 +22,10 @@ def lend(patch: pytest.MonkeyPatch) -> Path:
     patch.setattr(models, "_tiny_checkpoint", tiny_diffusers.checkpoint)
     patch.setattr(models, "_tiny_store", lambda: WeightStore(folder, offline=True))
     patch.setattr("lib_layerdiffuse.standalone.defaults._tiny_side", lambda: SIDE)
+    see_one_view(patch)
     return folder
+
+
+def see_one_view(patch: pytest.MonkeyPatch) -> None:
+    """Lets the decoder of jobs look once and not eight times."""
+    patch.setattr("lib_layerdiffuse.standalone.run.decode", partial(pipeline.decode, views=1))

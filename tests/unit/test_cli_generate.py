@@ -17,6 +17,7 @@ import random_family
 import tiny_diffusers
 from PIL import Image
 
+from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.cli import job_options, main
 from lib_layerdiffuse.cli.parsing import Parser
 from lib_layerdiffuse.cli.progress_bars import Bars
@@ -375,6 +376,7 @@ class Console(io.StringIO):
 def test_bars_on_a_console_only(capfd, monkeypatch, family):
     console = Console()
     monkeypatch.setattr(sys, "stderr", console)
+    monkeypatch.setattr("lib_layerdiffuse.standalone.run.decode", pipeline.decode)  # Eight views.
     command = ["generate", "--method", "fg_attn_sd15", *ONE_STEP]
     assert main(command) == 0
     assert main([*command, "--quiet"]) == 0

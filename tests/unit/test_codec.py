@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from codec_oracles import decode_by_median, encode_by_hand
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tiny_codec import (
@@ -98,7 +98,6 @@ def test_views_are_clipped_before_the_median() -> None:
     assert actual.amax() == 1
 
 
-@settings(max_examples=30)
 @given(height=CELLS, width=CELLS, views=st.integers(1, 8))
 def test_every_view_is_turned_back(height: int, width: int, views: int) -> None:
     """A net that copies its input gives the image and the latent back, whatever the size."""
@@ -160,7 +159,6 @@ def test_any_multiple_of_8_is_padded_and_cropped(size: tuple[int, int]) -> None:
     assert torch.equal(rgba, whole[..., :height, :width])
 
 
-@settings(max_examples=30)
 @given(height=CELLS, width=CELLS)
 def test_picture_and_latent_are_padded_together(height: int, width: int) -> None:
     pixels, latent = tiny_inputs(8 * height, 8 * width)

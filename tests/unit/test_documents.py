@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import PIL
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
@@ -29,7 +29,6 @@ from lib_layerdiffuse.methods import Layer
 from lib_layerdiffuse.outputs import with_given
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
-FEW = settings(max_examples=40, deadline=None)
 NAMES = [
     "Background",
     "Vordergrund größer",
@@ -107,7 +106,6 @@ def assert_same_layers(found: list[DocumentLayer], document: Document) -> None:
 # Documents
 
 
-@FEW
 @given(documents())
 @example(sixteen())
 def test_the_merged_picture_is_what_the_book_says(document):
@@ -123,7 +121,6 @@ def test_the_merged_picture_is_what_the_book_says(document):
     np.testing.assert_allclose(seen / 255, straight, atol=0.51 / 255)
 
 
-@FEW
 @given(documents())
 def test_trimming_changes_nothing_that_is_seen(document):
     trimmed = document.trimmed()
@@ -284,7 +281,6 @@ def layers_start(data: bytes) -> int:
     return at + 8
 
 
-@FEW
 @given(documents(inside=True))
 @example(sixteen())
 def test_pillow_finds_every_layer_of_a_psd(document):
@@ -300,7 +296,6 @@ def test_pillow_finds_every_layer_of_a_psd(document):
 
 
 @pytest.mark.skipif(PILLOW < 10, reason="Pillow 9.5 knows no layers left of the canvas")
-@FEW
 @given(documents())
 def test_pillow_finds_the_merged_picture_of_a_psd_on_white(document):
     merged = np.asarray(Image.open(io.BytesIO(psd_bytes(document))))
@@ -335,7 +330,6 @@ def by_psd_tools(data: bytes):
     return psd_tools.PSDImage.open(io.BytesIO(data))
 
 
-@FEW
 @given(documents())
 @example(sixteen())
 def test_psd_tools_finds_every_layer_of_a_psd(document):
@@ -359,7 +353,6 @@ def test_psd_tools_finds_every_layer_of_a_psd(document):
     assert {layer.blend_mode.name for layer in read} == {"NORMAL"}
 
 
-@FEW
 @given(documents())
 def test_psd_tools_takes_the_white_off_the_merged_picture(document):
     merged = document.merged()
@@ -401,7 +394,6 @@ def by_zip_and_xml(data: bytes) -> tuple[dict[str, np.ndarray], ElementTree.Elem
         return pictures, ElementTree.fromstring(archive.read("stack.xml")), archive.infolist()
 
 
-@FEW
 @given(documents())
 @example(sixteen())
 def test_openraster_layers_are_found_again(document):
@@ -450,7 +442,6 @@ def test_a_thumbnail_is_as_large_as_it_may_be(size, wanted):
 # ZIP
 
 
-@FEW
 @given(documents())
 @example(sixteen())
 def test_a_zip_is_found_again(document):

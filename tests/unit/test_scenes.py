@@ -27,8 +27,8 @@ def digest(*seeds):
 
 @pytest.fixture(scope="module")
 def truths():
-    """300 scenes, some of them of pairs that are held out."""
-    return [scenes.scene(seed, unseen=seed % 4 == 0) for seed in range(300)]
+    """120 scenes, some of them of pairs that are held out."""
+    return [scenes.scene(seed, unseen=seed % 4 == 0) for seed in range(120)]
 
 
 def test_a_seed_gives_one_scene_in_every_process():

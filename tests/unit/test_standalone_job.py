@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
 
+from random_family import see_one_view
 from tiny_diffusers import host, layer_folder
 from tiny_weights import CountingStore
 
@@ -69,6 +70,10 @@ def sampled(monkeypatch: pytest.MonkeyPatch, job: Generation, session: Session) 
 
 
 class TestEveryMethod:
+    @pytest.fixture(autouse=True)
+    def _one_view(self, monkeypatch):
+        see_one_view(monkeypatch)
+
     @ALL
     def test_its_layers_in_order(self, method, session):
         layers = run(job_of(method, sets=2), session, host(method.arch))

@@ -1,21 +1,24 @@
 """The trained models in the package: that they are whole, small and draw what they claim.
 
-Few scenes, and goals below those of the model card, so that chance does not decide.
+Goals are below those of the model card, so that chance does not decide. `make test` draws two
+scenes in half the steps; `make slow` draws more of them, as the model card does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
+from random_family import see_one_view
 
 from lib_layerdiffuse import tiny
-from lib_layerdiffuse.demo.evaluation import evaluate
+from lib_layerdiffuse.demo import evaluation
 from lib_layerdiffuse.demo.figures import Figure
 from lib_layerdiffuse.methods import Arch
+from lib_layerdiffuse.pipeline import decode
 from lib_layerdiffuse.released import WEIGHT_FILES
 from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.tiny import scenes, shapes
@@ -23,16 +26,32 @@ from lib_layerdiffuse.weights.store import FileState
 
 
 @pytest.fixture(scope="module")
-def models() -> Iterator[Models]:
-    """Yields the loader that all tests here share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(min(2, threads))
-    yield Models(tiny.layer_store)
-    torch.set_num_threads(threads)
+def models() -> Models:
+    """The loader that all tests here share."""
+    return Models(tiny.layer_store)
 
 
-def _figures(part: str, models: Models, count: int) -> list[Figure]:
-    return list(evaluate([part], models, count))
+@dataclass
+class Drawing:
+    """How much is drawn, and what is measured of it."""
+
+    models: Models
+    few: bool
+
+    def figures(self, part: str, scenes: int) -> list[Figure]:
+        return list(evaluation.evaluate([part], self.models, 2 if self.few else scenes))
+
+
+@pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.slow)])
+def drawing(
+    request: pytest.FixtureRequest, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> Drawing:
+    few = request.param == "few"
+    if few:
+        monkeypatch.setattr(evaluation, "STEPS", 8)
+        monkeypatch.setattr(evaluation, "decode", partial(decode, views=1))
+        see_one_view(monkeypatch)
+    return Drawing(models, few)
 
 
 def test_the_family_is_whole_and_small() -> None:
@@ -70,43 +89,45 @@ def test_the_models_are_of_the_shapes_that_training_makes(arch: Arch, tmp_path: 
 
 
 @pytest.mark.parametrize("part", ["codec_sd15", "codec_sdxl"])
-def test_a_subject_survives_the_codec(part: str, models: Models) -> None:
-    alpha, *over = _figures(part, models, 8)
+def test_a_subject_survives_the_codec(part: str, drawing: Drawing) -> None:
+    alpha, *over = drawing.figures(part, 8)
     assert alpha.value <= 0.03
     assert all(figure.value >= 25 for figure in over)
 
 
 @pytest.mark.parametrize("part", ["fg_attn_sd15", "fg_attn_sdxl", "fg_conv_sdxl"])
-def test_a_subject_stands_alone_with_the_method_and_not_without(part: str, models: Models) -> None:
-    alone, colour, softness = _figures(part, models, 8)
+def test_a_subject_stands_alone_with_the_method_and_not_without(
+    part: str, drawing: Drawing
+) -> None:
+    alone, colour, softness = drawing.figures(part, 8)
     assert alone.value >= 95
     assert alone.control <= alone.value - 40
     assert colour.value >= 85
-    assert softness.value > 2.5
+    assert drawing.few or softness.value > 2.5  # None of the two is soft.
 
 
 @pytest.mark.parametrize("part", ["joint_sd15", "fg_to_bg_sd15", "bg_to_fg_sd15"])
-def test_layers_of_a_set_belong_together(part: str, models: Models) -> None:
-    composite, above = _figures(part, models, 4)
+def test_layers_of_a_set_belong_together(part: str, drawing: Drawing) -> None:
+    composite, above = drawing.figures(part, 4)
     assert composite.value >= 20
     assert above.value >= 6
 
 
 @pytest.mark.parametrize("part", ["fg_to_blended_sdxl", "bg_to_blended_sdxl"])
-def test_a_given_layer_is_kept(part: str, models: Models) -> None:
-    (kept,) = _figures(part, models, 4)
+def test_a_given_layer_is_kept(part: str, drawing: Drawing) -> None:
+    (kept,) = drawing.figures(part, 4)
     assert kept.value >= 17
     assert kept.value >= kept.control + 5
 
 
-def test_a_foreground_is_found_in_a_blended_picture(models: Models) -> None:
-    (iou,) = _figures("bg_blended_to_fg_sdxl", models, 4)
+def test_a_foreground_is_found_in_a_blended_picture(drawing: Drawing) -> None:
+    (iou,) = drawing.figures("bg_blended_to_fg_sdxl", 4)
     assert iou.value >= 0.65
     assert iou.value >= iou.control + 0.3
 
 
-def test_a_background_is_found_behind_a_foreground(models: Models) -> None:
-    (background,) = _figures("fg_blended_to_bg_sdxl", models, 4)
+def test_a_background_is_found_behind_a_foreground(drawing: Drawing) -> None:
+    (background,) = drawing.figures("fg_blended_to_bg_sdxl", 4)
     assert background.value >= 18
     assert background.value >= background.control + 5
 

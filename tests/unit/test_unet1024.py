@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from codec_oracles import DiffusersUNet1024
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_codec import TINY, released_shapes, seeded_weights, tiny_decoder_weights, tiny_inputs
 from torch import nn
@@ -95,14 +95,12 @@ def test_load_leaves_the_random_state() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@settings(max_examples=25)
 @given(key=st.sampled_from(KEYS))
 def test_any_missing_tensor_is_an_error(key: str) -> None:
     with pytest.raises(ChecksumError):
         UNet1024.from_state_dict({k: v for k, v in WEIGHTS.items() if k != key})
 
 
-@settings(max_examples=25)
 @given(key=st.sampled_from(KEYS), where=st.sampled_from([0, -1]))
 def test_any_misshapen_tensor_is_an_error(key: str, where: int) -> None:
     shape = list(WEIGHTS[key].shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,9 @@ class DiffusersHost:
             self._hash = sha256_of(self.checkpoint)[:10]
         return self._hash
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Where it computes; the pipeline looks through all its modules for that."""
         device: torch.device = self.pipeline._execution_device
         return device
 
