@@ -877,6 +877,7 @@ class TestPanel:
 
 class TestStops:
     def test_a_stop_while_decoding_keeps_the_views_seen(self, ui, monkeypatch):
+        ui.shared.opts.data["layerdiffuse_decoder_views"] = 8
         views, told = [], []
 
         def spy(*args, on_view, **more):

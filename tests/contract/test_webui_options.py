@@ -31,7 +31,7 @@ KEYS = [
 
 @pytest.fixture
 def ui(webui, models, tmp_path):
-    return WebUI(models, tmp_path / "outputs")
+    return WebUI(models, tmp_path / "outputs", views=8)
 
 
 def choose(ui, **values):

@@ -224,6 +224,7 @@ class TestPairing:
         def skip(p, pictures):
             ui.shared.state.skipped = p.iteration == 0
 
+        ui.shared.opts.data["layerdiffuse_decoder_views"] = 8
         result, _ = self.edited(ui, skip, n_iter=2)
         assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 2
         (note,) = result.extra_generation_params["layerdiffusion_notes"]

@@ -44,8 +44,8 @@ class WebUI:
 
     def __init__(self, models, outputs, views=1):
         self.outputs = outputs
-        for module in ("modules.paths", "lib_layerdiffuse.webui.page.options"):
-            import_module(module).models_path = str(models)
+        for module in ("modules.paths", "lib_layerdiffuse.webui.job.choices"):
+            import_module(module).models_path = str(models)  # Ours keeps what it first met.
         import_module("modules.paths_internal").default_output_dir = str(outputs.parent / "webui")
         spec = importlib.util.spec_from_file_location("layerdiffuse.py", ENTRY)
         self.entry = importlib.util.module_from_spec(spec)

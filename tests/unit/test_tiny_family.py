@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from random_family import see_one_view
 
 from lib_layerdiffuse import tiny
