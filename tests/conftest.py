@@ -26,7 +26,9 @@ _OF_STANDALONE = [
     "golden/test_patches_golden.py",
     "unit/test_cli_generate.py",
     "unit/test_demo.py",
+    "unit/test_figures.py",
     "unit/test_standalone_*.py",
+    "unit/test_tiny_family.py",
     "unit/test_training.py",
     "weights/test_*.py",
 ]
