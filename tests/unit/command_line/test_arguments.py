@@ -1,0 +1,147 @@
+"""The command line: its table of methods, its help, and one line for every error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+from command_runs import DECODER, ROOT, done, fails, python
+
+from lib_layerdiffuse import cli
+from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.methods import METHODS
+
+
+def test_json_equals_the_table(capfd):
+    rows = json.loads(done(capfd, "methods", "--json"))
+    assert [row["id"] for row in rows] == [m.id for m in METHODS]
+    for row, method in zip(rows, METHODS, strict=True):
+        files = [row.pop("weights"), *row.pop("weight_files")]
+        assert files == [f.filename for f in (method.weights, *method.weight_files)]
+        for name, value in row.items():
+            expected = getattr(method, name)
+            assert value == (list(expected) if isinstance(expected, tuple) else expected), name
+        assert row.keys() == {
+            *("id", "label", "arch", "patch", "inputs", "outputs", "frames", "layer_prompts"),
+            *("decodes", "fg_frame", "concat_channels", "uses_control"),
+        }
+
+
+def test_the_text_names_every_method_in_100_columns(capfd):
+    out = done(capfd, "methods")
+    lines = out.splitlines()
+    assert len(lines) == 1 + 3 * len(METHODS)
+    assert max(map(len, lines)) <= 100
+    for method, first, label, how in zip(
+        METHODS, lines[1::3], lines[2::3], lines[3::3], strict=True
+    ):
+        assert first.startswith(f"{method.id} ")
+        assert re.search(rf" {', '.join(x.value for x in method.outputs)} +{method.frames} ", first)
+        assert first.endswith("yes" if method.uses_control else "no")
+        assert label.strip() == method.label
+        assert how.split(": ")[1].split(", ") == [file.stem for file in method.weight_files]
+
+
+def test_methods_start_without_heavy_libraries():
+    heavy = ("torch", "numpy", "cv2", "safetensors", "huggingface_hub")
+    program = (
+        "import sys; from lib_layerdiffuse.cli import main; status = main(['methods']);"
+        f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr); sys.exit(status)"
+    )
+    ran = python("-c", program)
+    assert (ran.returncode, ran.stderr) == (0, "[]\n")
+
+
+def test_the_package_runs_as_a_program():
+    ran = python("-m", "lib_layerdiffuse", "methods", "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(json.loads(ran.stdout)) == len(METHODS)
+    ran = python("-m", "lib_layerdiffuse", "decode")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(
+        r"layerdiffuse: .*--pixels, .*See `layerdiffuse decode --help`\.\n", ran.stderr
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    program = (
+        "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1);"
+        "from lib_layerdiffuse.cli import main; sys.exit(main(['methods']))"
+    )
+    ran = python("-c", program)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "methods",
+        "weights",
+        "weights list",
+        "weights fetch",
+        "weights verify",
+        "decode",
+        "encode",
+    ],
+)
+def test_help(capfd, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert capfd.readouterr().out.startswith(f"usage: layerdiffuse {command}".rstrip())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "nothing",
+        "methods --yaml",
+        "weights",
+        "weights burn",
+        "weights list --models-dir",
+        "decode",
+        "encode --image a.png",
+        "decode --views 9",
+        "decode --views many",
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(capfd, arguments):
+    assert " --help`." in fails(capfd, *arguments.split())
+
+
+def test_a_path_that_the_console_cannot_show(tmp_path):
+    (tmp_path / "Bäume").mkdir()
+    command = ("-m", "lib_layerdiffuse", "weights", "list", DECODER, "--models-dir", "Bäume")
+    ran = python(*command, PYTHONIOENCODING="ascii")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("Folder: B\\xe4ume\n")
+
+
+@pytest.mark.parametrize(("page", "least"), [("command-line", 6), ("standalone", 6)])
+def test_the_commands_of_the_pages_are_understood(page, least):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    lines = re.findall(r"^ {4}layerdiffuse (.*)$", text, re.M)
+    assert len(lines) >= least
+    for line in lines:
+        cli._parser().parse_args(shlex.split(line))
+
+
+def test_the_page_of_the_command_line_shows_each_command_for_files():
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    lines = re.findall(r"^ {4}layerdiffuse ([a-z ]+?)(?= --|$)", text, re.M)
+    assert set(lines) == {"methods", "decode", "encode"} | {
+        f"weights {verb}" for verb in ("list", "fetch", "verify")
+    }
+
+
+def test_interrupted(capfd, monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(json, "dumps", interrupt)
+    assert main(["methods", "--json"]) == 130
+    assert capfd.readouterr().err == "layerdiffuse: interrupted\n"
