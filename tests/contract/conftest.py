@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -84,6 +85,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, file in enumerate(ENCODERS.values()):
         put(folder / "layer_model", file, tiny_encoder_weights(seed))
     return folder
+
+
+@pytest.fixture
+def own_models(models: Path, tmp_path: Path) -> Path:
+    """A copy of the weights that a test may change."""
+    return shutil.copytree(models, tmp_path / "models") / "layer_model"
 
 
 @pytest.fixture

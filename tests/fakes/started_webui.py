@@ -8,6 +8,7 @@ import io
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lib_layerdiffuse.methods import Layer
@@ -31,6 +32,17 @@ def request(method, **more):
     names = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
     pictures = {names[layer]: as_base64(picture(alpha=128)) for layer in method.inputs}
     return {"method": method.id} | pictures | more
+
+
+def arrays(result):
+    """Returns a result's pictures."""
+    return [np.asarray(image) for image in result.images]
+
+
+def prompts(layers):
+    """Returns the labels of these layers' prompts."""
+    kinds = ("prompt", "negative prompt")
+    return {f"{layer.label} {kind}" for layer in layers for kind in kinds}
 
 
 class WebUI:
