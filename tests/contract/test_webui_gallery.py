@@ -149,7 +149,7 @@ class TestPut:
         assert method["value"] == TO_BG.label
         assert enabled is True
         assert told == (
-            f"This picture is now in the slot: Foreground. The method is now: {TO_BG.label}."
+            f"This image is now in the slot: Foreground. The method is now: {TO_BG.label}."
         )
 
     def test_the_next_method_runs_on_it(self, ui, gallery):
@@ -205,9 +205,9 @@ class TestPut:
     @pytest.mark.parametrize(
         ("chosen", "wanted"),
         [
-            (-1, "No picture is chosen. Choose one in the gallery."),
-            (9, "No picture is chosen. Choose one in the gallery."),
-            (0, "This is the grid. Choose a single picture in the gallery."),
+            (-1, "No image is chosen. Choose one in the gallery."),
+            (9, "No image is chosen. Choose one in the gallery."),
+            (0, "This is the grid. Choose a single image in the gallery."),
             (4, "This only shows a layer. Choose the layer itself."),
         ],
     )
@@ -219,7 +219,7 @@ class TestPut:
     @pytest.mark.parametrize("empty", [None, []])
     def test_an_empty_gallery_is_told(self, gallery, empty):
         update = said(gallery.put(FG, empty, "", -1, JOINT.label, *NO_SLOTS))
-        assert update == (*NOTHING, "There is no picture yet. Generate one first.")
+        assert update == (*NOTHING, "There is no image yet. Generate one first.")
 
     @pytest.mark.parametrize("info", ["", "{}", "no json", "[1]", '{"infotexts": null}'])
     def test_a_page_that_tells_nothing_still_gives_its_picture(self, ui, gallery, info):

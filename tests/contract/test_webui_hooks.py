@@ -103,7 +103,7 @@ class TestBatchSize:
         p = ui.job(JOINT, True, JOINT.label, batch_size=asked)
         p.is_api = True
         assert len(ui.run(p).images) == made
-        told = [c for c in p.comments if f"{made} pictures instead of {asked}" in c]
+        told = [c for c in p.comments if f"{made} images instead of {asked}" in c]
         assert len(told) == (made != asked)
 
     def test_notes_are_told_in_the_result_and_not_in_infotexts(self, ui):
@@ -111,7 +111,7 @@ class TestBatchSize:
         p.is_api = True
         result = ui.run(p)
         (note,) = result.extra_generation_params["layerdiffusion_notes"]
-        assert "3 pictures instead of 1" in note
+        assert "3 images instead of 1" in note
         assert not any("instead of" in text for text in result.infotexts)
         assert "layerdiffusion_notes" not in p.extra_generation_params
 

@@ -311,7 +311,7 @@ class TestOwnAlpha:
 
     def test_pictures_of_several_shapes_are_refused(self, ui):
         images = [ball((64, 64)), ball((64, 64)).rotate(180)]
-        with pytest.raises(SettingsError, match="one shape") as caught:
+        with pytest.raises(SettingsError, match="differ in transparency") as caught:
             ui.run_img2img(FG, {"mask_source": "Visible part"}, images=images, batch_size=2)
         assert caught.value.field == "mask_source"
 

@@ -115,7 +115,7 @@ def test_without_saved_pictures_there_are_none(ui, is_api):
     ui.shared.opts.data[OPTION] = ["zip"]
     result, _ = ui.generate(JOINT, do_not_save_samples=True, is_api=is_api)
     assert ui.saved() == []
-    told = "no layer files, since no pictures are saved" in getattr(result, "comments", "")
+    told = "no layer files, since no images are saved" in getattr(result, "comments", "")
     assert told is not is_api
 
 

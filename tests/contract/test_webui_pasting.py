@@ -183,7 +183,7 @@ class TestPictures:
         Path(ui.outputs.parent / "webui").write_text("in the way")
         text, p = made_from(ui)
         assert "_hash" not in text
-        assert [c for c in p.comments if "pasting will not bring the pictures back" in c]
+        assert [c for c in p.comments if "pasting will not bring the images back" in c]
 
     def test_a_page_without_notices_still_restores(self, ui, monkeypatch):
         monkeypatch.delattr(import_module("gradio"), "Info")
