@@ -97,6 +97,21 @@ def test_nothing_moves_on_smaller_screens(page: WebuiPage, width: int) -> None:
     assert seen[1:] == seen[:-1]
 
 
+@pytest.mark.parametrize("width", [1400, 1241, 800])
+def test_what_else_is_given_stands_apart_and_by_its_heading(page: WebuiPage, width: int) -> None:
+    page.page.set_viewport_size({"width": width, "height": 1500})
+    page.open_panel()
+    boxes, labels = (
+        [page.component(name).locator(part).bounding_box() for name in SHOWS]
+        for part in ("input", "label span")
+    )
+    for label, after in zip(labels, boxes[1:], strict=False):
+        room = after["x"] - label["x"] - label["width"]
+        assert after["y"] > label["y"] + label["height"] or room >= 12
+    heading = page.component("enabled").locator(".layerdiffuse-caption span").bounding_box()
+    assert boxes[0]["y"] - heading["y"] - heading["height"] < 12
+
+
 @pytest.fixture
 def checkpoints(server: ForgeServer) -> Iterator[Client]:
     """Lets a test choose checkpoints, and puts back the one that all tests begin with."""
@@ -115,7 +130,7 @@ def test_a_mismatch_is_said_with_a_way_out(page: WebuiPage, checkpoints: Client)
     button.click()
     button.wait_for(state="hidden")
     assert page.method() == FG.label
-    assert said(page) == "1 set × 1 layer = 1 picture: Foreground (RGBA)"
+    assert said(page) == "1 set × 1 layer = 1 image: Foreground (RGBA)"
     page.choose_method(find_method("bg_blended_to_fg_sdxl").label)
     wait_until_said(page, "SD1.5 has no such method.")
     assert not button.is_visible()
@@ -144,14 +159,14 @@ def test_it_says_what_comes_out(page: WebuiPage, tab: str) -> None:
     page.open_panel()
     page.choose_method(find_method("joint_sd15").label)
     page.set_number("batch_size", 2)
-    wait_until_said(page, "2 sets × 3 layers = 6 pictures")
+    wait_until_said(page, "2 sets × 3 layers = 6 images")
     page.set_number("batch_count", 3)
-    wait_until_said(page, "6 sets × 3 layers = 18 pictures")
+    wait_until_said(page, "6 sets × 3 layers = 18 images")
     page.tick("show_matte")
     page.tick("show_composite")
-    wait_until_said(page, "18 pictures + 12 extras: Foreground (RGBA), Background, Blended")
+    wait_until_said(page, "18 images + 12 extras: Foreground (RGBA), Background, Blended")
     page.choose_method(find_method("fg_to_bg_sd15").label)
-    wait_until_said(page, "6 sets × 2 layers = 12 pictures + 6 extras: Background, Blended")
+    wait_until_said(page, "6 sets × 2 layers = 12 images + 6 extras: Background, Blended")
 
 
 def half_transparent_ball(path: Path) -> np.ndarray:
