@@ -108,12 +108,12 @@ def over(fg: np.ndarray, under: np.ndarray) -> np.ndarray:
 
 
 def test_a_result_goes_into_its_slot_and_the_next_method_runs(page: WebuiPage) -> None:
-    assert page.press("to_fg") == "There is no picture yet. Generate one first."
+    assert page.press("to_fg") == "There is no image yet. Generate one first."
     fg, *_ = joint_set(page)
     page.choose_picture(1)  # After the grid.
     said = page.press("to_fg")
     wanted = find_method("fg_to_bg_sd15").label
-    assert said == f"This picture is now in the slot: Foreground. The method is now: {wanted}."
+    assert said == f"This image is now in the slot: Foreground. The method is now: {wanted}."
     assert page.method() == wanted
     np.testing.assert_array_equal(page.slot("fg_image"), fg)
     page.generate()
@@ -132,7 +132,7 @@ def test_a_result_goes_into_its_slot_and_the_next_method_runs(page: WebuiPage) -
 
 def test_img2img_has_its_own(page: WebuiPage) -> None:
     page.open_tab("img2img")
-    assert page.press("to_blended") == "There is no picture yet. Generate one first."
+    assert page.press("to_blended") == "There is no image yet. Generate one first."
     assert page.press("view") == "There are no layers in the gallery. Make some first."
     assert page.press("as_psd") == "There are no layers in the gallery. Make some first."
     assert not page.below("composite").locator("canvas").is_visible()

@@ -49,4 +49,4 @@ def test_they_come_back_after_a_restart_and_a_missing_one_is_named(
     page.paste("")
     assert page.slot("fg_image") is None
     [told] = page.toasts()
-    assert f"The picture for the Foreground slot is not kept here ({kept.stem[:12]}" in told
+    assert f"The image for the Foreground slot is not kept here ({kept.stem[:12]}" in told

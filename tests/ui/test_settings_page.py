@@ -18,9 +18,9 @@ OPTIONS = {
     "decoder_precision": "Precision of the transparent decoder",
     "decoder_views": "Views of the transparent decoder",
     "offset_strength": "Strength of transparency in img2img",
-    "outputs": "Beside the transparent picture, always give",
+    "outputs": "Beside the transparent image, always give",
     "layer_files": "Save each set's layers in one file, too",
-    "keep_pictures": "Keep the pictures that layers were made from",
+    "keep_pictures": "Keep the images that layers were made from",
 }
 
 
