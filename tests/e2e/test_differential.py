@@ -219,7 +219,7 @@ def test_what_cannot_work_is_told(client: Client) -> None:
     for choices, options, text in (
         ({"source": "Inpaint mask"}, {}, "inpaint mask"),
         (by_picture(), {"soft": True}, "soft inpainting"),
-        ({"source": "?"}, {}, "known source"),
+        ({"source": "?"}, {}, "no change map called"),
     ):
         others = SOFT_INPAINTING if options else {}
         with pytest.raises(ApiError) as caught:
