@@ -18,6 +18,7 @@ from api_docs import Example, examples
 from client import ApiError, Client, Result, decode_image, encode_image
 from forge_server import ForgeServer
 from layers import SIZE, conditioning, generate, notes
+from model_cache import families
 from pictures import glass_ball, lake_scene
 from PIL import Image
 from random_weights import SD15, SDXL
@@ -212,7 +213,7 @@ def test_conditioning_by_every_name(client: Client, tmp_path: Path) -> None:
     rows = {row["id"]: row for row in client.call("GET", "/layerdiffuse/methods")}
     for method in METHODS:
         assert set(conditioning(method)) == set(rows[method.id]["input_names"])
-        assert rows[method.id]["weights"]["present"]
+        assert rows[method.id]["weights"]["present"] == (method.arch in families())
     client.use_checkpoint(SD15)
     given = {"bg_image": encode_image(lake_scene(SIZE))}
     made = generate(client, "bg_to_fg_sd15", tmp_path / "run", settings=given, **SMALL)
