@@ -104,7 +104,7 @@ def test_positional_arguments_count_pictures(client: Client, tmp_path: Path) -> 
     )
     method = next(m for m in METHODS if m.id == "joint_sd15")
     check_layers(made, method, **SMALL)
-    assert notes(made) == ["3 pictures instead of 2, to make whole sets."]
+    assert notes(made) == ["3 images instead of 2, to make whole sets."]
     by_name = generate(client, "joint_sd15", tmp_path / "named", **SMALL)
     assert_same(made, by_name)
 
