@@ -9,7 +9,7 @@ import pytest
 import tiny_diffusers
 
 from lib_layerdiffuse import pipeline
-from lib_layerdiffuse.standalone import models
+from lib_layerdiffuse.standalone import models, run
 from lib_layerdiffuse.weights.store import WeightStore
 
 SIDE = 64
@@ -28,4 +28,9 @@ def lend(patch: pytest.MonkeyPatch) -> Path:
 
 def see_one_view(patch: pytest.MonkeyPatch) -> None:
     """Lets the decoder of jobs look once and not eight times."""
-    patch.setattr("lib_layerdiffuse.standalone.run.decode", partial(pipeline.decode, views=1))
+    patch.setattr(run, "decode", partial(pipeline.decode, views=1))
+
+
+def see_eight_views(patch: pytest.MonkeyPatch) -> None:
+    """Lets the decoder look as often as it does for people."""
+    patch.setattr(run, "decode", pipeline.decode)

@@ -17,7 +17,6 @@ import random_family
 import tiny_diffusers
 from PIL import Image
 
-from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.cli import job_options, main
 from lib_layerdiffuse.cli.parsing import Parser
 from lib_layerdiffuse.cli.progress_bars import Bars
@@ -246,7 +245,10 @@ def test_a_chain_saves_both_steps_in_order(capfd, family, direction):
     ]
     assert [t["infotext"].splitlines()[0] for t in told] == ["a cat"] * 2 + ["alone, a cat"] * 2
     assert len({t["method"] for t in told}) == 2
-    modes = [Image.open(t["path"]).mode for t in told]
+    modes = []
+    for t in told:
+        with Image.open(t["path"]) as made:
+            modes.append(made.mode)
     assert modes == ["RGB"] * 2 + ["RGBA" if wanted == "fg" else "RGB"] * 2
 
 
@@ -376,7 +378,7 @@ class Console(io.StringIO):
 def test_bars_on_a_console_only(capfd, monkeypatch, family):
     console = Console()
     monkeypatch.setattr(sys, "stderr", console)
-    monkeypatch.setattr("lib_layerdiffuse.standalone.run.decode", pipeline.decode)  # Eight views.
+    random_family.see_eight_views(monkeypatch)
     command = ["generate", "--method", "fg_attn_sd15", *ONE_STEP]
     assert main(command) == 0
     assert main([*command, "--quiet"]) == 0

@@ -161,8 +161,8 @@ class TestOrientation:
 class TestTransparency:
     def test_a_grey_file_with_a_clear_grey(self):
         path = DATA / "grey8_trns_16x16.png"
-        grey = np.asarray(Image.open(path))
-        clear = Image.open(path).info["transparency"]
+        with Image.open(path) as opened:
+            grey, clear = np.asarray(opened), opened.info["transparency"]
         read = read_image(path)
         assert 0 < (grey == clear).sum() < grey.size
         assert np.array_equal(read[..., 3], grey != clear)

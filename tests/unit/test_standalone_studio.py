@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
+from random_family import see_eight_views
 
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
@@ -126,7 +127,8 @@ def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
     assert workbench.arch_of(str(tmp_path)) is None
 
 
-def test_generate_fills_gallery_and_files(page, bench):
+def test_generate_fills_gallery_and_files(page, bench, monkeypatch):
+    see_eight_views(monkeypatch)
     told: list[tuple[object, str]] = []
     wanted = panel("joint_sd15", show_matte=True, show_composite=True)
     values = [*vars(short()).values(), *wanted]
@@ -144,7 +146,8 @@ def test_generate_fills_gallery_and_files(page, bench):
     for path, one in zip(files, result.saved, strict=True):
         with Image.open(path) as read:
             assert read.info["parameters"] == one.image.infotext
-    assert Image.open(files[0]).mode == "RGBA"
+    with Image.open(files[0]) as read:
+        assert read.mode == "RGBA"
     assert ((1, 1), "sampling") in told
     assert ((8, 8), "transparency") in told
     composite_u8, infotext = page.look(result, chosen, "Checkerboard", "", None)
