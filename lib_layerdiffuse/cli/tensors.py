@@ -4,36 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import SettingsError
-from ..files.existing import existing_file, unreadable
+from ..files.existing import existing_file
+from ..weights.tensor_files import load_tensors
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Returns the tensors of a safetensors file by name, on the CPU.
 
     Raises:
-        SettingsError: There is no such file, or it is no safetensors file.
+        SettingsError: There is no such file.
+        WeightsError: It is no safetensors file, or damaged.
     """
-    try:
-        return load_file(existing_file(path), device="cpu")
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except (SafetensorError, ValueError) as error:
-        raise SettingsError(
-            f"{path} is no whole safetensors file: {error}.",
-            "Give a whole .safetensors file.",
-        ) from error
+    return load_tensors(existing_file(path), str(path))
 
 
 def read_latent(path: Path, name: str) -> Tensor:
     """Returns the tensor `name` of a safetensors file: `4 h w`, float32, finite.
 
     Raises:
-        SettingsError: As `read_tensors`, or there is no such tensor in it.
+        LayerDiffuseError: As `read_tensors`, or there is no such tensor in it.
     """
     tensors = read_tensors(path)
     tensor = tensors.get(name)

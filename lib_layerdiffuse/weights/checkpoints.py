@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import WeightsError
 from ..methods import Arch
+from .tensor_files import Shapes, read_header
 
 UNET = "model.diffusion_model."
 TEXT_WIDTHS = {768: Arch.SD15, 2048: Arch.SDXL}
 _CROSS = "attn2.to_k.weight"
-_LENGTH_BYTES = 8
-_LONGEST_HEADER = 100_000_000
-_BROKEN = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 _SIZE_LABEL = f"{UNET}label_emb.0.0.weight"
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Returns the shape of each tensor of a `.safetensors` file; only its header is read.
-
-    The library's own reader takes seconds for a checkpoint in the versions that WebUIs have.
+    """Returns the shape of each tensor of a safetensors file; only its header is read.
 
     Raises:
         WeightsError: It is none, or damaged.
-
-    Source: "Format" in the README of github.com/huggingface/safetensors.
     """
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            if length > _LONGEST_HEADER:
-                raise ValueError("its header is too long")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
-        if path.stat().st_size != _LENGTH_BYTES + length + end:
-            raise ValueError("it is longer or shorter than it should be")
-        return {key: tuple(map(int, tensor["shape"])) for key, tensor in header.items()}
-    except OSError as error:
-        raise WeightsError(
-            f"{path.name} cannot be read: {error.strerror or error}.", "Allow reading it."
-        ) from error
-    except _BROKEN as error:
-        raise WeightsError(
-            f"{path.name} is damaged or no safetensors file.", "Download it again."
-        ) from error
+    return read_header(path).shapes
 
 
 def text_width(shapes: Shapes, prefix: str = UNET) -> int:

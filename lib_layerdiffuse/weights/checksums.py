@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ..released import WeightFile
+from .tensor_files import what_else
 
 LIST_NAME = "SHA256SUMS"
 
@@ -64,7 +65,9 @@ def problem_with(path: Path, file: WeightFile, sha256: str | None) -> str | None
     """
     listed, size = listed_hashes(path), path.stat().st_size
     if not listed and file.size is not None and size != file.size:
-        return f"{path} is damaged or not the released file: it has {size} bytes, not {file.size}."
+        what = what_else(path)
+        is_ = what[0] if what else "is damaged or not the released file"
+        return f"{path} {is_}: it has {size} bytes, not {file.size}."
     if sha256 is None or sha256 in {file.sha256, *listed}:
         return None
     wanted = " or ".join((file.sha256, *sorted(listed - {file.sha256})))

@@ -15,17 +15,16 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..callbacks import OnDownload
-from ..errors import ChecksumError, DownloadError, WeightsNotFoundError
+from ..errors import ChecksumError, DownloadError, WeightsError, WeightsNotFoundError
 from ..files.locks import file_lock
 from ..released import HUB_REPO, HUB_REVISION, WeightFile
 from .checksums import LIST_NAME, HashMemo, listed_hashes, problem_with, sha256_of
 from .download import Download
 from .hub import fetch, file_url, is_offline
+from .tensor_files import load_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -135,14 +134,11 @@ class WeightStore:
         """
         path = self.ensure(file)
         try:
-            return load_file(path, device="cpu")
-        except (SafetensorError, ValueError) as error:
-            raise ChecksumError(
-                f"{path} is damaged or no safetensors file: {error}.",
-                self._replace_hint(file, path),
-            ) from error
-        except OSError as error:
-            raise _unreadable(path, error) from error
+            return load_tensors(path, str(path))
+        except WeightsError as error:
+            if isinstance(error.__cause__, OSError):
+                raise _unreadable(path, error.__cause__) from error
+            raise ChecksumError(error.message, self._replace_hint(file, path)) from error
 
     def verify(self, file: WeightFile) -> FileStatus:
         """Returns the file's status after reading all of its bytes anew."""

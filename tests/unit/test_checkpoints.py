@@ -104,7 +104,7 @@ def test_a_broken_file_is_named_and_of_no_family(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     assert CheckpointReader().arch(path) is None
-    with pytest.raises(WeightsError, match=r"a\.safetensors is damaged or no safetensors"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors is (damaged|empty|a web page|cut)"):
         read_shapes(path)
 
 

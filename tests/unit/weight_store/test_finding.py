@@ -56,7 +56,7 @@ def test_load_returns_the_tensors_on_the_cpu(folder: Path, server: HubServer) ->
 )
 def test_load_refuses_what_is_no_safetensors_file(folder: Path, data: bytes) -> None:
     (folder / NAME).write_bytes(data)
-    with pytest.raises(ChecksumError, match="damaged or no safetensors file"):
+    with pytest.raises(ChecksumError, match=r"damaged or no safetensors file|cut short"):
         WeightStore(folder, offline=True).load(weight(data))
 
 
