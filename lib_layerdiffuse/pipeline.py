@@ -27,12 +27,11 @@ from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
 from .imaging.images import FloatImage, as_rgba, composite, flatten, pad_colours
 from .methods import DECODERS, ENCODERS, Arch, Layer, LayerMethod, PatchKind
-from .nets.attention_sharing import AttentionSharing
 from .outputs import given_layer
 from .released import WeightFile
 from .settings.chains import step_prompt
 from .settings.layer_settings import LayerSettings
-from .weights.patches import read_patches
+from .weights.patches import read_patches, read_sharing
 from .weights.store import WeightStore
 
 FileIdentity = tuple[str, int, int]
@@ -63,7 +62,7 @@ class Session:
             made = (
                 replace(blank, patches=read_patches(tensors, method))
                 if method.patch is PatchKind.WEIGHTS
-                else replace(blank, sharing=AttentionSharing.from_state_dict(tensors, strength))
+                else replace(blank, sharing=read_sharing(tensors, method, strength))
             )
             self._weights = key, made
         return replace(self._weights[1], stop_at=settings.stop_at)

@@ -22,12 +22,11 @@ from torch.nn import functional as F
 from ..errors import ChecksumError, HostError
 from .control_encoder import ControlEncoder, control_convs
 from .frame_linear import FrameLinear
+from .sharing_layout import ENCODER, HINT, PREFIX, SLOTS, SharingLayout, layout_of
 
-PREFIX = "hookers.layers."
 NORM_EPS = 1e-6
 # UNet level of the sixteen transformer blocks: input 1 2 4 5 7 8, output 3..11, middle.
 BLOCK_LEVELS = (0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3)
-SLOTS = 2 * len(BLOCK_LEVELS)
 
 Projection = Callable[[Tensor], Tensor]
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -175,47 +174,43 @@ def _frames_first(x: Tensor, frames: int) -> Tensor:
 class AttentionSharing(nn.Module):
     """A sharing file's 32 layers, folded for one strength, and its control encoder if any."""
 
-    def __init__(self, layers: list[SharedAttention], encoder: ControlEncoder | None) -> None:
+    def __init__(
+        self, layers: list[SharedAttention], encoder: ControlEncoder | None, layout: SharingLayout
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.encoder = encoder
-        self.frames = layers[0].frames
+        self.frames = layout.frames
+        self.layout = layout
 
     @classmethod
     def from_state_dict(cls, tensors: Mapping[str, Tensor], strength: float) -> AttentionSharing:
         """Returns the module for a released file's tensors.
 
         Args:
-            tensors: Keys `hookers.layers.{0..31}.…` and, with control, `….kwargs_encoder.…`.
+            tensors: Keys `hookers.layers.{0..31}.…` and, with control, `kwargs_encoder.…`.
             strength: Scales the LoRA deltas, the cross-frame output and the control signal.
 
         Raises:
             ChecksumError: The keys or shapes are not those of a sharing file.
         """
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            group, _, name = _split(key)
-            groups.setdefault(group, {})[name] = tensor
+        layout = layout_of(tensors)
         try:
-            frames = sum(f"to_q_lora.{f}.up.weight" in groups["0"] for f in range(3))
-            layers = [SharedAttention(groups.pop(str(i)), frames, strength) for i in range(SLOTS)]
-            encoder = groups.pop("encoder", None)
-            if groups:
-                raise KeyError(*groups)
-            return cls(layers, ControlEncoder(encoder) if encoder else None)
+            layers = [
+                SharedAttention(_under(tensors, f"{PREFIX}{slot}."), layout.frames, strength)
+                for slot in range(SLOTS)
+            ]
+            encoder = ControlEncoder(_under(tensors, ENCODER)) if layout.control else None
         except (KeyError, RuntimeError, ValueError) as error:
             raise ChecksumError(
                 f"The file is damaged or not one of an SD1.5 method: it does not fit at {error}.",
-                "Download the file again, or choose the method that it was made for.",
+                HINT,
             ) from error
+        return cls(layers, encoder, layout)
 
 
-def _split(key: str) -> tuple[str, str, str]:
-    if key.startswith(PREFIX):
-        return key.removeprefix(PREFIX).partition(".")
-    if key.startswith("kwargs_encoder."):
-        return "encoder", ".", key.removeprefix("kwargs_encoder.")
-    return key, "", ""
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
 class SharingRun:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..errors import ChecksumError
 from ..methods import LayerMethod
+from ..nets.attention_sharing import AttentionSharing
+from ..nets.sharing_layout import SharingLayout
 
 CONV_IN = "diffusion_model.input_blocks.0.0.weight"
 
@@ -44,6 +46,26 @@ class Diff:
 WeightPatch = LoRA | Diff
 
 
+def read_sharing(
+    tensors: Mapping[str, Tensor], method: LayerMethod, strength: float
+) -> AttentionSharing:
+    """Returns the attention-sharing module of an SD1.5 file.
+
+    Raises:
+        ChecksumError: The tensors are not those of a sharing file, or the file is for a method
+            with other frames or inputs.
+    """
+    sharing = AttentionSharing.from_state_dict(tensors, strength)
+    wanted = SharingLayout(method.frames, method.uses_control)
+    if sharing.layout != wanted:
+        raise ChecksumError(
+            f"{method.weights.filename} is the file of another method: it makes "
+            f"{_said(sharing.layout)}, where this method's makes {_said(wanted)}.",
+            f"Put the released {method.weights.filename} in its place.",
+        )
+    return sharing
+
+
 def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str, WeightPatch]:
     """Returns the patches of an SDXL file by `diffusion_model.…` key.
 
@@ -65,6 +87,11 @@ def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str
             f"Put the released {method.weights.filename} in its place.",
         )
     return patches
+
+
+def _said(layout: SharingLayout) -> str:
+    layers = f"{layout.frames} layer{'s' if layout.frames > 1 else ''}"
+    return f"{layers} from {'an image' if layout.control else 'prompts alone'}"
 
 
 def _patch(name: str, slots: dict[str, Tensor]) -> WeightPatch:

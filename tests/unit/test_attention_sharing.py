@@ -3,7 +3,9 @@ import sharing as fakes
 import torch
 
 from lib_layerdiffuse.errors import ChecksumError, HostError
+from lib_layerdiffuse.methods import METHODS, Arch
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing, BaseAttention, SharingRun
+from lib_layerdiffuse.weights.patches import read_sharing
 
 CHANNELS, CONTEXT, HEADS = 16, 12, 4
 SELF, CROSS = 6, 7  # Both at level 1.
@@ -156,12 +158,40 @@ def test_half_precision_stays_close(dtype, tolerance):
     close(got.float(), want, tolerance)
 
 
-@pytest.mark.parametrize("change", ["missing", "surplus"])
+LAYER = "hookers.layers.31."
+WRONG = {
+    "missing": {f"{LAYER}temporal_i.weight": None},
+    "another file's": {"diffusion_model.out.2.weight::diff::0": torch.zeros(1)},
+    "a 33rd layer": {"hookers.layers.32.temporal_i.bias": torch.zeros(CHANNELS)},
+    "a frame of one layer": {f"{LAYER}to_q_lora.1.up.weight": torch.zeros(CHANNELS, 4)},
+    "unknown in a layer": {f"{LAYER}extra": torch.zeros(1)},
+    "control of one layer": {f"{LAYER}control_convs.0.0.bias": torch.zeros(8)},
+    "another width": {f"{LAYER}temporal_q.weight": torch.zeros(CHANNELS, 8)},
+    "another rank": {f"{LAYER}to_k_lora.0.up.weight": torch.zeros(CHANNELS, 5)},
+    "no dimensions": {f"{LAYER}temporal_n.weight": torch.tensor(1.0)},
+    "whole numbers": {f"{LAYER}temporal_n.bias": torch.zeros(CHANNELS, dtype=torch.int32)},
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_another_files_tensors_are_refused(change):
-    file = fakes.random_file(1)
-    if change == "missing":
-        del file["hookers.layers.31.temporal_i.weight"]
-    else:
-        file["diffusion_model.out.2.weight::diff::0"] = torch.zeros(1)
-    with pytest.raises(ChecksumError, match=r"one of an SD1\.5 method"):
+    file = {k: t for k, t in (fakes.random_file(1) | change).items() if t is not None}
+    with pytest.raises(ChecksumError, match="damaged"):
         AttentionSharing.from_state_dict(file, 1.0)
+
+
+@pytest.mark.parametrize("file", [{}, {"a": torch.zeros(1)}])
+def test_what_is_no_sharing_file_is_refused(file):
+    with pytest.raises(ChecksumError, match=r"not one of an SD1\.5 method: it holds"):
+        AttentionSharing.from_state_dict(file, 1.0)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.arch is Arch.SD15], ids=lambda m: m.id)
+@pytest.mark.parametrize(("frames", "control"), [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)])
+def test_a_file_is_checked_against_its_method(method, frames, control):
+    file = fakes.random_file(frames, control=bool(control))
+    if (frames, bool(control)) == (method.frames, method.uses_control):
+        assert read_sharing(file, method, 1.0).frames == frames
+        return
+    with pytest.raises(ChecksumError, match="is the file of another method: it makes "):
+        read_sharing(file, method, 1.0)
