@@ -20,7 +20,7 @@ settings.register_profile("nightly", deadline=None, max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # The libraries of a WebUI are too old for making layers without one.
-_STANDALONE = all(find_spec(name) for name in ("accelerate", "gradio", "peft", "transformers"))
+_STANDALONE = all(find_spec(name) for name in ("accelerate", "gradio", "transformers"))
 _OF_STANDALONE = [
     "contract/test_diffusers_*.py",
     "golden/test_patches_golden.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +211,11 @@ def _kinds(text: str) -> tuple[DocumentKind, ...]:
 def _lora(text: str) -> tuple[Path, float]:
     name, colon, weight = text.rpartition(":")
     try:
-        return (path(name), float(weight)) if colon and name else (path(text), 1.0)
+        number = float(weight)
     except ValueError:  # the colon is part of the name
         return path(text), 1.0
+    if not (colon and name):
+        return path(text), 1.0
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"the weight must be a number such as 0.8, not {weight!r}")
+    return path(name), number

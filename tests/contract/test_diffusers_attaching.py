@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     ChecksumError,
-    MissingCapabilityError,
     SettingsError,
 )
 from lib_layerdiffuse.host import Injection
@@ -377,10 +376,11 @@ class TestUserLora:
         with one.attached(injection):
             assert not torch.allclose(found, output(one.pipeline.unet), atol=1e-2)
 
-    def test_one_on_the_first_convolution_is_refused_where_that_is_widened(self, tmp_path):
-        unet = host(Arch.SDXL).pipeline.unet
-        path = write_lora(tmp_path / "lora.safetensors", unet, "conv_in")
+    def test_one_on_the_first_convolution_acts_where_that_is_widened(self, tmp_path):
+        injection = injection_of(find_method("fg_to_blended_sdxl"))
+        one = host(Arch.SDXL)
+        path = write_lora(tmp_path / "lora.safetensors", one.pipeline.unet, "conv_in")
         with_lora = load(Arch.SDXL, loras=[(path, 1.0)])
-        with pytest.raises(MissingCapabilityError, match="first convolution"):
-            with_lora.check(find_method("fg_to_blended_sdxl"))
-        with_lora.check(find_method("fg_attn_sdxl"))
+        with one.attached(injection), with_lora.attached(injection):
+            plain, changed = (output(each.pipeline.unet) for each in (one, with_lora))
+        assert not torch.allclose(plain, changed, atol=1e-2)

@@ -189,6 +189,11 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
         ("--method fg_to_bg_sd15 --fg a --fg-negative-prompt x", "for --fg-negative-prompt."),
         ("--method fg_attn_sd15 --sampler Nothing --quiet", "There is no sampler called"),
         ("--method fg_attn_sd15 --lora gone.safetensors --quiet", "gone.safetensors"),
+        (
+            "--method fg_attn_sd15 --lora a.safetensors:nan",
+            "must be a number such as 0.8, not 'nan'",
+        ),
+        ("--method fg_attn_sd15 --lora a.safetensors:-inf", "such as 0.8, not '-inf'"),
         ("--method fg_attn_sd15 --checkpoint gone --quiet", "gone"),
     ],
 )

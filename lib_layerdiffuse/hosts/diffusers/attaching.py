@@ -122,13 +122,12 @@ class _PatchedWeights:
 
 
 def _owner(unet: nn.Module, name: str) -> tuple[nn.Module, str] | None:
-    """Returns the module that has the parameter and its name there; a LoRA's base layer."""
+    """Returns the module that has the parameter and its name there."""
     path, _, parameter = name.rpartition(".")
     try:
         module = unet.get_submodule(path)
     except AttributeError:
         return None
-    module = getattr(module, "base_layer", module)
     return (module, parameter) if module._parameters.get(parameter) is not None else None
 
 
@@ -182,7 +181,7 @@ class _SharedProcessor:
 def _projection(layer: nn.Module) -> Projection:
     """Returns the layer, or its bare call where more than its weight decides what it computes.
 
-    That is a layer with a user's LoRA, or one that is moved to the device for its call only.
+    That is one that is moved to the device for its call only.
     """
     plain = type(layer) is nn.Linear and "forward" not in vars(layer)
     return layer if plain and not layer._forward_hooks else layer.__call__

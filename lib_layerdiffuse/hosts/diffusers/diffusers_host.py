@@ -11,15 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import MissingCapabilityError
 from ...host import Injection
 from ...methods import Arch, LayerMethod
 from ...weights.checksums import sha256_of
-from ...weights.patches import CONV_IN
 from . import diffusers_vae as vae
 from .attaching import UnetAttachment, attach
 from .loading import Offload, best_device, load_pipeline
-from .parameter_names import diffusers_name, module_names
 from .sampling import Sampling, check_sampler, sample
 
 
@@ -102,19 +99,7 @@ class DiffusersHost:
         return self._arch
 
     def check(self, method: LayerMethod) -> None:
-        """Checks that the method's latents find their place beside the noisy one.
-
-        Raises:
-            MissingCapabilityError: They do not, since a LoRA takes the first convolution.
-        """
-        name = diffusers_name(module_names(self.pipeline.unet.config), CONV_IN) or ""
-        conv_in = self.pipeline.unet.get_submodule(name.removesuffix(".weight"))
-        if method.concat_channels and not isinstance(conv_in, nn.Conv2d):
-            raise MissingCapabilityError(
-                "A LoRA changes the UNet's first convolution, which this method has to change.",
-                "Leave that LoRA out for methods that take images.",
-                field="method",
-            )
+        """Does nothing: a checkpoint that no method fits is refused when it is loaded."""
 
     def encode(self, image: Tensor) -> Tensor:
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]: the posterior's mean."""

@@ -12,7 +12,6 @@ from ...errors import (
     ArchMismatchError,
     LayerDiffuseError,
     MissingCapabilityError,
-    SettingsError,
     WeightsError,
     WeightsNotFoundError,
 )
@@ -45,8 +44,7 @@ def family_of(checkpoint: Path) -> Family:
 
     Raises:
         WeightsNotFoundError: There is no such file or folder.
-        SettingsError: It is of another format.
-        WeightsError: The file is damaged or holds a part of a checkpoint only.
+        WeightsError: The file is damaged, of another format, or holds a part of a checkpoint only.
         ArchMismatchError: It is of another family.
         MissingCapabilityError: Its UNet takes more than a latent.
     """
@@ -55,11 +53,6 @@ def family_of(checkpoint: Path) -> Family:
     if not checkpoint.is_file():
         raise WeightsNotFoundError(
             f"There is no checkpoint at {checkpoint}.", "Check its name and folder."
-        )
-    if checkpoint.suffix.lower() != ".safetensors":
-        raise SettingsError(
-            f"{checkpoint.name} is neither a .safetensors file nor a diffusers folder.",
-            "Convert it to safetensors: other formats can run code of their maker when loaded.",
         )
     return family_of_shapes(read_shapes(checkpoint))
 

@@ -11,10 +11,11 @@ import diffusers
 import torch
 from transformers import CLIPTokenizer
 
-from ...errors import SettingsError, WeightsError, WeightsNotFoundError
+from ...errors import SettingsError, WeightsError
 from ...methods import Arch
 from . import diffusers_vae as vae
 from .families import Family, family_of
+from .loras import add_loras
 from .quiet import quiet
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -86,7 +87,7 @@ def load_pipeline(
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     vae.prepare(pipeline.vae, tiling=tiling)
-    _add_loras(pipeline, loras)
+    add_loras(pipeline, loras)
     _move(pipeline, device, offload)
     return pipeline, family.arch
 
@@ -133,33 +134,6 @@ def _tokenizers(arch: Arch) -> dict[str, Any]:
     if arch is Arch.SDXL:
         made["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder, pad_token="!")
     return made
-
-
-def _add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
-    names = []
-    for number, (path, _) in enumerate(loras):
-        if not path.is_file():
-            raise WeightsNotFoundError(f"There is no LoRA at {path}.", "Check its name and folder.")
-        if path.suffix.lower() != ".safetensors":
-            raise SettingsError(
-                f"{path.name} is no .safetensors file.",
-                "Convert it: other formats can run code of their maker when loaded.",
-            )
-        names.append(f"lora_{number}")
-        try:
-            pipeline.load_lora_weights(
-                str(path.parent),
-                weight_name=path.name,
-                adapter_name=names[-1],
-                local_files_only=True,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise WeightsError(
-                f"The LoRA {path.name} does not fit this checkpoint: {error}.",
-                "Choose a LoRA of the checkpoint's family.",
-            ) from error
-    if names:
-        pipeline.set_adapters(names, [weight for _, weight in loras])
 
 
 def _move(pipeline: Any, device: str, offload: Offload) -> None:
