@@ -111,7 +111,10 @@ def choice_of(args: argparse.Namespace) -> ModelChoice:
     """Returns which checkpoint to load, and how."""
     from ..standalone.models import ModelChoice
 
-    return ModelChoice(args.checkpoint, args.dtype, args.device, args.offload, tuple(args.lora))
+    loras = tuple(args.lora)
+    return ModelChoice(
+        args.checkpoint, args.dtype, args.device, args.offload, loras, args.prediction
+    )
 
 
 def models_of(args: argparse.Namespace, on_download: OnDownload | None) -> Models:

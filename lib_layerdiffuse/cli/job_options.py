@@ -110,6 +110,12 @@ def add_models(parser: Parser) -> None:
         metavar="FILE[:WEIGHT]",
         help="a LoRA of yours for the checkpoint; may be repeated",
     )
+    add(
+        "--prediction",
+        choices=("eps", "v"),
+        help="what the checkpoint's UNet predicts: noise or velocity (default: what the checkpoint "
+        "says)",
+    )
     add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: the device's best)")
     add("--device", metavar="NAME", help="cpu, cuda, mps … (default: the best there is)")
     add(

@@ -25,6 +25,7 @@ class ModelChoice:
         device: As PyTorch names it; None for the best there is.
         offload: What leaves the device while it is not needed: "none", "model" or "sequential".
         loras: The user's own LoRA files with their weights.
+        prediction: What the UNet predicts, "eps" or "v"; None for what the checkpoint says.
     """
 
     checkpoint: Path | None = None
@@ -32,6 +33,7 @@ class ModelChoice:
     device: str | None = None
     offload: str = "none"
     loras: tuple[tuple[Path, float], ...] = ()
+    prediction: str | None = None
 
     @property
     def tiny(self) -> bool:
@@ -86,6 +88,7 @@ def _load(choice: ModelChoice, arch: Arch) -> DiffusersHost:
         device=choice.device,
         offload=Offload(choice.offload),
         loras=choice.loras,
+        prediction=choice.prediction,
     )
 
 

@@ -18,6 +18,7 @@ from transformers import CLIPTokenizer
 
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
+    LayerDiffuseError,
     MissingCapabilityError,
     WeightsError,
     WeightsNotFoundError,
@@ -69,7 +70,7 @@ class TestFolders:
         [
             ("unet/config.json", {"in_channels": 9}, MissingCapabilityError, "inpainting"),
             ("model_index.json", {"_class_name": "FluxPipeline"}, ArchMismatchError, "FluxPipe"),
-            ("model_index.json", {"text_encoder": [None, None]}, ArchMismatchError, "Choose an"),
+            ("model_index.json", {"text_encoder": [None, None]}, LayerDiffuseError, "text encoder"),
         ],
     )
     def test_other_models_are_refused(self, folder, file, change, error, message, tmp_path):

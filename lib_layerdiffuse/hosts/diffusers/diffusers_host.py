@@ -50,6 +50,7 @@ class DiffusersHost:
         offload: Offload = Offload.NONE,
         loras: Sequence[tuple[Path, float]] = (),
         tiling: bool = False,
+        prediction: str | None = None,
     ) -> DiffusersHost:
         """Returns the host of an SD1.5 or SDXL checkpoint.
 
@@ -60,6 +61,8 @@ class DiffusersHost:
             offload: What is offloaded while it is not needed.
             loras: LoRA files with their weights.
             tiling: Whether the VAE works in tiles, for large images.
+            prediction: What the UNet predicts, "eps" for noise or "v" for velocity; None for what
+                the checkpoint says.
 
         Raises:
             LayerDiffuseError: A file is missing, broken or of another kind.
@@ -72,6 +75,7 @@ class DiffusersHost:
             offload=Offload(offload),
             loras=loras,
             tiling=tiling,
+            prediction=prediction,
         )
         return cls(pipeline, arch, path, loras)
 

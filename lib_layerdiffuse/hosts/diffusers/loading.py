@@ -9,11 +9,20 @@ from typing import Any
 
 import diffusers
 import torch
-from transformers import CLIPTokenizer
 
 from ...errors import SettingsError, WeightsError
 from ...methods import Arch
+from ...weights.tensor_files import load_tensors
 from . import diffusers_vae as vae
+from .boundary import translated
+from .components import (
+    NETS,
+    net_from_file,
+    net_from_folder,
+    scheduler_from,
+    shipped_tokenizers,
+    tokenizers_from_folder,
+)
 from .families import Family, family_of
 from .loras import add_loras
 from .quiet import quiet
@@ -26,7 +35,16 @@ _PIPELINES = {
     Arch.SDXL: diffusers.StableDiffusionXLPipeline,
 }
 _DTYPES = {"cuda": torch.float16, "mps": torch.float16}
-_FP16 = "fp16"
+_PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
+_SWITCHED_OFF: dict[Arch, dict[str, Any]] = {
+    Arch.SD15: {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    },
+    Arch.SDXL: {"add_watermarker": False},
+}
+_COMPLETE = "Choose a complete SD1.5 or SDXL checkpoint in safetensors."
 
 
 class Offload(str, Enum):
@@ -52,6 +70,7 @@ def load_pipeline(
     offload: Offload,
     loras: Sequence[tuple[Path, float]],
     tiling: bool,
+    prediction: str | None = None,
 ) -> tuple[Any, Arch]:
     """Returns the pipeline, whose parts are used one by one, and the checkpoint's family.
 
@@ -63,6 +82,8 @@ def load_pipeline(
         offload: What is offloaded while it is not needed.
         loras: LoRA files with their weights.
         tiling: Whether the VAE works in tiles.
+        prediction: What the UNet predicts, "eps" for noise or "v" for velocity; None for what the
+            checkpoint says.
 
     Raises:
         LayerDiffuseError: A file is missing, broken or of another kind.
@@ -74,15 +95,15 @@ def load_pipeline(
         )
     family = family_of(checkpoint)
     dtype = dtype or _DTYPES.get(torch.device(device).type, torch.float32)
-    load = _from_folder if checkpoint.is_dir() else _from_file
-    try:
-        with quiet():
-            pipeline = load(checkpoint, family, dtype)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise WeightsError(
-            f"{checkpoint} could not be loaded: {error}.",
-            "Choose a complete SD1.5 or SDXL checkpoint in safetensors.",
-        ) from error
+    with quiet(), translated(WeightsError, f"{checkpoint} could not be loaded", _COMPLETE):
+        parts = (_from_folder if checkpoint.is_dir() else _from_file)(checkpoint, family, dtype)
+        if prediction:
+            config = parts["scheduler"].config
+            wanted = _PREDICTIONS[prediction]
+            parts["scheduler"] = type(parts["scheduler"]).from_config(
+                config, prediction_type=wanted
+            )
+        pipeline = _PIPELINES[family.arch](**parts, **_SWITCHED_OFF[family.arch])
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
@@ -92,60 +113,39 @@ def load_pipeline(
     return pipeline, family.arch
 
 
-def _from_folder(folder: Path, family: Family, dtype: torch.dtype) -> Any:
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    only_half = not weights.exists() and weights.with_suffix(f".{_FP16}.safetensors").exists()
-    more = {"safety_checker": None, "requires_safety_checker": False}
-    return _PIPELINES[family.arch].from_pretrained(
-        folder,
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        variant=_FP16 if only_half else None,
-        **(more if family.arch is Arch.SD15 else {"add_watermarker": False}),
-    )
+def _from_folder(folder: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
+    nets = {
+        part: net_from_folder(folder, part, kind, dtype) for part, kind in NETS[family.arch].items()
+    }
+    tokenizers = tokenizers_from_folder(folder, CONFIGS / "tokenizer", nets)
+    return {**nets, **tokenizers, "scheduler": scheduler_from(folder / "scheduler")}
 
 
-def _from_file(checkpoint: Path, family: Family, dtype: torch.dtype) -> Any:
-    folder = CONFIGS / family.arch.name.lower()
-    return _PIPELINES[family.arch].from_single_file(
-        str(checkpoint),
-        config=str(folder),
-        scheduler=_scheduler(folder / "scheduler", family),
-        **_tokenizers(family.arch),
-        torch_dtype=dtype,
-        local_files_only=True,
-    )
-
-
-def _scheduler(folder: Path, family: Family) -> Any:
+def _from_file(checkpoint: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
+    config = CONFIGS / family.arch.name.lower()
+    tensors = load_tensors(checkpoint)
+    nets = {
+        part: net_from_file(tensors, checkpoint.name, config, part, kind, dtype)
+        for part, kind in NETS[family.arch].items()
+    }
     more: dict[str, Any] = {}
     if family.v_prediction:
-        more["prediction_type"] = "v_prediction"
+        more["prediction_type"] = _PREDICTIONS["v"]
     if family.zero_snr:
         more["rescale_betas_zero_snr"] = True
-    return diffusers.EulerDiscreteScheduler.from_pretrained(folder, **more)
-
-
-def _tokenizers(arch: Arch) -> dict[str, Any]:
-    """Returns CLIP's tokenizer for each text encoder; OpenCLIP ViT-bigG pads with "!"."""
-    folder = CONFIGS / "tokenizer"
-    made = {"tokenizer": CLIPTokenizer.from_pretrained(folder)}
-    if arch is Arch.SDXL:
-        made["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder, pad_token="!")
-    return made
+    tokenizers = shipped_tokenizers(CONFIGS / "tokenizer", family.arch)
+    return {**nets, **tokenizers, "scheduler": scheduler_from(config / "scheduler", **more)}
 
 
 def _move(pipeline: Any, device: str, offload: Offload) -> None:
-    try:
+    with translated(
+        SettingsError,
+        f"The checkpoint could not be moved to {device}",
+        "Choose another device, a smaller type such as float16, or offloading.",
+    ):
         if offload is Offload.MODEL:
             pipeline.enable_model_cpu_offload(device=device)
         elif offload is Offload.SEQUENTIAL:
             pipeline.enable_sequential_cpu_offload(device=device)
         else:
             pipeline.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"The checkpoint could not be moved to {device}: {error}.",
-            "Choose another device, a smaller type such as float16, or offloading.",
-        ) from error

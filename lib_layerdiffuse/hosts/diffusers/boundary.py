@@ -1,0 +1,37 @@
+"""What the libraries raise, as errors of ours: whatever it is, it becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...errors import LayerDiffuseError
+
+_LONGEST = 200
+
+
+@contextmanager
+def translated(
+    kind: type[LayerDiffuseError], message: str, hint: str, *, field: str | None = None
+) -> Iterator[None]:
+    """Raises every exception of the block as one of ours; ours pass as they are.
+
+    Args:
+        kind: What is raised.
+        message: What did not work, without a full stop; what the library says follows it.
+        hint: What the user can do.
+        field: As in `LayerDiffuseError`.
+    """
+    try:
+        yield
+    except LayerDiffuseError:
+        raise
+    except Exception as error:
+        raise kind(f"{message}: {said_by(error)}.", hint, field=field) from error
+
+
+def said_by(error: BaseException) -> str:
+    """Returns what an exception says, in one short line without a full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    first = text.split(". ")[0].rstrip(".:")
+    return first if len(first) <= _LONGEST else f"{first[:_LONGEST]}…"
