@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from ...errors import LayerDiffuseError
@@ -12,7 +12,11 @@ _LONGEST = 200
 
 @contextmanager
 def translated(
-    kind: type[LayerDiffuseError], message: str, hint: str, *, field: str | None = None
+    kind: type[LayerDiffuseError],
+    message: str,
+    hint: str,
+    *,
+    but: Collection[BaseException] = (),
 ) -> Iterator[None]:
     """Raises every exception of the block as one of ours; ours pass as they are.
 
@@ -20,14 +24,16 @@ def translated(
         kind: What is raised.
         message: What did not work, without a full stop; what the library says follows it.
         hint: What the user can do.
-        field: As in `LayerDiffuseError`.
+        but: What passes as it is, too: a callback of the caller's may have raised it.
     """
     try:
         yield
     except LayerDiffuseError:
         raise
     except Exception as error:
-        raise kind(f"{message}: {said_by(error)}.", hint, field=field) from error
+        if any(error is one for one in but):
+            raise
+        raise kind(f"{message}: {said_by(error)}.", hint) from error
 
 
 def said_by(error: BaseException) -> str:

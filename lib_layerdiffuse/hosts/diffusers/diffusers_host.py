@@ -11,13 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import HostError
 from ...host import Injection
 from ...methods import Arch, LayerMethod
 from ...weights.checksums import sha256_of
 from . import diffusers_vae as vae
 from .attaching import UnetAttachment, attach
+from .boundary import translated
 from .loading import Offload, best_device, load_pipeline
+from .quiet import quiet
 from .sampling import Sampling, check_sampler, sample
+
+_SMALLER = "Make a smaller image, or choose offloading or another device."
 
 
 class DiffusersHost:
@@ -111,7 +116,7 @@ class DiffusersHost:
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale."""
-        with self._offloading_afterwards():
+        with self._at_work(), translated(HostError, "The VAE could not encode", _SMALLER):
             return vae.posterior(self.pipeline.vae, image, self.device)
 
     def vae_latent(self, latent: Tensor) -> Tensor:
@@ -128,7 +133,7 @@ class DiffusersHost:
         Raises:
             HostError: The VAE's numbers overflow even in float32.
         """
-        with self._offloading_afterwards():
+        with self._at_work(), translated(HostError, "The VAE could not decode", _SMALLER):
             return vae.pixels(self.pipeline.vae, latents, self.device)
 
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
@@ -182,16 +187,17 @@ class DiffusersHost:
             LayerDiffuseError: A name or prompt is not understood, or the weights do not fit.
             SamplingStopped: The user stopped it.
         """
-        with self._offloading_afterwards():
+        with self._at_work():
             if injection is None:
                 return sample(self.pipeline, self._arch, sampling)
             with self.attached(injection):
                 return sample(self.pipeline, self._arch, sampling)
 
     @contextmanager
-    def _offloading_afterwards(self) -> Iterator[None]:
-        """Offloads what was loaded onto the device meanwhile, if offloading was asked for."""
-        try:
-            yield
-        finally:
-            self.pipeline.maybe_free_model_hooks()
+    def _at_work(self) -> Iterator[None]:
+        """Keeps the libraries quiet; offloads afterwards, if offloading was asked for."""
+        with quiet():
+            try:
+                yield
+            finally:
+                self.pipeline.maybe_free_model_hooks()

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...callbacks import OnShare
-from ...errors import LayerDiffuseError, SettingsError
+from ...errors import HostError, LayerDiffuseError, SettingsError
 from ...methods import Arch
+from .boundary import translated
 from .prompt_encoding import embeddings
 
 
@@ -94,6 +95,7 @@ def _samplers() -> Mapping[str, Scheduler]:
     return MappingProxyType(rows)
 
 
+_HINT = "Choose another sampler, a smaller size, offloading or another device."
 _LINSPACE = {"timestep_spacing": "linspace"}  # As k-diffusion spaces them.
 
 SAMPLERS: Mapping[str, Scheduler] = _samplers()
@@ -126,22 +128,24 @@ def sample(pipeline: Any, arch: Arch, sampling: Sampling) -> Tensor:
 
     Raises:
         SettingsError: The sampler's name or a prompt's syntax is not known.
+        HostError: The libraries or the device could not do it.
         SamplingStopped: `on_step` returned False.
     """
     scheduler = check_sampler(sampling.sampler).build(pipeline.scheduler.config)
     run = _pipeline(pipeline, arch, scheduler, from_init=sampling.init is not None)
-    on_step_end, stopped = _reporting(sampling.on_step)
+    on_step_end, stopped, raised = _reporting(sampling.on_step)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in sampling.seeds]
     arguments = embeddings(pipeline, arch, sampling.prompts, sampling.negative_prompts)
-    found = run(
-        **arguments,
-        **_start(sampling, generators, arguments["prompt_embeds"].dtype),
-        guidance_scale=sampling.cfg,
-        num_inference_steps=sampling.steps,
-        generator=generators,
-        output_type="latent",
-        callback_on_step_end=on_step_end,
-    ).images
+    with translated(HostError, "Sampling failed", _HINT, but=raised):
+        found = run(
+            **arguments,
+            **_start(sampling, generators, arguments["prompt_embeds"].dtype),
+            guidance_scale=sampling.cfg,
+            num_inference_steps=sampling.steps,
+            generator=generators,
+            output_type="latent",
+            callback_on_step_end=on_step_end,
+        ).images
     if stopped:
         raise SamplingStopped("Stopped before the last step.")
     latents: Tensor = found.float().cpu()
@@ -180,14 +184,24 @@ def _pipeline(pipeline: Any, arch: Arch, scheduler: Any, *, from_init: bool) -> 
     return run
 
 
-def _reporting(on_step: OnShare | None) -> tuple[Callable[..., Any], list[bool]]:
-    """Returns diffusers' callback, and a list that is filled when the run was stopped."""
+def _reporting(
+    on_step: OnShare | None,
+) -> tuple[Callable[..., Any], list[bool], list[BaseException]]:
+    """Returns diffusers' callback, a list that is filled when the run was stopped, and one of what
+    `on_step` raised.
+    """
     stopped: list[bool] = []
+    raised: list[BaseException] = []
 
     def on_step_end(run: Any, index: int, _timestep: Any, values: Any) -> Any:
-        if on_step is not None and on_step(index + 1, run.num_timesteps) is False:
+        try:
+            goes_on = on_step is None or on_step(index + 1, run.num_timesteps) is not False
+        except Exception as error:
+            raised.append(error)
+            raise
+        if not goes_on:
             stopped.append(True)
             run._interrupt = True
         return values
 
-    return on_step_end, stopped
+    return on_step_end, stopped, raised
