@@ -26,7 +26,7 @@ class Generation:
 
     Attributes:
         settings: The method, its strength and its images.
-        prompt: The main prompt, in the WebUI's syntax for emphasis.
+        prompt: The main prompt, in the WebUI's syntax: emphasis, BREAK, AND, `[from:to:when]`.
         width: Pixels, a multiple of 8; likewise `height`.
         sets: How many sets of layers.
         seed: Of the first layer of the first set; each further layer has the next one.
@@ -88,6 +88,7 @@ def check_generation(job: Generation, host: DiffusersHost) -> None:
     settings, method = job.settings, job.settings.method
     _check_numbers(job)
     host.check_sampler(job.sampler)
+    check_prompts(job, host)
     check_arch(method, host.arch())
     host.check(method)
     settings.check_images()
@@ -95,6 +96,20 @@ def check_generation(job: Generation, host: DiffusersHost) -> None:
         as_rgba(settings.image(layer), field=f"{layer.value}_image")
     if job.init is not None:
         as_rgba(job.init, field="init")
+
+
+def check_prompts(job: Generation, host: DiffusersHost) -> None:
+    """Checks the main prompts and the layers' own ones.
+
+    Raises:
+        SettingsError: The host cannot do what one of them says.
+    """
+    host.check_prompts([job.prompt], [job.negative_prompt])
+    for layer in Layer:
+        # AND would put a layer's own prompt beside the main one, not before it.
+        own = {"prompt": job.settings.prompt, "negative_prompt": job.settings.negative_prompt}
+        for kind, of_layer in own.items():
+            host.check_prompts([], [of_layer(layer)], name=f"{layer.value}_{kind}")
 
 
 def _check_numbers(job: Generation) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..callbacks import OnProgress, OnShare
 from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
+from ..hosts.diffusers.prompt_changes import put_before_each
 from ..imaging.images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
 from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
@@ -82,7 +83,7 @@ def _sample(
 def _sampling(job: Generation, index: int, init: Tensor | None, on_step: OnShare) -> Sampling:
     settings, frames = job.settings, job.settings.method.frames
     return Sampling(
-        prompts=layer_prompts(settings, [job.prompt] * frames, negative=False),
+        prompts=layer_prompts(settings, [job.prompt] * frames, False, put_before_each),
         negative_prompts=layer_prompts(settings, [job.negative_prompt] * frames, negative=True),
         seeds=job.seeds(index),
         width=job.width,

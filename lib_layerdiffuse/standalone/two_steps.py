@@ -22,12 +22,13 @@ from ..settings.chains import (
     step_prompt,
     without_layer_prompts,
 )
+from .generation import Generation, check_prompts
 
 if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
     from ..pipeline import Session
     from ..settings.layer_settings import LayerSettings
-    from .generation import Generation, LayerImage
+    from .generation import LayerImage
 
 
 class Direction(str, Enum):
@@ -96,6 +97,9 @@ def run_chain(
     from .run import run
 
     last = second_job(job, second or SecondStep())
+    # What only the second step would refuse must not cost the first one's sampling.
+    host.check_sampler(last.sampler)
+    check_prompts(job, host)
     first = _with_prompts(job, job.settings, Layer.BLENDED)
     job.settings.check_images()
     blended = run(first, session, host, on_progress=_naming("1 of 2", on_progress))
@@ -119,10 +123,12 @@ def second_job(job: Generation, second: SecondStep) -> Generation:
 
 def _with_prompts(job: Generation, own: LayerSettings, layer: Layer) -> Generation:
     """Returns the job with a layer's own prompts before the main ones, as text of the prompts."""
+    from ..hosts.diffusers.prompt_changes import put_before_each
+
     return replace(
         job,
         settings=replace(without_layer_prompts(job.settings), chain=False),
-        prompt=step_prompt(own.prompt(layer), job.prompt),
+        prompt=put_before_each(own.prompt(layer), job.prompt),
         negative_prompt=step_prompt(own.negative_prompt(layer), job.negative_prompt),
     )
 

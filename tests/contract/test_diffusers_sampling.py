@@ -55,6 +55,8 @@ class TestEmphasis:
             ("shut) 12:30, a:b]", [("shut) 12:30, a:b]", 1)]),
             ("a BREAK b BREAKS", [("a", 1), ("BREAK", 1), ("b BREAKS", 1)]),
             ("a :) (b: -1)", [("a :) ", 1), ("b", -1)]),
+            ("a,BREAK  BREAK\n(b)", [("a,", 1), ("BREAK", 1), ("BREAK", 1), ("b", 1.1)]),
+            (r"12\:30 \| a", [("12:30 | a", 1)]),
         ],
     )
     def test_the_webuis_syntax(self, prompt, pieces):
@@ -70,10 +72,10 @@ class TestEmphasis:
             return
         assert "".join(text for text, _ in pieces).count("a") == prompt.count("a")
 
-    @pytest.mark.parametrize("prompt", ["a <lora:x:1>", "[cat:dog:0.5]", "a [b:10]", "[a|b]"])
+    @pytest.mark.parametrize("prompt", ["a <lora:x:1>", "<hypernet:y:0.5>, b"])
     def test_what_is_not_done_is_said(self, prompt):
-        with pytest.raises(SettingsError, match="Remove the"):
-            parse(prompt)
+        with pytest.raises(SettingsError, match="Remove the tag"):
+            host(Arch.SD15).sample(sampling([prompt]))
 
 
 class TestPrompts:

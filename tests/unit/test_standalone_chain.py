@@ -20,6 +20,21 @@ from lib_layerdiffuse.standalone.two_steps import Direction, SecondStep, run_cha
 GIVEN = np.full((16, 16, 4), 0.25, np.float32)
 
 
+class _Host:
+    """Stands for a checkpoint that refuses one sampler and one word."""
+
+    def check_sampler(self, name: str) -> None:
+        if name == "None such":
+            raise SettingsError("no sampler")
+
+    def check_prompts(self, prompts, negatives, *, name: str | None = None) -> None:
+        if "refused" in (*prompts, *negatives):
+            raise SettingsError("no prompt", field=name)
+
+
+HOST = _Host()
+
+
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Generation]:
     """Puts a stand-in in the place of `run`, and returns the jobs that it is given."""
@@ -59,7 +74,7 @@ def test_the_second_method_reads_what_the_first_makes(direction):
 
 @pytest.mark.parametrize("direction", Direction)
 def test_each_blended_picture_gets_its_second_step(ran, direction):
-    first, second = run_chain(job(direction), None, None)
+    first, second = run_chain(job(direction), None, HOST)
     before, after = direction.methods
     assert [one.settings.method for one in ran] == [before, after, after]
     assert [one.seed for one in ran] == [40, 40, 41]
@@ -74,14 +89,14 @@ def test_each_blended_picture_gets_its_second_step(ran, direction):
 
 
 def test_the_first_step_is_given_out_before_the_second_runs(ran):
-    steps = run_chain(job(Direction.BG_TO_FG), None, None)
+    steps = run_chain(job(Direction.BG_TO_FG), None, HOST)
     next(steps)
     assert len(ran) == 1
 
 
 def test_the_authors_choices_for_the_second_step(ran):
-    list(run_chain(job(Direction.BG_TO_FG, sets=1), None, None))
-    list(run_chain(job(Direction.FG_TO_BG, sets=1), None, None))
+    list(run_chain(job(Direction.BG_TO_FG, sets=1), None, HOST))
+    list(run_chain(job(Direction.FG_TO_BG, sets=1), None, HOST))
     chosen = [(one.sampler, one.settings.stop_at) for one in ran]
     sde = "DPM++ 2M SDE Karras"
     assert chosen == [(sde, 1.0), ("Euler a", 1.0), (sde, 1.0), ("UniPC", 0.5)]
@@ -89,7 +104,7 @@ def test_the_authors_choices_for_the_second_step(ran):
 
 def test_the_users_choices_for_the_second_step(ran):
     second = SecondStep("Heun", 0.75)
-    list(run_chain(job(Direction.FG_TO_BG, sets=1), None, None, second=second))
+    list(run_chain(job(Direction.FG_TO_BG, sets=1), None, HOST, second=second))
     assert (ran[1].sampler, ran[1].settings.stop_at) == ("Heun", 0.75)
     assert (ran[0].sampler, ran[0].settings.stop_at) == ("DPM++ 2M SDE Karras", 1.0)
 
@@ -97,7 +112,7 @@ def test_the_users_choices_for_the_second_step(ran):
 def test_each_layers_prompt_is_put_before_the_main_one(ran):
     own = {"blended_prompt": "dog in a room", "bg_prompt": "room", "blended_negative_prompt": "cat"}
     given = job(Direction.FG_TO_BG, sets=1, settings=own, negative_prompt="bad")
-    list(run_chain(given, None, None))
+    list(run_chain(given, None, HOST))
     assert [(one.prompt, one.negative_prompt) for one in ran] == [
         ("dog in a room, good", "cat, bad"),
         ("room, good", "bad"),
@@ -109,18 +124,38 @@ def test_progress_names_the_step(ran):
     told: list[str] = []
     given = job(Direction.BG_TO_FG, sets=1)
     on_progress = lambda stage, done, total: told.append(stage) or True  # noqa: E731
-    list(run_chain(given, None, None, on_progress=on_progress))
+    list(run_chain(given, None, HOST, on_progress=on_progress))
     assert told == ["1 of 2: sampling", "2 of 2: sampling"]
+
+
+def test_what_the_second_step_would_refuse_is_said_before_the_first(ran):
+    one = job(Direction.BG_TO_FG)
+    with pytest.raises(SettingsError, match="no sampler"):
+        next(run_chain(one, None, HOST, second=SecondStep("None such")))
+    own = job(Direction.BG_TO_FG, settings={"fg_prompt": "refused"})
+    with pytest.raises(SettingsError, match="no prompt") as caught:
+        next(run_chain(own, None, HOST))
+    assert caught.value.field == "fg_prompt"
+    assert ran == []
+
+
+def test_a_layers_prompt_is_put_before_each_of_several(ran):
+    list(
+        run_chain(
+            job(Direction.BG_TO_FG, prompt="a AND b", settings={"fg_prompt": "x"}), None, HOST
+        )
+    )
+    assert [one.prompt for one in ran] == ["a AND b"] + ["x, a AND x, b"] * 2
 
 
 def test_what_begins_no_chain(ran):
     settings = LayerSettings.from_args([{"method": "fg_attn_sdxl"}])
     with pytest.raises(SettingsError, match="has no other layer to extract"):
-        list(run_chain(Generation(settings, "x"), None, None))
+        list(run_chain(Generation(settings, "x"), None, HOST))
     given = job(Direction.BG_TO_FG)
     missing = replace(given, settings=replace(given.settings, bg_image=None))
     with pytest.raises(MissingLayerError, match="background"):
-        list(run_chain(missing, None, None))
+        list(run_chain(missing, None, HOST))
     assert ran == []
 
 

@@ -19,6 +19,7 @@ from . import diffusers_vae as vae
 from .attaching import UnetAttachment, attach
 from .boundary import translated
 from .loading import Offload, best_device, load_pipeline
+from .prompt_changes import check_prompt
 from .quiet import quiet
 from .sampling import Sampling, check_sampler, sample
 
@@ -175,6 +176,19 @@ class DiffusersHost:
             SettingsError: There is none.
         """
         check_sampler(name)
+
+    def check_prompts(
+        self, prompts: Sequence[str], negatives: Sequence[str], *, name: str | None = None
+    ) -> None:
+        """Checks that all that prompts say can be done; negative ones hold no `AND`.
+
+        Raises:
+            SettingsError: Something cannot; `name` is its field.
+        """
+        for text in prompts:
+            check_prompt(text, name=name)
+        for text in negatives:
+            check_prompt(text, name=name, composes=False)
 
     def sample(self, sampling: Sampling, injection: Injection | None = None) -> Tensor:
         """Returns the latents `b 4 h w`, sampler's scale, float32, on the CPU.

@@ -6,6 +6,8 @@ Source: the WebUI's documentation of "Attention/emphasis" and BREAK.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import groupby
 
 from ...errors import SettingsError
 
@@ -13,16 +15,15 @@ BREAK = "BREAK"
 """A piece that ends a block of tokens."""
 
 _ROUND, _SQUARE = 1.1, 1 / 1.1
+_HEAVIEST = 1e30
 _TOKEN = re.compile(
-    r"\\[()\[\]\\]"
+    r"\\[()\[\]\\:|]"
     r"|[()\[\]]"
-    r"|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)"
-    r"|\s*\bBREAK\b\s*"
-    r"|\\|:"
-    r"|(?:(?!\s*\bBREAK\b)[^\\()\[\]:])+"
+    r"|:\s*(?P<weight>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)"
+    r"|\bBREAK\b"
+    r"|\w+|\s+|\\|:"
+    r"|[^\w\s\\()\[\]:]+"
 )
-_LORA = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>")
-_EDITING = re.compile(r"\[[^\[\]]*:\s*\d+(?:\.\d+)?\s*\]|\[[^\[\]]*\|[^\[\]]*\]")
 
 Piece = tuple[str, float]
 
@@ -34,54 +35,56 @@ def parse(prompt: str) -> list[Piece]:
     not closed counts up to the end.
 
     Raises:
-        SettingsError: It has syntax of the WebUI that is not done here.
+        SettingsError: A weight is too large to be computed.
     """
-    _refuse_other_syntax(prompt)
+    tokens = list(_TOKEN.finditer(prompt))
+    factors, closing = _brackets(tokens)
     pieces: list[Piece] = []
-    opened: list[tuple[str, int]] = []
-
-    def weigh(factor: float) -> None:
-        _, first = opened.pop()
-        pieces[first:] = [(text, weight * factor) for text, weight in pieces[first:]]
-
-    for match in _TOKEN.finditer(prompt):
-        token, last = match[0], opened[-1][0] if opened else ""
-        if token in ("(", "["):
-            opened.append((token, len(pieces)))
-        elif match["weight"] and last == "(":
-            weigh(float(match["weight"]))
-        elif token == ")" and last == "(":
-            weigh(_ROUND)
-        elif token == "]" and last == "[":
-            weigh(_SQUARE)
-        elif token.strip() == BREAK:
+    weights = [1.0]
+    for place, match in enumerate(tokens):
+        token = match[0]
+        if place in factors:
+            weights.append(weights[-1] * factors[place])
+        elif place in closing:
+            weights.pop()
+        elif token == BREAK:
             pieces.append((BREAK, 1.0))
         else:
-            pieces.append((token[1:] if token[0] == "\\" and len(token) > 1 else token, 1.0))
-    while opened:
-        weigh(_ROUND if opened[-1][0] == "(" else _SQUARE)
+            pieces.append((token[1:] if token[0] == "\\" and token[1:] else token, weights[-1]))
+    if not all(abs(weight) <= _HEAVIEST for _, weight in pieces):
+        raise SettingsError(
+            "A word in the prompt weighs too much to be computed.",
+            "Use a smaller weight, or fewer brackets.",
+        )
     return _joined(pieces)
 
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    """Returns the pieces with neighbours of one weight as one."""
+def _brackets(tokens: Sequence[re.Match[str]]) -> tuple[dict[int, float], set[int]]:
+    """Returns the places of opening brackets with their weights, and of those that close them."""
+    factors: dict[int, float] = {}
+    opened: list[int] = []
+    closing: set[int] = set()
+    for place, match in enumerate(tokens):
+        token, last = match[0], tokens[opened[-1]][0] if opened else ""
+        if token in ("(", "["):
+            factors[place] = _ROUND if token == "(" else _SQUARE
+            opened.append(place)
+        elif (token, last) == ("]", "[") or (last == "(" and (token == ")" or match["weight"])):
+            closing.add(place)
+            first = opened.pop()
+            if match["weight"]:
+                factors[first] = float(match["weight"])
+    return factors, closing
+
+
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Returns the pieces with neighbours of one weight as one, without blanks beside BREAK."""
     joined: list[Piece] = []
-    for text, weight in pieces:
-        if joined and text != BREAK != joined[-1][0] and joined[-1][1] == weight:
-            joined[-1] = joined[-1][0] + text, weight
-        else:
-            joined.append((text, weight))
-    return joined
-
-
-def _refuse_other_syntax(prompt: str) -> None:
-    if found := _LORA.search(prompt):
-        raise SettingsError(
-            f"Tags of other networks do not work in prompts here: {found[0]}.",
-            "Remove the tag, and name a LoRA's file when the checkpoint is loaded.",
-        )
-    if found := _EDITING.search(prompt):
-        raise SettingsError(
-            f"Prompts that change from step to step do not work here: {found[0]}.",
-            "Remove the square brackets, or write \\[ for a plain one.",
-        )
+    for (is_break, weight), alike in groupby(pieces, lambda piece: (piece[0] == BREAK, piece[1])):
+        texts = [text for text, _ in alike]
+        joined += [(BREAK, 1.0)] * len(texts) if is_break else [("".join(texts), weight)]
+    breaks = [text == BREAK for text, _ in joined]
+    for place, (text, weight) in enumerate(joined):
+        ended = text.rstrip() if any(breaks[place + 1 : place + 2]) else text
+        joined[place] = ended.lstrip() if place and breaks[place - 1] else ended, weight
+    return [piece for piece in joined if piece[0]]

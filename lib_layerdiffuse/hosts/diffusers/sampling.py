@@ -16,7 +16,7 @@ from ...callbacks import OnShare
 from ...errors import HostError, LayerDiffuseError, SettingsError
 from ...methods import Arch
 from .boundary import translated
-from .prompt_encoding import embeddings
+from .conditioning import conditions
 
 
 class SamplingStopped(LayerDiffuseError):
@@ -132,14 +132,18 @@ def sample(pipeline: Any, arch: Arch, sampling: Sampling) -> Tensor:
         SamplingStopped: `on_step` returned False.
     """
     scheduler = check_sampler(sampling.sampler).build(pipeline.scheduler.config)
+    wanted = conditions(pipeline, arch, sampling.prompts, sampling.negative_prompts, sampling.steps)
     run = _pipeline(pipeline, arch, scheduler, from_init=sampling.init is not None)
     on_step_end, stopped, raised = _reporting(sampling.on_step)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in sampling.seeds]
-    arguments = embeddings(pipeline, arch, sampling.prompts, sampling.negative_prompts)
-    with translated(HostError, "Sampling failed", _HINT, but=raised):
+    first = wanted.first
+    with (
+        wanted.on(pipeline.unet, _counting_steps(run, sampling)),
+        translated(HostError, "Sampling failed", _HINT, but=raised),
+    ):
         found = run(
-            **arguments,
-            **_start(sampling, generators, arguments["prompt_embeds"].dtype),
+            **first,
+            **_start(sampling, generators, first["prompt_embeds"].dtype),
             guidance_scale=sampling.cfg,
             num_inference_steps=sampling.steps,
             generator=generators,
@@ -162,6 +166,14 @@ def _start(
     shape = (1, 4, height // 8, width // 8)
     noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
     return {"latents": noise.to(dtype), "width": width, "height": height}
+
+
+def _counting_steps(run: Any, sampling: Sampling) -> Callable[[int], int]:
+    """Returns what tells the step, from 0, of a UNet call; some samplers call twice in a step."""
+    steps = sampling.steps
+    if sampling.init is not None:
+        steps = min(int(steps * strength(steps, sampling.denoise)), steps)
+    return lambda call: min(call * steps // run.num_timesteps, steps - 1)
 
 
 def strength(steps: int, denoise: float) -> float:

@@ -1,0 +1,345 @@
+"""Prompts that AND composes and that change from step to step, on the diffusers host."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import groupby
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_diffusers import host, layer_folder
+from torch import Tensor, nn
+
+from lib_layerdiffuse.errors import SettingsError
+from lib_layerdiffuse.hosts.diffusers import SAMPLERS, Sampling
+from lib_layerdiffuse.hosts.diffusers.conditioning import Conditions
+from lib_layerdiffuse.hosts.diffusers.emphasis import parse
+from lib_layerdiffuse.hosts.diffusers.prompt_changes import (
+    at_each_step,
+    check_prompt,
+    composed,
+    put_before_each,
+)
+from lib_layerdiffuse.hosts.diffusers.prompt_encoding import embeddings
+from lib_layerdiffuse.methods import Arch, find_method
+from lib_layerdiffuse.pipeline import Session, inject
+from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.weights.store import WeightStore
+
+ARCHES = pytest.mark.parametrize("arch", list(Arch), ids=lambda arch: arch.name)
+DEEP = 5000
+
+
+def sampling(*prompts: str, **more: object) -> Sampling:
+    made = Sampling(
+        list(prompts), ["red"] * len(prompts), [*range(len(prompts))], 64, 72, 2, 5.0, "Euler a"
+    )
+    return replace(made, **more)
+
+
+def runs(prompt: str, steps: int = 10) -> list[tuple[str, int]]:
+    """Returns what a prompt says, and up to which step it does."""
+    said, until = [], 0
+    for text, same in groupby(at_each_step(prompt, steps)):
+        until += len(list(same))
+        said.append((text, until))
+    return said
+
+
+class TestChanges:
+    """What a WebUI of today answers to the same texts, at ten steps."""
+
+    @pytest.mark.parametrize(
+        ("prompt", "said"),
+        [
+            ("a [b:c:5] d", [("a b d", 5), ("a c d", 10)]),
+            ("[a:b:.5]", [("a", 5), ("b", 10)]),
+            ("[a:b: 0.25 ]", [("a", 2), ("b", 10)]),
+            ("[a:b:0.05]", [("b", 10)]),
+            ("[a:b:5e-1]", [("b", 10)]),
+            ("[a:b:1e1]", [("a", 10)]),
+            ("[a:b:-1]", [("b", 10)]),
+            ("[a:b:-.5]", [("b", 10)]),
+            ("[a:b:0]", [("b", 10)]),
+            ("[a:b:1]", [("a", 1), ("b", 10)]),
+            ("[a:b:1.0]", [("a", 10)]),
+            ("[a:b:2.]", [("a", 10)]),
+            ("[a:b:99]", [("a", 10)]),
+            ("[a:b:+3]", [("a", 3), ("b", 10)]),
+            ("[a:b:1e999]", [("a", 10)]),
+            ("[a:5]", [("", 5), ("a", 10)]),
+            ("[a::5]", [("a", 5), ("", 10)]),
+            ("[::5]", [("", 10)]),
+            ("[a:[b:c:6]:3]", [("a", 3), ("b", 6), ("c", 10)]),
+            ("[(a:1.2):b:5]", [("(a:1.2)", 5), ("b", 10)]),
+            ("(a [b:c:5]:1.2)", [("(a b:1.2)", 5), ("(a c:1.2)", 10)]),
+            ("((a [b:c:3]", [("((a b", 3), ("((a c", 10)]),
+            ("12:30, [a:b:5]", [("12:30, a", 5), ("12:30, b", 10)]),
+            ("x ] [a:b:5]", [("x ] a", 5), ("x ] b", 10)]),
+            ("[[a:b:5]]", [("[a]", 5), ("[b]", 10)]),
+            (r"[a\:b:c:5]", [(r"a\:b", 5), ("c", 10)]),
+            (r"\[a:b:5\]", [(r"\[a:b:5\]", 10)]),
+            ("x [a:b:5", [("x [a:b:5", 10)]),
+            ("[a:b]", [("[a:b]", 10)]),
+            ("[a:b:x]", [("[a:b:x]", 10)]),
+            ("[5]", [("[5]", 10)]),
+            ("[]", [("[]", 10)]),
+        ],
+    )
+    def test_a_word_changes_after_a_step(self, prompt, said):
+        assert runs(prompt) == said
+
+    @pytest.mark.parametrize(
+        ("prompt", "said"),
+        [
+            ("[a|b]", ["a", "b", "a", "b"]),
+            ("[a|b|]", ["a", "b", "", "a"]),
+            ("[|]", ["", "", "", ""]),
+            ("[[a|b]:c:2]", ["a", "b", "c", "c"]),
+            ("[a|b [c:d:3]]", ["a", "b c", "a", "b d"]),
+            (r"[a\|b]", [r"[a\|b]"] * 4),
+            ("a | b [c:d:2]", ["a | b c", "a | b c", "a | b d", "a | b d"]),
+        ],
+    )
+    def test_words_take_turns(self, prompt, said):
+        assert at_each_step(prompt, 4) == said
+
+    @pytest.mark.parametrize("prompt", ["[a:b:c:5]", "[a:b|c]", "x [a|b:5] y", "([a|b:c:5]:2)"])
+    def test_what_means_nothing_is_said(self, prompt):
+        with pytest.raises(SettingsError, match=r"\[from:to:when\]"):
+            check_prompt(prompt)
+
+    @given(st.text(alphabet="ab ()[]:|.5-\\", max_size=40), st.integers(1, 12))
+    def test_any_text_is_read(self, prompt, steps):
+        try:
+            said = at_each_step(prompt, steps)
+        except SettingsError:
+            return
+        assert len(said) == steps
+        for text in said:
+            parse(text)
+
+    @pytest.mark.parametrize("pair", ["[]", "()"])
+    def test_brackets_in_brackets_by_the_thousand(self, pair):
+        nested = pair[0] * DEEP + "a" + pair[1] * DEEP
+        assert at_each_step(nested, 1) == [nested]
+        if pair == "[]":
+            ((_, weight),) = parse(nested)
+            assert weight == pytest.approx(0, abs=1e-9)
+        else:
+            with pytest.raises(SettingsError, match="weighs too much"):
+                parse(nested)
+
+    def test_changes_in_changes_by_the_thousand(self):
+        nested = "[a:" * DEEP + "b" + ":1]" * DEEP
+        assert at_each_step(nested, 2) == ["a", "b"]
+
+
+class TestAnd:
+    @pytest.mark.parametrize(
+        ("prompt", "parts"),
+        [
+            ("a", [("a", 1)]),
+            ("a cat :1.2 AND a dog AND a fox:-2.", [("a cat", 1.2), (" a dog", 1), (" a fox", -2)]),
+            ("a AND", [("a", 1), ("", 1)]),
+            ("aANDb, SAND", [("aANDb, SAND", 1)]),
+            ("(a AND b)", [("(a", 1), (" b)", 1)]),
+            ("a :.5 AND b : 1e1", [("a", 0.5), (" b : 1e1", 1)]),
+            ("at 12:30", [("at 12", 30)]),
+            (r"at 12\:30", [(r"at 12\:30", 1)]),
+            (r"12\\:30", [(r"12\\", 30)]),
+            ("(a:1.2)", [("(a:1.2)", 1)]),
+        ],
+    )
+    def test_the_webuis_syntax(self, prompt, parts):
+        assert composed(prompt) == parts
+
+    def test_a_weight_beyond_all_numbers(self):
+        with pytest.raises(SettingsError, match="too large"):
+            composed("a :" + "9" * 400)
+
+    def test_where_it_means_nothing(self):
+        check_prompt("a AND b")
+        with pytest.raises(SettingsError, match="AND works in the main prompt only"):
+            check_prompt("a AND b", composes=False)
+
+    def test_a_layers_own_prompt_stands_before_each(self):
+        assert put_before_each("x", "a :2 AND b") == "x, a :2 AND x, b"
+        assert put_before_each("", " a AND b") == " a AND b"
+        assert put_before_each("x", "") == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "blank"),
+    [
+        ("a{} BREAK{}b", " "),
+        ("[a{}:{}b:5]", "\n"),
+        ("(a:{} 1)", " "),
+        ("(a:{}", "1"),
+        (":{}b", ": "),
+        ("{}a{}", "("),
+        ("{}a{}", "["),
+        ("[{}|{}]", "\\"),
+    ],
+)
+def test_time_grows_as_the_prompt_does(request, text, blank):
+    """32 times the length: quadratic work would take 1024 times as long."""
+
+    def takes(count: int) -> float:
+        prompt = text.format(*[blank * count] * 2)
+
+        def once() -> float:
+            start = time.process_time()
+            try:
+                for said, _ in composed(prompt):
+                    for step in at_each_step(said, 1):
+                        parse(step)
+            except SettingsError:
+                pass
+            return time.process_time() - start
+
+        return min(once() for _ in range(3))
+
+    gc.disable()  # What else is in memory must not count.
+    request.addfinalizer(gc.enable)
+    assert takes(32_000) < 300 * max(takes(1_000), 1e-4)
+
+
+def read_by_the_unet(one, wanted: Sampling) -> list[Tensor]:
+    """Returns what the UNet read at each of its calls."""
+    seen: list[Tensor] = []
+
+    def look(_unet: nn.Module, _args: object, kwargs: dict[str, Tensor], _out: object) -> None:
+        seen.append(kwargs["encoder_hidden_states"])
+
+    hook = one.pipeline.unet.register_forward_hook(look, with_kwargs=True)
+    try:
+        one.sample(wanted)
+    finally:
+        hook.remove()
+    return seen
+
+
+class TestSteps:
+    @ARCHES
+    def test_the_unet_reads_the_prompt_of_the_step(self, arch):
+        one = host(arch)
+        seen = read_by_the_unet(one, sampling("[cat:dog:2]", steps=4, negative_prompts=["[a|b]"]))
+        wanted = [("cat", "a"), ("cat", "b"), ("dog", "a"), ("dog", "b")]
+        assert len(seen) == 4
+        for read, (prompt, negative) in zip(seen, wanted, strict=True):
+            said = embeddings(one.pipeline, arch, [prompt], [negative])
+            both = [said["negative_prompt_embeds"], said["prompt_embeds"]]
+            torch.testing.assert_close(read, torch.cat(both))
+
+    @ARCHES
+    def test_a_prompt_that_never_changes_is_the_plain_one(self, arch):
+        plain = host(arch).sample(sampling("cat"))
+        assert torch.equal(host(arch).sample(sampling("[cat:dog:9]")), plain)
+        assert torch.equal(host(arch).sample(sampling("[dog:cat:0]")), plain)
+        assert not torch.equal(host(arch).sample(sampling("[cat:dog:1]")), plain)
+        assert not host(arch).pipeline.unet._forward_pre_hooks
+
+    @pytest.mark.parametrize("name", SAMPLERS)
+    @pytest.mark.parametrize("denoise", [None, 0.5])
+    def test_steps_are_those_of_the_sampler(self, name, denoise):
+        """Some samplers call the UNet twice in a step."""
+        one = host(Arch.SD15)
+        more = {} if denoise is None else {"init": torch.zeros(1, 4, 8, 8), "denoise": denoise}
+        run = 6 if denoise is None else 4
+        wanted = sampling("[cat|dog]", steps=6, sampler=name, cfg=1.0, **more)
+        seen = read_by_the_unet(one, wanted)
+        said = [
+            embeddings(one.pipeline, Arch.SD15, [x], [""])["prompt_embeds"] for x in ("cat", "dog")
+        ]
+        which = [0 if torch.equal(read, said[0]) else 1 for read in seen]
+        assert [word for word, _ in groupby(which)] == ([0, 1] * run)[:run]
+        assert len(seen) in (run, run + 1, 2 * run - 1, 2 * run)
+
+    def test_texts_of_other_lengths(self):
+        found = host(Arch.SDXL).sample(sampling("[cat:" + "a dog " * 60 + ":1]"))
+        assert found.isfinite().all()
+
+
+class _Echo(nn.Module):
+    """Stands for a UNet: each row's answer is the number that it reads."""
+
+    def forward(
+        self, sample: Tensor, _t: object, *, encoder_hidden_states: Tensor
+    ) -> tuple[Tensor]:
+        assert len(sample) == len(encoder_hidden_states)
+        return (torch.zeros_like(sample) + encoder_hidden_states.mean((1, 2))[:, None, None, None],)
+
+
+def echoed(weights: list[list[float]], *, guided: bool) -> list[float]:
+    parts, rows = len(weights), len(weights[0])
+    prompts = torch.arange(1.0, parts * rows + 1)[:, None, None].expand(-1, 3, 2)
+    negative = torch.full((rows, 3, 2), -1.0)
+    values = {"prompt_embeds": prompts, "negative_prompt_embeds": negative}
+    unet, sample = _Echo(), torch.zeros(rows * (2 if guided else 1), 4, 2, 2)
+    read = torch.cat([negative, prompts[:rows]]) if guided else prompts[:rows]
+    with Conditions([values], torch.tensor(weights)).on(unet, lambda call: 0):
+        (out,) = unet(sample, 0, encoder_hidden_states=read)
+    return out[:, 0, 0, 0].tolist()
+
+
+class TestComposition:
+    def test_each_prompts_difference_counts_by_its_weight(self):
+        # Two rows read 1 and 2, then 3 and 4; the negative prompt reads -1.
+        first = -1 + 0.5 * (1 + 1) + 2 * (3 + 1)
+        second = -1 + 1 * (2 + 1) - 1 * (4 + 1)
+        weights = [[0.5, 1.0], [2.0, -1.0]]
+        assert echoed(weights, guided=True) == [-1, -1, first, second]
+        assert echoed(weights, guided=False) == [first, second]
+
+    def test_one_prompt_with_a_weight(self):
+        assert echoed([[3.0]], guided=True) == [-1, -1 + 3 * 2]
+
+    @ARCHES
+    @pytest.mark.parametrize("cfg", [1.0, 5.0])
+    def test_the_same_prompt_in_parts_is_that_prompt(self, arch, cfg):
+        def made(prompt: str) -> Tensor:
+            return host(arch).sample(sampling(prompt, "dog", cfg=cfg))
+
+        plain = made("cat")
+        torch.testing.assert_close(made("cat :0.25 AND cat :.75"), plain, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(made("cat AND dog :0"), plain, rtol=1e-3, atol=1e-3)
+        both = made("cat AND dog")
+        torch.testing.assert_close(made("dog AND cat"), both, rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(both[0], plain[0], atol=0.05)
+        torch.testing.assert_close(both[1], plain[1], rtol=1e-3, atol=1e-3)
+        unet = host(arch).pipeline.unet
+        assert not unet._forward_hooks
+        assert not unet._forward_pre_hooks
+
+    def test_a_prompt_may_change_beside_another(self):
+        one = host(Arch.SD15)
+        changing = one.sample(sampling("[cat:dog:1] AND a", steps=2))
+        for other in ("cat AND a", "dog AND a"):
+            assert not torch.allclose(changing, one.sample(sampling(other, steps=2)), atol=1e-3)
+
+    @pytest.mark.parametrize("method", ["joint_sd15", "fg_to_bg_sd15", "bg_to_blended_sdxl"])
+    def test_the_layers_of_a_set_keep_together(self, method):
+        found = find_method(method)
+        one, session = host(found.arch), Session(WeightStore(layer_folder(), offline=True))
+        image = torch.rand(64, 72, 4, generator=torch.Generator().manual_seed(0)).numpy()
+        given = {f"{layer.value}_image": image for layer in found.inputs}
+        settings = replace(LayerSettings.from_args([{"method": method}]), **given)
+        words = ["cat", "dog", "book"][: found.frames]
+
+        def made(form: Callable[[str], str]) -> Tensor:
+            injection = inject(settings, session, one, 64, 72)
+            return one.sample(sampling(*map(form, words)), injection)
+
+        plain = made(lambda word: word)
+        again = made(lambda word: f"{word} :0.5 AND {word} :0.5")
+        torch.testing.assert_close(again, plain, rtol=1e-3, atol=2e-3)
+        assert not torch.allclose(made(lambda word: f"{word} AND glass"), plain, atol=0.05)
