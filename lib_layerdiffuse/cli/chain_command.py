@@ -49,7 +49,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..standalone.output import OutputFolder
+    from ..standalone.output import OutputFolder, number_of
     from ..standalone.two_steps import Direction, SecondStep, run_chain
 
     check_trim(args)
@@ -61,10 +61,11 @@ def _run(args: argparse.Namespace) -> int:
         tell_of_tiny(args, bars)
         models = models_of(args, bars.download)
         host, session = models.open(choice_of(args), method.arch)
-        number = folder.next_number()
+        number: int | None = None  # Taken with the first files: others may save meanwhile.
         all_saved: list[SavedImage] = []
         for step in run_chain(job, session, host, second=second, on_progress=bars.stage):
             saved = folder.save(step.images, step.settings, number)
+            number = number_of(saved[0])
             bars.close()
             tell(args, saved)
             all_saved += saved

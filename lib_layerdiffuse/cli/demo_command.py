@@ -28,8 +28,10 @@ def add_to(commands: Commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # Everything is here; nothing may be fetched.
     from ..demo.run_demo import run_demo
+    from ..files.whole_files import check_folder
     from ..standalone.models import Models
 
+    check_folder(args.out)
     with bars_of(args) as bars:
 
         def on_part(number: int, parts: int, title: str) -> None:

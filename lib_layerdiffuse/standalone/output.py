@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ..documents.kinds import DocumentKind
 from ..documents.layer_set import document_of
 from ..documents.writing import write_document
 from ..errors import SettingsError
-from ..files.whole_files import whole_file
+from ..files.whole_files import check_folder, names_like, taken_names, whole_file
 from ..imaging.images import ImageU8
 from ..imaging.png import png_bytes
 from ..methods import Layer
@@ -23,6 +24,9 @@ from ..settings.layer_settings import LayerSettings
 from .generation import LayerImage
 
 _NUMBERED = re.compile(r"(\d{5,})-")
+
+_View = tuple[LayerImage, str, ImageU8]
+"""A layer, the extra that shows it, and the pixels."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,13 @@ class OutputFolder:
         """Checks the folder before any image is made.
 
         Raises:
-            SettingsError: There is a file of that name.
+            SettingsError: There is a file of that name, or nothing can be written there.
         """
         if folder.exists() and not folder.is_dir():
             raise SettingsError(
                 f"{folder} is a file, but the images need a folder.", "Choose another name."
             )
+        check_folder(folder)
         self.folder = folder
 
     def save(
@@ -117,17 +122,38 @@ class OutputFolder:
         Args:
             images: Layers of one run.
             settings: That run's.
-            number: The first set's; None for the next that is free.
+            number: The first set's, of images that were saved before; None for the next that is
+                free. A name that is there already is not written over.
 
         Raises:
             SettingsError: Nothing can be written there.
         """
-        first = self.next_number() if number is None else number
-        return [
-            SavedImage(self._write(made, first, pixels, extra), made, settings.method.id, extra)
+        views = [
+            view
             for _, of_set in groupby(images, attrgetter("set_index"))
-            for made, extra, pixels in _views(list(of_set), settings)
+            for view in _views(list(of_set), settings)
         ]
+        with ExitStack() as until_written:
+            paths = self._take_names(views, number, until_written)
+            return [
+                SavedImage(write_png(path, pixels, made.infotext), made, settings.method.id, extra)
+                for path, (made, extra, pixels) in zip(paths, views, strict=True)
+            ]
+
+    def _take_names(
+        self, views: Sequence[_View], number: int | None, taken: ExitStack
+    ) -> list[Path]:
+        """Returns each image's path; other programs cannot take them while the stack is open."""
+        if number is not None:
+            return [_take_one(self._path(view, number), taken) for view in views]
+        for free in count(self.next_number()):
+            paths = [self._path(view, free) for view in views]
+            try:
+                taken.enter_context(taken_names(paths))
+            except FileExistsError:
+                continue  # Another program was quicker.
+            return paths
+        raise AssertionError("There is always another number.")
 
     def save_documents(
         self,
@@ -162,11 +188,12 @@ class OutputFolder:
             for kind in wanted
         ]
 
-    def _write(self, made: LayerImage, first: int, pixels_u8: ImageU8, extra: str) -> Path:
+    def _path(self, view: _View, first: int) -> Path:
+        made, extra, _ = view
         layer = "" if extra == COMPOSITE else made.layer.value
         parts = [f"{first + made.set_index:05}", str(made.seed), layer, extra]
         name = "-".join(part for part in parts if part)
-        return write_png(self.folder / f"{name}.png", pixels_u8, made.infotext)
+        return self.folder / f"{name}.png"
 
     def next_number(self) -> int:
         """Returns the first number above those of all files in the folder."""
@@ -174,6 +201,22 @@ class OutputFolder:
             return 0
         found = (_NUMBERED.match(path.name) for path in self.folder.iterdir())
         return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def number_of(saved: SavedImage) -> int:
+    """Returns the number of the first set of the images that one belongs to."""
+    return int(saved.path.name.partition("-")[0]) - saved.image.set_index
+
+
+def _take_one(path: Path, taken: ExitStack) -> Path:
+    """Returns the first name like a path that is free, taken."""
+    for free in names_like(path):
+        try:
+            taken.enter_context(taken_names([free]))
+        except FileExistsError:
+            continue
+        return free
+    raise AssertionError("There is always another name.")
 
 
 def _write_document(
@@ -195,9 +238,7 @@ def _write_document(
     return SavedDocument(path, kind, index, tuple(layer.name for layer in document.layers))
 
 
-def _views(
-    of_set: Sequence[LayerImage], settings: LayerSettings
-) -> Iterator[tuple[LayerImage, str, ImageU8]]:
+def _views(of_set: Sequence[LayerImage], settings: LayerSettings) -> Iterator[_View]:
     """Yields all images of a set that are wanted, with the layer and the extra that each is."""
     wanted = asked_for(settings)
     for made in of_set:

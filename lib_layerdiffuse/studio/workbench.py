@@ -21,7 +21,7 @@ from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import defaults, draw_seed, read_size
 from ..standalone.generation import Generation
 from ..standalone.models import ModelChoice, Models
-from ..standalone.output import OutputFolder, SavedImage
+from ..standalone.output import OutputFolder, SavedImage, number_of
 from ..standalone.run import run
 from ..standalone.sheet import over_checkerboard
 from ..standalone.two_steps import run_chain
@@ -121,10 +121,11 @@ class Workbench:
         if not settings.chain:
             made = run(job, session, host, on_progress=on_progress)
             return Result(settings, self.folder.save(made, settings))
-        number = self.folder.next_number()
+        number: int | None = None
         saved: list[SavedImage] = []
         for step in run_chain(job, session, host, on_progress=on_progress):
             saved += self.folder.save(step.images, step.settings, number)
+            number = number_of(saved[0])
         return Result(step.settings, saved)
 
 

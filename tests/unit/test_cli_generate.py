@@ -25,6 +25,7 @@ from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
 from lib_layerdiffuse.standalone import run as running
 from lib_layerdiffuse.standalone.generation import Generation
+from lib_layerdiffuse.standalone.output import OutputFolder
 
 ROOT = Path(__file__).parents[2]
 SIDE = random_family.SIDE
@@ -200,6 +201,35 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
 def test_what_cannot_work_is_told_in_one_line(capfd, family, arguments, said):
     assert said in fails(capfd, "generate", *arguments.split())
     assert not Path("out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux only")
+@pytest.mark.parametrize("command", ["generate --method fg_attn_sd15", "chain bg-to-fg --bg gone"])
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_else(capfd, asked, command):
+    line = fails(capfd, *command.split(), "--quiet", "--out", "/proc/no/out")
+    assert "/proc/no/out could not be written" in line
+    assert asked == []
+
+
+def test_two_chains_with_one_seed_keep_apart(capfd, family):
+    """The second one runs whole while the first one is between its steps."""
+    command = ["chain", "bg-to-fg", "--bg", picture("bg.png"), "--seed", "3", "--steps", "1"]
+    folder = OutputFolder(Path("out"))
+    save = OutputFolder.save
+
+    def saving(*args: object, **more: object) -> object:
+        saved = save(*args, **more)
+        if not seen:
+            seen.append(saved)
+            assert main([*command, "--quiet"]) == 0
+        return saved
+
+    seen: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OutputFolder, "save", saving)
+        assert main([*command, "--quiet"]) == 0
+    names = sorted(path.name for path in folder.folder.iterdir())
+    assert names == [f"0000{n}-3-{layer}.png" for n in (0, 1) for layer in ("blended", "fg")]
 
 
 def test_a_checkpoint_of_the_other_family(capfd, family):

@@ -14,8 +14,9 @@ from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.imaging.images import from_u8, to_u8
 from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone import output
 from lib_layerdiffuse.standalone.generation import LayerImage
-from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
+from lib_layerdiffuse.standalone.output import OutputFolder, number_of, png_bytes, write_png
 from lib_layerdiffuse.standalone.sheet import SheetRow, Tile, contact_sheet, over_checkerboard
 
 INFO = "ein Bäumchen ⛵, b\nNegative prompt: x\nSteps: 2, Sampler: Euler"
@@ -175,3 +176,36 @@ def test_paths_are_the_users(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (saved,) = OutputFolder(Path("out")).save([made(Layer.FG)], settings())
     assert saved.path == Path("out/00000-7-fg.png")
+
+
+def test_two_programs_with_one_seed_never_write_over_each_other(tmp_path):
+    """Both steps of two chains, each step of one after the same step of the other."""
+    one, other = OutputFolder(tmp_path), OutputFolder(tmp_path)
+    first = [folder.save([made(Layer.BLENDED, seed=3)], settings()) for folder in (one, other)]
+    numbers = [number_of(saved[0]) for saved in first]
+    assert numbers == [0, 1]
+    second = [
+        folder.save([made(Layer.FG, seed=3)], settings(), number)
+        for folder, number in zip((one, other), numbers, strict=True)
+    ]
+    paths = [saved[0].path.name for saved in [*first, *second]]
+    assert paths == [f"0000{n}-3-{layer}.png" for layer in ("blended", "fg") for n in (0, 1)]
+
+
+def test_a_number_that_is_lost_to_another_program_is_not_taken(tmp_path, monkeypatch):
+    (tmp_path / "00000-3-fg.png").write_bytes(b"theirs")
+    monkeypatch.setattr(OutputFolder, "next_number", lambda self: 0)  # Looked before it was there.
+    (saved,) = OutputFolder(tmp_path).save([made(Layer.FG, seed=3)], settings())
+    (late,) = OutputFolder(tmp_path).save([made(Layer.FG, seed=3)], settings(), 0)
+    assert (saved.path.name, late.path.name) == ("00001-3-fg.png", "00000-3-fg-2.png")
+    assert (tmp_path / "00000-3-fg.png").read_bytes() == b"theirs"
+
+
+def test_a_save_that_fails_leaves_no_empty_files(tmp_path, monkeypatch):
+    def full(path: Path, *_: object) -> Path:
+        raise SettingsError("No space left on device")
+
+    monkeypatch.setattr(output, "write_png", full)
+    with pytest.raises(SettingsError, match="No space"):
+        OutputFolder(tmp_path).save([made(Layer.FG, seed=3)], settings())
+    assert list(tmp_path.iterdir()) == []
