@@ -16,7 +16,10 @@ _QUOTES = "'\""
 
 def shortened(value: object) -> str:
     """Returns a value as a message names it: as Python writes it, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}…"
 
 
@@ -107,7 +110,8 @@ def unknown_name(
         names: What there is, by each of its names; its first one is listed.
         field: As in `LayerDiffuseError`.
     """
-    near = get_close_matches(str(name)[:_LONGEST_TO_COMPARE], names, n=1)
+    typed = name[:_LONGEST_TO_COMPARE] if isinstance(name, str) else shortened(name)
+    near = get_close_matches(typed, names, n=1)
     listed: dict[object, str] = {}
     for known, thing in names.items():
         listed.setdefault(thing, known)

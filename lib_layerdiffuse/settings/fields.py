@@ -143,7 +143,7 @@ def read(one: Field[Any], value: Any, read_image: ReadImage | None = None) -> An
 def _chosen(one: Field[Any], value: Any) -> Any:
     if isinstance(value, type(one.default)):
         return value
-    found = one.metadata["choices"].get(str(value).strip())
+    found = one.metadata["choices"].get(value.strip()) if isinstance(value, str) else None
     if found is None:
         raise _unknown(one, value)
     return found
@@ -170,9 +170,9 @@ def _number(one: Field[Any], value: Any) -> float:
 
 
 def _text(one: Field[Any], value: Any) -> str:
-    found = str(value).strip()
     if not isinstance(value, (str, int, float)):
         raise _refused(one, "text", value, "Write it as text.")
+    found = str(value).strip()
     if any("\ud800" <= character <= "\udfff" for character in found):
         raise _refused(one, "whole text", value, "Half a character is in it: write that again.")
     return found

@@ -175,3 +175,17 @@ def test_the_labels_on_the_page():
     assert labels["chain"] == "Also extract the other layer"
     assert labels["show_raw"] == "RGB before alpha"
     assert MaskSource.TAB.value == "Inpaint area: from the tab"
+
+
+DEEP = 5000
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize("name", ["weight", "method", "fg_prompt", "enabled", "resize_mode", "odd"])
+def test_values_nested_by_the_thousand_are_refused_in_words(kind, name):
+    value: object = 1
+    for _ in range(DEEP):
+        value = [value] if kind is list else {"a": value}
+    with pytest.raises(SettingsError) as caught:
+        LayerSettings.from_args([{name: value}])
+    assert len(str(caught.value)) < 1000
