@@ -1,10 +1,46 @@
-"""`python -m lib_layerdiffuse`: the command line."""
+"""`python -m lib_layerdiffuse` and the command `layerdiffuse`: the command line as a process."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
-from .cli import main
+_INTERRUPTED = 130
+
+
+def run() -> int:
+    """Runs the command line and returns its exit status: 130 after an interrupt at any moment.
+
+    Libraries turn an interrupt into errors of theirs, or lose it while they are imported; what
+    ends in an error after one is an interrupt.
+    """
+    interrupted: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, interrupt)
+        from .cli import main
+
+        status = main()
+    except BaseException as error:
+        _ignore_interrupts()
+        if not interrupted and not isinstance(error, KeyboardInterrupt):
+            raise
+        print("layerdiffuse: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    _ignore_interrupts()
+    return _INTERRUPTED if interrupted and status else status
+
+
+def _ignore_interrupts() -> None:
+    """The end of the process is near and shall be quiet."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

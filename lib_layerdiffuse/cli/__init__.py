@@ -12,28 +12,8 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from . import (
-    chain_command,
-    codec_command,
-    demo_command,
-    eval_tiny_command,
-    generate_command,
-    methods_command,
-    studio_command,
-    weights_command,
-)
 from .parsing import Parser
 
-_COMMANDS = (
-    methods_command,
-    weights_command,
-    codec_command,
-    generate_command,
-    chain_command,
-    studio_command,
-    demo_command,
-    eval_tiny_command,
-)
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
 _EPILOG = (
     "Exit status: 0 done, 1 a weight file is bad (weights verify), 2 an error, told in one line, "
@@ -71,10 +51,31 @@ def _fail(text: str, status: int = _ERROR) -> int:
 
 
 def _parser() -> Parser:
+    # Imported here, so that an interrupt meanwhile is one, too.
+    from . import (
+        chain_command,
+        codec_command,
+        demo_command,
+        eval_tiny_command,
+        generate_command,
+        methods_command,
+        studio_command,
+        weights_command,
+    )
+
     about = "Methods, weight files and transparency of LayerDiffuse, without a WebUI."
     parser = Parser("layerdiffuse", description=about, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in _COMMANDS:
+    for command in (
+        methods_command,
+        weights_command,
+        codec_command,
+        generate_command,
+        chain_command,
+        studio_command,
+        demo_command,
+        eval_tiny_command,
+    ):
         command.add_to(commands)
     return parser

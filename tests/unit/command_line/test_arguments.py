@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from command_runs import DECODER, ROOT, done, fails, python
@@ -145,3 +150,47 @@ def test_interrupted(capfd, monkeypatch):
     monkeypatch.setattr(json, "dumps", interrupt)
     assert main(["methods", "--json"]) == 130
     assert capfd.readouterr().err == "layerdiffuse: interrupted\n"
+
+
+def slow_module(folder: Path, body: str) -> None:
+    """Writes a package that says when it is being imported, in the place of torch."""
+    (folder / "torch").mkdir()
+    text = f"import sys, time\nprint('now', flush=True)\n{body}\n"
+    (folder / "torch" / "__init__.py").write_text(text)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signal")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "time.sleep(60)",
+        "try:\n    time.sleep(60)\nexcept BaseException:\n    raise ImportError('lost')",
+        "try:\n    time.sleep(60)\nexcept BaseException:\n    raise SystemError('lost')",
+    ],
+)
+@pytest.mark.parametrize("by_script", [False, True])
+def test_interrupted_while_libraries_are_imported(tmp_path, body, by_script):
+    """Libraries may turn the interrupt into an error of their own."""
+    slow_module(tmp_path, body)
+    script = "import sys; from lib_layerdiffuse.__main__ import run; sys.exit(run())"
+    entry = ["-c", script] if by_script else ["-m", "lib_layerdiffuse"]
+    names = ("pixels", "latent", "decoder", "out")
+    files = [part for name in names for part in (f"--{name}", "a")]
+    command = ["decode", *files, "--device", "cpu"]
+    ran = subprocess.Popen(
+        [sys.executable, *entry, *command],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert ran.stdout is not None
+    assert ran.stdout.readline() == "now\n"
+    ran.send_signal(signal.SIGINT)
+    _, err = ran.communicate(timeout=60)
+    assert (ran.returncode, err) == (130, "layerdiffuse: interrupted\n")
+
+
+def test_the_commands_script_is_the_entry_that_knows_interrupts():
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert 'layerdiffuse = "lib_layerdiffuse.__main__:run"' in text
