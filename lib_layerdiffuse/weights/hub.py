@@ -8,6 +8,7 @@ streamed here, because its own download call no longer continues after the proce
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ from typing import Any
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, tqdm
 
-from ..errors import ChecksumError, DownloadError
+from ..errors import ChecksumError, DownloadError, shortened
 from .download import Broken, Download, disk_error, network_error, refused, size_text
 
+_HUB = "https://huggingface.co"
 CHUNK = 64 * 1024
 RETRIES = 3
 """Attempts in a row that may bring no byte before the download is given up."""
@@ -31,8 +33,18 @@ REPORT_EVERY = 0.5
 
 
 def file_url(repo: str, revision: str, filename: str) -> str:
-    """Returns the address of a file on the Hub, or on the mirror named by HF_ENDPOINT now."""
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    """Returns the address of a file on the Hub, or on the mirror named by HF_ENDPOINT now.
+
+    Raises:
+        DownloadError: HF_ENDPOINT is no address.
+    """
+    # Not the library's own, which takes an empty variable for the address.
+    endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or _HUB
+    if not re.fullmatch(r"https?://[^/\s].*", endpoint, re.IGNORECASE):
+        raise DownloadError(
+            f"HF_ENDPOINT is {shortened(endpoint)}, which is no address.",
+            "Write it with https:// in front, or leave it out.",
+        )
     return hf_hub_url(repo, filename, revision=revision, endpoint=endpoint)
 
 

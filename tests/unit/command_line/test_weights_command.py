@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from command_runs import DECODER, done, everything, fails
+from command_runs import DECODER, done, everything, fails, python
 from hub_server import HubServer
 
 from lib_layerdiffuse import methods
@@ -117,3 +117,19 @@ def test_verify_of_a_named_file_that_is_not_there(capfd):
 @pytest.mark.parametrize("action", ["list", "verify"])
 def test_a_folder_that_is_not_there(capfd, action, option):
     assert "There is no folder nowhere" in fails(capfd, "weights", action, option, "nowhere")
+
+
+@pytest.mark.parametrize("value", ["hub.example", "huggingface.co/x", "ftp://a", "https://", "://"])
+def test_a_hub_without_an_address_is_named(capfd, monkeypatch, value):
+    monkeypatch.setenv("HF_ENDPOINT", value)
+    line = fails(capfd, "weights", "fetch", DECODER, "--models-dir", "new")
+    assert f"HF_ENDPOINT is '{value.rstrip('/')}', which is no address." in line
+
+
+@pytest.mark.parametrize("value", ["", " ", "/"])
+def test_an_empty_hub_is_the_ordinary_one(value):
+    """Also where it was empty when the library was imported."""
+    program = "from lib_layerdiffuse.weights.hub import file_url as f; print(f('a/b', 'c', 'd'))"
+    assert python("-c", program, HF_ENDPOINT=value).stdout == (
+        "https://huggingface.co/a/b/resolve/c/d\n"
+    )
