@@ -231,12 +231,14 @@ METHOD_NAMES = {name: m for m in METHODS for name in (m.id, *m.aliases)}
 
 
 def find_method(name: str) -> LayerMethod:
-    """Returns the method called `name`: one of `METHOD_NAMES`.
+    """Returns the method called `name`: one of `METHOD_NAMES`, in letters of either case.
 
     Raises:
         SettingsError: No method is called so.
     """
-    found = METHOD_NAMES.get(str(name).strip())
+    wanted = str(name).strip()
+    folded = (m for known, m in METHOD_NAMES.items() if known.casefold() == wanted.casefold())
+    found = METHOD_NAMES.get(wanted) or next(folded, None)
     if found is None:
         raise unknown_name("method", name, METHOD_NAMES, field="method")
     return found

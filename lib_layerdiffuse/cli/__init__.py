@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from .parsing import Parser
+from .parsing import Parser, check_texts
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
 _EPILOG = (
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # not every console can show every path
     try:
         args = _parser().parse_args(argv)
+        check_texts(args)
         status: int = args.run(args)
         sys.stdout.flush()
     except LayerDiffuseError as error:

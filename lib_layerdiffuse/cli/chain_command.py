@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..methods import Layer
 from . import job_options as options
-from .described import check_trim, choice_of, generation_of, models_of
+from .described import check_trim, choice_of, generation_of, models_of, refuse_folders_of_tiny
 from .generate_command import tell, tell_of_tiny
 from .parsing import add_command
 from .progress_bars import bars_of
@@ -36,7 +36,10 @@ def add_to(commands: Commands) -> None:
         options.add_prompts(direction, (Layer.BLENDED, Layer(wanted)))
         options.add_sampling(direction)
         direction.add_argument(
-            "--second-sampler", metavar="NAME", help="of the second step (default: the author's)"
+            "--second-sampler",
+            type=options.sampler,
+            metavar="NAME",
+            help="of the second step (default: the author's)",
         )
         direction.add_argument(
             "--second-stop-at",
@@ -53,6 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..standalone.two_steps import Direction, SecondStep, run_chain
 
     check_trim(args)
+    refuse_folders_of_tiny(args)
     method = Direction(args.direction).methods[0]
     folder = OutputFolder(args.out)
     job = generation_of(args, method)

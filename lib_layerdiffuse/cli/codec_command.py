@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ChecksumError, LayerDiffuseError, SettingsError
 from ..methods import DECODERS, ENCODERS, Arch
 from ..released import WeightFile
-from .parsing import add_command, path
+from .parsing import add_command, device, one_of, path
 
 if TYPE_CHECKING:
     from .parsing import Commands, Parser
@@ -51,12 +51,15 @@ def _add_file(parser: Parser, option: str, metavar: str, help: str) -> None:
 def _add_place(parser: Parser) -> None:
     parser.add_argument(
         "--dtype",
-        choices=("float32", "float16", "bfloat16"),
+        **one_of("float32", "float16", "bfloat16"),
         default="float32",
         help="what to compute in (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", default="cpu", help="where, as PyTorch names it (default: %(default)s)"
+        "--device",
+        type=device,
+        default="cpu",
+        help="where, as PyTorch names it (default: %(default)s)",
     )
 
 

@@ -107,6 +107,21 @@ def check_trim(args: argparse.Namespace) -> None:
         raise SettingsError("--trim needs --layers.", "Say which kind of file.")
 
 
+def refuse_folders_of_tiny(args: argparse.Namespace) -> None:
+    """Checks that no folder of layer files is named for the tiny family, which has its own.
+
+    Raises:
+        SettingsError: One is.
+    """
+    named = [("--models-dir", args.models_dir), ("--extra-dir", args.extra_dir)]
+    unread = [option for option, given in named if given]
+    if args.checkpoint is None and unread:
+        raise SettingsError(
+            f"The tiny family has its own layer files and does not read {' and '.join(unread)}.",
+            "Leave it out, or name a checkpoint with --checkpoint.",
+        )
+
+
 def choice_of(args: argparse.Namespace) -> ModelChoice:
     """Returns which checkpoint to load, and how."""
     from ..standalone.models import ModelChoice
@@ -121,4 +136,6 @@ def models_of(args: argparse.Namespace, on_download: OnDownload | None) -> Model
     """Returns what loads checkpoints and weight files."""
     from ..standalone.models import Models
 
+    if args.models_dir or args.extra_dir:
+        store_of(args, makes_folder=True)  # Before a checkpoint is loaded.
     return Models(lambda: store_of(args, makes_folder=True, on_progress=on_download))

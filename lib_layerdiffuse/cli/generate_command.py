@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from ..errors import SettingsError
 from ..methods import Layer, find_method
 from . import job_options as options
-from .described import check_trim, choice_of, generation_of, models_of, refuse_unused
+from .described import (
+    check_trim,
+    choice_of,
+    generation_of,
+    models_of,
+    refuse_folders_of_tiny,
+    refuse_unused,
+)
 from .parsing import add_command, path
 from .progress_bars import Bars, bars_of
 
@@ -54,6 +61,7 @@ def _run(args: argparse.Namespace) -> int:
     method = find_method(args.method)
     refuse_unused(args, method)
     check_trim(args)
+    refuse_folders_of_tiny(args)
     if args.denoise is not None and args.init is None:
         raise SettingsError("--denoise needs --init.", "Give the image to draw over.")
     folder = OutputFolder(args.out)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..methods import Layer
-from .parsing import path
+from .parsing import device, one_of, path
 from .stores import add_store_options
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ def add_sampling(parser: Parser) -> None:
         metavar="SCALE",
         help="guidance (default: 7; 3 for the tiny family)",
     )
-    add("--sampler", metavar="NAME", help="as the WebUI calls it (default: the author's choice)")
+    add(
+        "--sampler",
+        type=sampler,
+        metavar="NAME",
+        help="as the WebUI calls it (default: the author's choice)",
+    )
     add("--weight", type=setting("strength"), default=1.0, metavar="W", help="0 to 2 (default: 1)")
     add(
         "--stop-at",
@@ -85,7 +90,7 @@ def add_sampling(parser: Parser) -> None:
     )
     add(
         "--resize-mode",
-        choices=tuple(RESIZE_MODES),
+        **one_of(*RESIZE_MODES),
         default="crop",
         help="how given images get the size (default: %(default)s)",
     )
@@ -112,15 +117,20 @@ def add_models(parser: Parser) -> None:
     )
     add(
         "--prediction",
-        choices=("eps", "v"),
+        **one_of("eps", "v"),
         help="what the checkpoint's UNet predicts: noise or velocity (default: what the checkpoint "
         "says)",
     )
-    add("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: the device's best)")
-    add("--device", metavar="NAME", help="cpu, cuda, mps … (default: the best there is)")
+    add("--dtype", **one_of("float32", "float16", "bfloat16"), help="(default: the device's best)")
+    add(
+        "--device",
+        type=device,
+        metavar="NAME",
+        help="cpu, cuda, mps … (default: the best there is)",
+    )
     add(
         "--offload",
-        choices=("none", "model", "sequential"),
+        **one_of("none", "model", "sequential"),
         default="none",
         help="keep in ordinary memory what is not at work: saves the device's memory, and takes "
         "longer (default: %(default)s)",
@@ -191,6 +201,14 @@ def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 
     return typed
+
+
+@_typed
+def sampler(text: str) -> str:
+    """Returns a sampler's name as the WebUI writes it; for argparse's `type`."""
+    from ..hosts.diffusers.sampling import sampler_name
+
+    return sampler_name(text)
 
 
 @_typed

@@ -6,9 +6,9 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import SettingsError
+from ..errors import SettingsError, shortened
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
@@ -32,6 +32,46 @@ def add_command(commands: Commands, name: str, run: Run, about: str) -> Parser:
     parser = commands.add_parser(name, help=about, description=text)
     parser.set_defaults(run=run)
     return parser
+
+
+def one_of(*names: str) -> dict[str, Any]:
+    """Returns what argparse is told of an option with names to choose from, of either case."""
+    return {"type": str.lower, "choices": names}
+
+
+def device(text: str) -> str:
+    """Returns the name of a device that PyTorch can use here; for argparse's `type`."""
+    import torch
+
+    try:
+        torch.zeros(1, device=text).cpu()
+    except Exception as error:  # Each device's library has exceptions of its own.
+        there = ["cpu", *(name for name in ("cuda", "mps", "xpu") if _is_available(name))]
+        raise argparse.ArgumentTypeError(
+            f"there is no device called {shortened(text)} here. Choose one of: {', '.join(there)}"
+        ) from error
+    return text
+
+
+def _is_available(name: str) -> bool:
+    import torch
+
+    library = getattr(torch, name, None) or getattr(torch.backends, name, None)
+    return bool(library and library.is_available())
+
+
+def check_texts(args: argparse.Namespace) -> None:
+    """Checks that the options' texts are texts; the names of files may be any bytes.
+
+    Raises:
+        SettingsError: One holds bytes that are none in the console's encoding.
+    """
+    for name, value in vars(args).items():
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise SettingsError(
+                f"--{name.replace('_', '-')} holds bytes that are no UTF-8.",
+                "Write it again, or save the file that it comes from as UTF-8.",
+            )
 
 
 def path(text: str) -> Path:

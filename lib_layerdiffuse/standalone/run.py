@@ -12,6 +12,7 @@ from torch import Tensor
 from ..callbacks import OnProgress, OnShare
 from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
 from ..hosts.diffusers.prompt_changes import put_before_each
+from ..hosts.diffusers.sampling import sampler_name
 from ..imaging.images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
 from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
@@ -42,6 +43,7 @@ def run(
         SamplingStopped: `on_progress` returned False.
     """
     check_generation(job, host)
+    job = replace(job, sampler=sampler_name(job.sampler))
     method = job.settings.method
     decoder = session.decoder(method.arch) if method.decodes else None
     latents = _sample(job, session, host, on_progress)

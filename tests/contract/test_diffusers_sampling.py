@@ -190,6 +190,10 @@ class TestSamplers:
     def test_the_webuis_names_are_there(self):
         assert set(WEBUI_NAMES) <= set(SAMPLERS)
 
+    def test_letters_of_either_case(self):
+        assert check_sampler("EULER A") is SAMPLERS["Euler a"]
+        assert check_sampler(" dpm++ 2m  karras") is SAMPLERS["DPM++ 2M Karras"]
+
     def test_a_near_miss_is_told(self):
         with pytest.raises(SettingsError, match=r"DPM\+\+ 2M Karras"):
             check_sampler("dpmpp 2m karras")

@@ -121,6 +121,15 @@ def asked(monkeypatch: pytest.MonkeyPatch, family: Path) -> list[Generation]:
     return seen
 
 
+def test_letters_of_either_case(asked):
+    command = ["generate", "--method", "FG_Attn_SD15", "--sampler", "dpm++  2m KARRAS", "--quiet"]
+    command += ["--resize-mode", "CROP", "--dtype", "Float32", "--offload", "NONE"]
+    assert main(command) == 0
+    (job,) = asked
+    assert job.settings.method.id == "fg_attn_sd15"
+    assert (job.sampler, job.settings.resize_mode) == ("DPM++ 2M Karras", ResizeMode.CROP)
+
+
 def test_every_option_reaches_the_job(asked):
     command = ["generate", "--method", "(SD1.5) From Foreground to Background"]
     command += ["--fg", picture("fg.png"), "--init", picture("i.png", 3), "--denoise", "0.3"]
@@ -196,10 +205,20 @@ def test_what_is_not_said_is_the_authors_choice(asked, method, sampler, stop_at)
         ),
         ("--method fg_attn_sd15 --lora a.safetensors:-inf", "such as 0.8, not '-inf'"),
         ("--method fg_attn_sd15 --checkpoint gone --quiet", "gone"),
+        ("--method fg_attn_sd15 --device foo", "--device: there is no device called 'foo' here."),
+        ("--method fg_attn_sd15 --device meta", "Choose one of: cpu"),
+        ("--method fg_attn_sd15 --models-dir gone --quiet", "does not read --models-dir. Leave"),
+        ("--method fg_attn_sd15 --extra-dir gone --quiet", "does not read --extra-dir. Leave"),
+        ("--method fg_attn_sd15 --extra-dir gone --checkpoint x --quiet", "no folder gone"),
+        ("--method fg_attn_sd15 --quiet --prompt [a|b:c]", "written as [from:to:when]"),
+        ("--method fg_attn_sd15 --quiet --prompt <lora:a:1>", "Remove the tag"),
+        ("--method fg_attn_sd15 --quiet --prompt \udcff\udcfe", "--prompt holds bytes that are"),
+        ("--method fg_attn_sd15 --quiet --negative-prompt a\tAND\tb", "in the main prompt only"),
+        ("--method joint_sd15 --quiet --fg-prompt a\tAND\tb", "or those of a layer"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(capfd, family, arguments, said):
-    assert said in fails(capfd, "generate", *arguments.split())
+    assert said in fails(capfd, "generate", *arguments.split(" ") if arguments else ())
     assert not Path("out").exists()
 
 

@@ -77,6 +77,12 @@ def check_prompt(prompt: str, *, name: str | None = None, composes: bool = True)
     Raises:
         SettingsError: Something in it cannot.
     """
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise SettingsError(
+            "A prompt holds half a character, or bytes that are no UTF-8.",
+            "Write that part again.",
+            field=name,
+        )
     if found := _LORA.search(prompt):
         raise SettingsError(
             f"Tags of other networks do not work in prompts here: {shortened(found[0])}.",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...callbacks import OnShare
-from ...errors import HostError, LayerDiffuseError, SettingsError
+from ...errors import HostError, LayerDiffuseError, SettingsError, shortened
 from ...methods import Arch
 from .boundary import translated
 from .conditioning import conditions
@@ -103,18 +103,30 @@ SAMPLERS: Mapping[str, Scheduler] = _samplers()
 
 
 def check_sampler(name: str) -> Scheduler:
-    """Returns the sampler of that name.
+    """Returns the sampler of that name, in letters of either case.
 
     Raises:
         SettingsError: There is none.
     """
-    if name not in SAMPLERS:
-        near = get_close_matches(name, SAMPLERS, n=3, cutoff=0.5) or list(SAMPLERS)
+    return SAMPLERS[sampler_name(name)]
+
+
+def sampler_name(name: str) -> str:
+    """Returns a sampler's name as the WebUI writes it, given in letters of either case.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    folded = {known.casefold(): known for known in SAMPLERS}
+    wanted = " ".join(name.split()).casefold()
+    if wanted not in folded:
+        near = [folded[one] for one in get_close_matches(wanted[:99], folded, n=3, cutoff=0.5)]
+        near = near or list(SAMPLERS)
         raise SettingsError(
-            f"There is no sampler called {name}.",
+            f"There is no sampler called {shortened(name)}.",
             f"Use {'one of' if len(near) > 1 else 'for instance'}: {', '.join(near)}.",
         )
-    return SAMPLERS[name]
+    return folded[wanted]
 
 
 @torch.no_grad()

@@ -229,7 +229,7 @@ def test_decode_says_what_is_wrong(capfd, job, tmp_path, fault):
         (["--out", "rgba.jpg"], "--out must end in .png, but is rgba.jpg."),
         (["--out", "rgb.png/rgba.png"], "rgb.png/rgba.png could not be written:"),
         (["--out", f"{'x' * 300}.png"], "File name too long"),
-        (["--device", "nowhere"], "Computing in float32 on nowhere failed:"),
+        (["--device", "nowhere"], "--device: there is no device called 'nowhere' here."),
         (["--dtype", "int8"], "invalid choice"),
     ],
 )
