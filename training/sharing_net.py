@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib_layerdiffuse.hosts.diffusers.parameter_names import diffusers_name, module_names
-from lib_layerdiffuse.nets.attention_sharing import NORM_EPS
+from lib_layerdiffuse.nets.cross_frame import NORM_EPS
 from lib_layerdiffuse.nets.sharing_layout import SLOTS
 from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS
 

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from ..errors import ChecksumError, HostError
 from .control_encoder import ControlEncoder, control_convs
+from .cross_frame import CrossFrame
 from .frame_linear import FrameLinear
 from .sharing_layout import ENCODER, HINT, PREFIX, SLOTS, SharingLayout, layout_of
 
-NORM_EPS = 1e-6
 # UNet level of the sixteen transformer blocks: input 1 2 4 5 7 8, output 3..11, middle.
 BLOCK_LEVELS = (0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3)
 
@@ -53,46 +53,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Returns plain attention of `r n c` over `r m c`, as `r n c`; no mask."""
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-class CrossFrame(nn.Module):
-    """Each spatial token's frames attend to each other; returns what is added, times strength."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], frames: int, strength: float) -> None:
-        super().__init__()
-        t = {name: tensor.float() for name, tensor in tensors.items()}
-        w_i = t["i.weight"] * t["n.weight"]
-        b_i = t["i.weight"] @ t["n.bias"] + t["i.bias"]
-        w_o, b_o = t["o.weight"] * strength, t["o.bias"] * strength
-        self.frames = frames
-        if frames == 1:
-            w_ov = w_o @ t["v.weight"]
-            self.inner = _linear(w_ov @ w_i, w_ov @ b_i + w_o @ t["v.bias"] + b_o)
-            return
-        self.inner = _linear(
-            torch.cat([t[f"{x}.weight"] @ w_i for x in "qkv"]),
-            torch.cat([t[f"{x}.weight"] @ b_i + t[f"{x}.bias"] for x in "qkv"]),
-        )
-        self.outer = _linear(w_o, b_o)
-
-    def forward(self, x: Tensor, heads: int) -> Tensor:
-        """Returns `f m c` for `f m c`."""
-        h = self.inner(F.layer_norm(x, x.shape[-1:], eps=NORM_EPS))
-        if self.frames == 1:
-            return h
-        q, k, v = h.unflatten(-1, (3, heads, -1)).unbind(2)
-        score = torch.stack([(q * k_g).sum(-1) for k_g in k]) * q.shape[-1] ** -0.5
-        share = score.softmax(0).unsqueeze(-1)
-        mixed = share[0] * v[0]
-        for share_g, v_g in zip(share[1:], v[1:], strict=True):
-            mixed = torch.addcmul(mixed, share_g, v_g)
-        return self.outer(mixed.flatten(2))
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.load_state_dict({"weight": weight, "bias": bias}, assign=True)
-    return linear.requires_grad_(False)
 
 
 class SharedAttention(nn.Module):

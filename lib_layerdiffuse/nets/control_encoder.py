@@ -9,12 +9,19 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from .exact_cast import CastsExactly
+
+
+class _Conv(CastsExactly, nn.Conv2d):
+    """A convolution of a file."""
+
 
 def _conv(tensors: Mapping[str, Tensor], key: str, stride: int = 1) -> nn.Conv2d:
-    weight, bias = tensors[f"{key}.weight"], tensors[f"{key}.bias"]
-    out, channels, size, _ = weight.shape
-    conv = nn.Conv2d(channels, out, size, stride, size // 2, device="meta")
-    conv.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    of_file = {name: tensors[f"{key}.{name}"] for name in ("weight", "bias")}
+    out, channels, size, _ = of_file["weight"].shape
+    conv = _Conv(channels, out, size, stride, size // 2, device="meta")
+    conv.load_state_dict(of_file, assign=True)
+    conv.origin = lambda: of_file
     return conv.requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,14 @@ class FrameLinear(nn.Module):
         shape = (len(ups), ups[0].shape[0], downs[0].shape[1])
         self.weight = nn.Parameter(torch.empty(shape), requires_grad=False)
         self._merged_from: tuple[Callable[[], Tensor | None], int] | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **more: Any) -> FrameLinear:
+        """Moves or casts the module; a cast forgets the merge, which has lost digits or has few."""
+        before = self.weight.dtype
+        super()._apply(fn, *args, **more)
+        if self.weight.dtype is not before:
+            self._merged_from = None
+        return self
 
     def forward(self, x: Tensor, base: Callable[[Tensor], Tensor]) -> Tensor:
         """Returns `f m out` for `f m in`."""

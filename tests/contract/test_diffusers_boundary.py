@@ -66,7 +66,7 @@ def test_what_a_callback_raised_passes():
     def fail(done: int, total: int) -> bool:
         raise ValueError("theirs")
 
-    with pytest.raises(ValueError, match="^theirs$"):
+    with pytest.raises(ValueError, match=r"^theirs$"):
         host(Arch.SD15).sample(replace(sampling(), on_step=fail))
 
 

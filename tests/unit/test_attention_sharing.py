@@ -195,3 +195,21 @@ def test_a_file_is_checked_against_its_method(method, frames, control):
         return
     with pytest.raises(ChecksumError, match="is the file of another method: it makes "):
         read_sharing(file, method, 1.0)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cast_to_half_and_back_loses_nothing(frames, dtype):
+    file = fakes.random_file(frames, control=True)
+    base = base_of(fakes.Attention.random(CHANNELS, CHANNELS, HEADS))
+    x, control = torch.randn(frames, 4 * 4, CHANNELS), torch.rand(1, 3, 64, 64)
+    sharing = AttentionSharing.from_state_dict(file, 0.7)
+    want = SharingRun(sharing, control)(SELF, base, x)
+    before = {name: value.clone() for name, value in sharing.state_dict().items()}
+    sharing.to(dtype).to(torch.float32)
+    after = sharing.state_dict()
+    merged = {name for name in before if name.endswith((".q.weight", ".k.weight", ".v.weight"))}
+    kept = {name for name in before.keys() - merged if not name.endswith(".out.weight")}
+    assert kept
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert torch.equal(SharingRun(sharing, control)(SELF, base, x), want)
