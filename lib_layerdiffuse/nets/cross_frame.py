@@ -36,7 +36,8 @@ class CrossFrame(CastsExactly):
         if self.frames == 1:
             return h
         q, k, v = h.unflatten(-1, (3, heads, -1)).unbind(2)
-        score = torch.stack([(q * k_g).sum(-1) for k_g in k]) * q.shape[-1] ** -0.5
+        q = q * q.shape[-1] ** -0.5  # Before the product, which may be too large for half.
+        score = torch.stack([(q * k_g).sum(-1) for k_g in k])
         share = score.softmax(0).unsqueeze(-1)
         mixed = share[0] * v[0]
         for share_g, v_g in zip(share[1:], v[1:], strict=True):

@@ -213,3 +213,19 @@ def test_a_cast_to_half_and_back_loses_nothing(frames, dtype):
     assert kept
     assert all(torch.equal(before[name], after[name]) for name in kept)
     assert torch.equal(SharingRun(sharing, control)(SELF, base, x), want)
+
+
+def test_scores_that_only_half_cannot_hold_are_scaled_before_the_product():
+    """q · k is 8 heads' width × 100 × 100 = 80 000, over half's 65 504, and 28 284 when scaled."""
+    file = fakes.random_file(2, channels=8)
+    key = f"hookers.layers.{SELF}.temporal_"
+    for name in "iqkvo":
+        file[f"{key}{name}.weight"].zero_()
+        file[f"{key}{name}.bias"].zero_()
+    for name in "qk":
+        file[f"{key}{name}.bias"].fill_(100)
+    file[f"{key}v.bias"].fill_(1)
+    file[f"{key}o.weight"].copy_(torch.eye(8))
+    sharing = AttentionSharing.from_state_dict(file, 1.0).half()
+    cross = sharing.layers[SELF].cross
+    assert torch.equal(cross(torch.randn(2, 4, 8).half(), 1), torch.ones(2, 4, 8).half())
