@@ -184,8 +184,35 @@ class SharingRun:
         self, sharing: AttentionSharing, control: Tensor | None = None, attend: Attend = attend
     ) -> None:
         self.sharing, self.control, self.attend = sharing, control, attend
+        self._rows: int | None = None
+        self._part: int | None = None
         self._signals: list[Tensor] | None = None
         self._tokens: dict[int, Tensor] = {}
+
+    def begin_call(self, rows: int, part: int | None = None) -> None:
+        """Notes the batch of the coming UNet call, which each layer's rows are checked against.
+
+        Args:
+            rows: Its rows.
+            part: The rows of one conditioning, where other extensions may repeat those as a whole,
+                as for regions: that keeps sets together. None where nobody does.
+
+        Raises:
+            HostError: The rows are not whole sets.
+        """
+        frames = self.sharing.frames
+        if rows % frames or (part is not None and part % frames):
+            raise _regrouped(f"the UNet was called for {rows} rows, no whole sets of {frames}")
+        self._rows, self._part = rows, part
+
+    def _check_rows(self, rows: int) -> None:
+        expected, part, frames = self._rows or rows, self._part, self.sharing.frames
+        repeats = part is not None and rows > expected and rows % part == 0
+        if rows % frames or not (rows == expected or repeats):
+            raise _regrouped(
+                f"{rows} rows reach one of the UNet's layers in a call for {expected}, "
+                f"in whole sets of {frames}"
+            )
 
     def __call__(
         self,
@@ -198,14 +225,10 @@ class SharingRun:
         """Returns attention module `slot`'s output, `(b f) n c`; see `SharedAttention.forward`.
 
         Raises:
-            HostError: The rows are not whole sets, or the tokens not those of the image.
+            HostError: The rows are not those of the UNet call, or the tokens not those of the
+                image.
         """
-        if x.shape[0] % self.sharing.frames:
-            raise HostError(
-                f"The UNet was called for {x.shape[0]} images, which make no whole sets of "
-                f"{self.sharing.frames} layers.",
-                "Turn off extensions that regroup the batch.",
-            )
+        self._check_rows(x.shape[0])
         control = self._control(slot, x)
         out: Tensor = self.sharing.layers[slot](base, x, context, value, control, self.attend)
         return out
@@ -229,3 +252,8 @@ class SharingRun:
                 "Turn off token merging, HyperTile and other extensions that regroup tokens.",
             )
         return tokens
+
+
+def _regrouped(what: str) -> HostError:
+    hint = "Turn off extensions that regroup the batch."
+    return HostError(f"An extension regroups the batch: {what} layers.", hint)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
     ChecksumError,
+    HostError,
     SettingsError,
 )
 from lib_layerdiffuse.host import Injection
@@ -263,6 +264,14 @@ class TestSharing:
             first, second = output(unet, sample=sample), output(unet, sample=other)
         torch.testing.assert_close(first[:3], second[:3], rtol=1e-4, atol=1e-4)
         assert not torch.allclose(first[3:], second[3:], atol=0.05)
+
+    def test_a_call_without_whole_sets_is_refused(self):
+        unet = host(Arch.SD15).pipeline.unet
+        with (
+            host(Arch.SD15).attached(injection_of(find_method("joint_sd15"))),
+            pytest.raises(HostError, match="whole sets of 3"),
+        ):
+            output(unet, sample=noise(4, 4, 8, 8))
 
     def test_a_unet_without_the_slots_is_refused(self):
         with pytest.raises(ArchMismatchError, match="32 attention layers"):

@@ -540,6 +540,35 @@ class TestSharing:
             run.call(HIGH, frames=2)
         run.assert_as_before()
 
+    @pytest.mark.parametrize("rows", [slice(3), slice(3, None)])
+    def test_whole_sets_taken_out_of_the_call_are_refused(self, run, rows):
+        """They would be paired with other sets' prompts or control."""
+        run.attach(JOINT)
+        net = run.plain.model.diffusion_model
+        attention = net.input_blocks[1][1].transformer_blocks[0].attn1
+        attention.register_forward_pre_hook(lambda _, given: (given[0][rows], *given[1:]))
+        with pytest.raises(HostError, match=r"3 rows reach .* for 6"):
+            run.call(HIGH, frames=3)
+        run.assert_as_before()
+
+    def test_the_conditionings_of_a_call_may_come_one_by_one(self, run):
+        run.open(JOINT)
+
+        def one_by_one(apply_model, args):
+            xs, ts = args["input"].chunk(2), args["timestep"].chunk(2)
+            texts = args["c"]["c_crossattn"].chunk(2)
+            parts = zip(xs, ts, texts, strict=True)
+            return torch.cat(
+                [apply_model(x, t, **args["c"] | {"c_crossattn": c}) for x, t, c in parts]
+            )
+
+        together = run.attach(JOINT).call(HIGH, frames=3)
+        run.open(JOINT).plain.set_model_unet_function_wrapper(one_by_one)
+        run.host.attach(injection(JOINT))
+        run.unet = run.checkpoint.forge_objects.unet
+        run.tiny.load_for_sampling(run.unet)
+        near(run.call(HIGH, frames=3), together)
+
     def test_the_control_picture_counts(self, run):
         shown = run.attach(BG_TO_FG).call(HIGH, frames=2)
         black = -torch.ones(1, 3, 64, 64)

@@ -197,6 +197,41 @@ def test_a_file_is_checked_against_its_method(method, frames, control):
         read_sharing(file, method, 1.0)
 
 
+class TestRows:
+    """Each layer's rows belong to the UNet call's own batch."""
+
+    @staticmethod
+    def run(frames=3):
+        sharing = AttentionSharing.from_state_dict(fakes.random_file(frames), 1.0)
+        return SharingRun(sharing), base_of(fakes.Attention.random(CHANNELS, CHANNELS, HEADS))
+
+    @pytest.mark.parametrize("rows", [3, 9])
+    def test_whole_sets_of_another_batch_are_refused(self, rows):
+        run, base = self.run()
+        run.begin_call(6)
+        with pytest.raises(HostError, match=f"{rows} rows .* for 6"):
+            run(SELF, base, torch.randn(rows, 6, CHANNELS))
+
+    @pytest.mark.parametrize(("rows", "part"), [(4, None), (4, 2), (6, 2)])
+    def test_a_call_without_whole_sets_is_refused(self, rows, part):
+        with pytest.raises(HostError, match="whole sets of 3"):
+            self.run()[0].begin_call(rows, part)
+
+    def test_a_conditioning_repeated_as_a_whole_keeps_its_sets(self):
+        """Regions: the rows without a prompt once, those with one once for each region."""
+        run, base = self.run()
+        x = torch.randn(6, 6, CHANNELS)
+        run.begin_call(6, 3)
+        plain = run(SELF, base, x)
+        regions = run(SELF, base, torch.cat([x[:3], x[3:], x[3:]]))
+        close(regions[:6], plain, 1e-6)
+        close(regions[6:], plain[3:], 1e-6)
+        with pytest.raises(HostError, match="regroups"):
+            run(SELF, base, torch.randn(8, 6, CHANNELS))
+        with pytest.raises(HostError, match="regroups"):
+            run(SELF, base, torch.randn(3, 6, CHANNELS))
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_cast_to_half_and_back_loses_nothing(frames, dtype):

@@ -36,7 +36,7 @@ class UnetAttachment:
 
 
 class _Change(Protocol):
-    def switch(self, acts: bool) -> None: ...
+    def switch(self, acts: bool, rows: int = 0) -> None: ...
 
 
 def attach(
@@ -80,7 +80,7 @@ def _before_call(
         attachment.calls += 1
         sample, timestep, *rest = args
         acts = stop_at >= 1 or (stop_at > 0 and bool(torch.as_tensor(timestep).max() >= last))
-        change.switch(acts)
+        change.switch(acts, len(sample))
         if acts and injection.concat is not None:
             concat = injection.concat.to(sample).expand(len(sample), -1, -1, -1)
             sample = torch.cat([sample, concat], dim=1)
@@ -113,7 +113,7 @@ class _PatchedWeights:
             made = patched_parameter(key, *owner, patch, injection.strength, device, wider=wider)
             self._parameters.append(made)
 
-    def switch(self, acts: bool) -> None:
+    def switch(self, acts: bool, rows: int = 0) -> None:
         if acts is not self._acts:
             self._acts = None  # Neither, should this be interrupted.
             for parameter in self._parameters:
@@ -149,11 +149,13 @@ class _SharedAttention:
                 field="method",
             ) from error
         sharing = injection.sharing.to(device=device, dtype=_dtype(unet))
-        run = SharingRun(sharing, injection.control)
+        run = self._run = SharingRun(sharing, injection.control)
         self._plain = [module.processor for module in self._modules]
         self._shared = [_SharedProcessor(run, slot) for slot in range(len(self._modules))]
 
-    def switch(self, acts: bool) -> None:
+    def switch(self, acts: bool, rows: int = 0) -> None:
+        if acts:
+            self._run.begin_call(rows)
         processors = self._shared if acts else self._plain
         for module, processor in zip(self._modules, processors, strict=True):
             if module.processor is not processor:

@@ -240,19 +240,23 @@ def _share_attention(unet: Any, injection: Injection) -> _Applied:
         memory.patcher(sharing, unet.load_device, unet.offload_device)
     )
     run = SharingRun(sharing, injection.control, attend=attention_function)
-    modules = [get_attr(unet.model.diffusion_model, slot) for slot in ATTENTION_SLOTS]
+    net = unet.model.diffusion_model
+    modules = [get_attr(net, slot) for slot in ATTENTION_SLOTS]
 
     @contextmanager
     def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if not acts:
             yield args
             return
+        part = len(args["input"]) // len(args["cond_or_uncond"])
+        hook = net.register_forward_pre_hook(lambda _, given: run.begin_call(len(given[0]), part))
         previous = [vars(module).get("forward") for module in modules]
         try:
             for slot, module in enumerate(modules):
                 module.forward = partial(_shared_forward, run, slot, module)
             yield args
         finally:
+            hook.remove()
             for module, forward in zip(modules, previous, strict=True):
                 _restore_forward(module, forward)
 
