@@ -338,6 +338,22 @@ class TestOffload:
         assert torch.equal(away.sample(sampling(away)), plain)
         assert torch.equal(away.pixels(found), one.pixels(found))
 
+    def test_the_sharing_module_leaves_the_device_after_the_run(self, monkeypatch):
+        """On the CPU the device's own name tells where it was sent."""
+        away, sent = load(Arch.SD15), []
+        offload_layers(away.pipeline)
+        injection = injection_of(SHARED[0])
+        to = AttentionSharing.to
+        monkeypatch.setattr(
+            AttentionSharing,
+            "to",
+            lambda net, *args, **more: sent.append((args, more)) or to(net, *args, **more),
+        )
+        with away.attached(injection):
+            ((_, where),) = sent
+            assert where["device"] == away.device
+        assert sent[1:] == [(("cpu",), {})]
+
     @pytest.mark.parametrize("offload", [Offload.MODEL, Offload.SEQUENTIAL])
     def test_there_is_nothing_to_offload_from_on_the_cpu(self, offload):
         with pytest.raises(SettingsError, match="Leave offloading out"):

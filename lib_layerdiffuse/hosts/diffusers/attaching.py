@@ -59,6 +59,8 @@ def attach(
         change: _Change
         if injection.sharing is not None:
             change = _SharedAttention(unet, injection, names, device)
+            if next(unet.parameters()).device.type != device.type:  # It is offloaded, too.
+                undo.callback(injection.sharing.to, "cpu")
         else:
             change = _PatchedWeights(unet, injection, names, device)
         undo.callback(change.switch, False)
