@@ -67,18 +67,13 @@ class Session:
             self._weights = key, made
         return replace(self._weights[1], stop_at=settings.stop_at)
 
-    def decoder(self, arch: Arch, dtype: torch.dtype | None = None) -> TransparentDecoder:
+    def decoder(self, arch: Arch) -> TransparentDecoder:
         """Returns the family's transparent decoder.
-
-        Args:
-            arch: The family.
-            dtype: The type that it will be cast to. One cast to another type before is read anew,
-                since it may have lost digits.
 
         Raises:
             WeightsError: The file is missing or corrupt.
         """
-        return self._codec(DECODERS[arch], TransparentDecoder, dtype)
+        return self._codec(DECODERS[arch], TransparentDecoder)
 
     def encoder(self, arch: Arch) -> TransparentEncoder:
         """Returns the family's transparent encoder.
@@ -88,10 +83,8 @@ class Session:
         """
         return self._codec(ENCODERS[arch], TransparentEncoder)
 
-    def _codec(
-        self, file: WeightFile, kind: type[Codec], dtype: torch.dtype | None = None
-    ) -> Codec:
-        identity = (*self._identity(file), dtype)
+    def _codec(self, file: WeightFile, kind: type[Codec]) -> Codec:
+        identity = self._identity(file)
         if file not in self._codecs or self._codecs[file][0] != identity:
             self._codecs[file] = identity, kind.from_state_dict(self.store.load(file))
         made: Codec = self._codecs[file][1]

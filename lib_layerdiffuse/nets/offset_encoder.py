@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .exact_cast import CastsExactly
 from .state_dict import assign_strictly, conv_weight
 
 CONVS = 9
@@ -19,7 +20,7 @@ HALVING = (2, 4, 6)  # the convolutions, from 0, of stride 2; together they give
 PICTURE_CHANNELS, LATENT_CHANNELS = 4, 4
 
 
-class OffsetEncoder(nn.Module):
+class OffsetEncoder(CastsExactly):
     """Nine 3×3 convolutions with SiLU between them.
 
     Args:

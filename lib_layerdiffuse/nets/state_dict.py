@@ -6,13 +6,12 @@ from collections.abc import Mapping, Set
 from typing import TypeVar
 
 import torch
-from torch import nn
-
 from ..errors import ChecksumError
+from .exact_cast import CastsExactly
 
 HINT = "Delete the file and download it again."
 
-Net = TypeVar("Net", bound=nn.Module)
+Net = TypeVar("Net", bound=CastsExactly)
 
 
 def conv_weight(state_dict: Mapping[str, torch.Tensor], key: str) -> torch.Tensor:
@@ -58,6 +57,7 @@ def assign_strictly(net: Net, state_dict: Mapping[str, torch.Tensor]) -> Net:
             HINT,
         )
     net.load_state_dict(state_dict, strict=True, assign=True)
+    net.origin = lambda: state_dict
     return net.eval().requires_grad_(False)
 
 

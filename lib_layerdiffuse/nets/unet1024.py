@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ChecksumError
+from .exact_cast import CastsExactly
 from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
 
@@ -72,7 +73,7 @@ def _count(state_dict: Mapping[str, Tensor], pattern: str) -> int:
     return len({match[1] for key in state_dict if (match := re.match(pattern, key))})
 
 
-class UNet1024(nn.Module):
+class UNet1024(CastsExactly):
     """The transparent decoder's network.
 
     Attributes:

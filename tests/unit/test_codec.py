@@ -356,3 +356,15 @@ def test_u8_rounds_to_the_nearest(picture: np.ndarray, error: float, dtype: torc
 def test_u8_clips() -> None:
     (image,) = rgba_u8(torch.tensor([-1.0, 0.0, 1.0, 2.0]).reshape(1, 4, 1, 1))
     assert image.tolist() == [[[0, 0, 255, 255]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cast_to_half_and_back_loses_nothing(dtype):
+    decoder = TransparentDecoder.from_state_dict(tiny_decoder_weights())
+    encoder = TransparentEncoder.from_state_dict(tiny_encoder_weights())
+    for half in (decoder, encoder):
+        before = {name: tensor.clone() for name, tensor in half.net.state_dict().items()}
+        cast = {k: x.clone() for k, x in half.net.to(dtype).state_dict().items()}
+        assert all(torch.equal(cast[name], before[name].to(dtype)) for name in before)
+        after = half.net.to(torch.float32).state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before)

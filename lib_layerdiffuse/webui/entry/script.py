@@ -141,7 +141,7 @@ class LayerDiffuseScript(scripts.Script):
             if job.settings.acts:
                 session.weights(job.settings)
             if method.decodes:
-                session.decoder(method.arch, job.choices.dtype)
+                session.decoder(method.arch)
             if method.decodes and (job.first_image is not None or job.init is not None):
                 session.encoder(method.arch)
         if job.settings.chain:
@@ -222,8 +222,7 @@ class LayerDiffuseScript(scripts.Script):
             return
         layer = job.layer(index)
         if layer is Layer.FG:
-            arch, dtype = job.settings.method.arch, job.choices.dtype
-            decoder = self._session(job.choices).decoder(arch, dtype)
+            decoder = self._session(job.choices).decoder(job.settings.method.arch)
             raw, row = pp.image, row_of(p, job, index, pp.image)
             pp.image = results.transparent(p, job, loaded(p), decoder, row)
             results.add_extras(p, job, pp.image, raw)
