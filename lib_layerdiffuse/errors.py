@@ -91,6 +91,14 @@ class ImageStoreError(LayerDiffuseError):
     """A conditioning image cannot be kept."""
 
 
+class CodecError(LayerDiffuseError):
+    """The transparent decoder or encoder has no result for an image."""
+
+
+class OverflowsError(CodecError):
+    """Its result holds NaN or infinity."""
+
+
 class HostError(LayerDiffuseError):
     """The WebUI did not do what its contract says."""
 

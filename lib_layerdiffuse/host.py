@@ -86,6 +86,10 @@ class Host(Protocol):
         """Returns the VAE's latent on the sampler's scale."""
         ...
 
+    def memory_errors(self) -> tuple[type[BaseException], ...]:
+        """Returns the host's own types of errors that say that memory is full."""
+        ...
+
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Loads a network onto the device, and casts it to the type, that the host computes in.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .callbacks import OnShare
+from .codec.attempts import Attempt, climb
 from .codec.transparent import (
     OFFSET_STRENGTH,
     TransparentDecoder,
@@ -35,6 +36,7 @@ from .weights.patches import read_patches, read_sharing
 from .weights.store import WeightStore
 
 FileIdentity = tuple[str, int, int]
+OnRetry = Callable[[str], None]
 Codec = TypeVar("Codec", TransparentDecoder, TransparentEncoder)
 
 
@@ -204,7 +206,12 @@ def first_image(settings: LayerSettings, layer: Layer, init: FloatImage) -> Floa
 
 
 def encode(
-    encoder: TransparentEncoder, host: Host, rgba: FloatImage, strength: float = OFFSET_STRENGTH
+    encoder: TransparentEncoder,
+    host: Host,
+    rgba: FloatImage,
+    strength: float = OFFSET_STRENGTH,
+    *,
+    on_retry: OnRetry | None = None,
 ) -> Tensor:
     """Returns the sampler's latent `1 4 h w` of a transparent image.
 
@@ -213,10 +220,27 @@ def encode(
         host: Where it runs.
         rgba: `H W 4`, straight; H and W multiples of 8.
         strength: Factor of the encoder's offset.
+        on_retry: Told what was changed where the first attempt failed.
+
+    Raises:
+        CodecError: It overflows, or there is no memory for it.
     """
     mean, std = host.posterior(image_tensor(flatten(rgba)))
-    host.place(encoder.net, rgba.shape[0] * rgba.shape[1])
-    offset = encoder.offset(image_tensor(pad_colours(rgba))).to(mean)
+    padded = image_tensor(pad_colours(rgba))
+
+    def run(attempt: Attempt) -> Tensor:
+        host.place(encoder.net, _pixels(rgba.shape, attempt), attempt.dtype)
+        return encoder.offset(padded, tile=attempt.tile).to(mean)
+
+    offset = climb(
+        Attempt(),
+        run,
+        network="transparent encoder",
+        longest=max(rgba.shape[:2]),
+        computed_in=lambda: _dtype_of(encoder),
+        memory_errors=host.memory_errors(),
+        on_retry=on_retry,
+    )
     return host.sampler_latent(adjusted_latent(mean, std, offset, strength))
 
 
@@ -229,6 +253,7 @@ def decode(
     views: int = 8,
     dtype: torch.dtype | None = None,
     on_view: OnShare | None = None,
+    on_retry: OnRetry | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Returns one image's straight RGBA, `H W 4` uint8.
 
@@ -240,9 +265,35 @@ def decode(
         views: How many of the eight views to take.
         dtype: The type to compute in; None for the host's choice.
         on_view: Called after each view; returning False ends with those done so far.
+        on_retry: Told what was changed where the first attempt failed.
+
+    Raises:
+        CodecError: It overflows, or there is no memory for it.
     """
-    host.place(decoder.net, pixels.shape[1] * pixels.shape[2], dtype)
-    rgba = decoder.decode(
-        pixels.unsqueeze(0), vae_latent.unsqueeze(0), views=views, on_view=on_view
+    batch = pixels.unsqueeze(0), vae_latent.unsqueeze(0)
+
+    def run(attempt: Attempt) -> npt.NDArray[np.uint8]:
+        host.place(decoder.net, _pixels(pixels.shape[1:], attempt), attempt.dtype)
+        rgba = decoder.decode(*batch, views=attempt.views, tile=attempt.tile, on_view=on_view)
+        return rgba_u8(rgba)[0]
+
+    return climb(
+        Attempt(dtype, views=views),
+        run,
+        network="transparent decoder",
+        longest=max(pixels.shape[1:]),
+        computed_in=lambda: _dtype_of(decoder),
+        memory_errors=host.memory_errors(),
+        on_retry=on_retry,
     )
-    return rgba_u8(rgba)[0]
+
+
+def _pixels(shape: Sequence[int], attempt: Attempt) -> int:
+    """Returns how many pixels of an image `H W …` the network sees at once."""
+    height, width = shape[:2]
+    side = attempt.tile or max(height, width)
+    return min(height, side) * min(width, side)
+
+
+def _dtype_of(codec: TransparentDecoder | TransparentEncoder) -> torch.dtype:
+    return next(codec.net.parameters()).dtype

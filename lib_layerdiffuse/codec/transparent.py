@@ -7,6 +7,7 @@ arXiv:2402.17113.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,11 +21,12 @@ from ..errors import (
     ArchMismatchError,
     BatchSizeError,
     ImageSizeError,
-    LayerDiffuseError,
+    OverflowsError,
     SettingsError,
 )
 from ..nets.offset_encoder import OffsetEncoder
 from ..nets.unet1024 import UNet1024
+from .tiles import in_strips, in_tiles
 from .views import VIEWS, LowerMedian, turn, turn_back
 
 VAE_SCALE_FACTOR = 8  # pixels of an image's side to one of its latent's
@@ -75,7 +77,13 @@ class TransparentDecoder(_OfNet[UNet1024]):
 
     @torch.no_grad()
     def decode(
-        self, pixels: Tensor, latent: Tensor, *, views: int = 8, on_view: OnShare | None = None
+        self,
+        pixels: Tensor,
+        latent: Tensor,
+        *,
+        views: int = 8,
+        tile: int | None = None,
+        on_view: OnShare | None = None,
     ) -> Tensor:
         """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32, on the network's device.
 
@@ -87,6 +95,8 @@ class TransparentDecoder(_OfNet[UNet1024]):
             pixels: `b 3 H W` in [0, 1], R G B, as the VAE decoded them; H and W multiples of 8.
             latent: `b 4 H/8 W/8` on the VAE's scale (the sampler's latent / scaling factor).
             views: How many of the eight views to take: 8 is best, 4, 2 and 1 are faster.
+            tile: Pixels of the sides of the parts that the network sees one by one, which takes
+                less memory and differs a little; None for the whole image.
             on_view: Called with (views done, views) after each view; where it returns False, the
                 result is the median of the views so far.
 
@@ -95,16 +105,17 @@ class TransparentDecoder(_OfNet[UNet1024]):
             ArchMismatchError: The latent has other than 4 channels.
             BatchSizeError: As many latents as images are needed.
             ImageSizeError: H or W is not a multiple of 8, or not 8 times the latent's.
-            LayerDiffuseError: The network's output is not finite.
+            OverflowsError: The network's output is not finite.
         """
         _check_views(views)
         _check_pair(pixels, latent)
         height, width = pixels.shape[2:]
         inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
-        median = LowerMedian(views)
+        net, median = self.net, LowerMedian(views)
+        run = net if tile is None else partial(in_tiles, net, side=tile, step=net.multiple)
         for done, (mirrored, turns) in enumerate(VIEWS[:views], start=1):
             images = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
-            result = torch.cat([self.net(*image) for image in images]).float()
+            result = torch.cat([run(*image) for image in images]).float()
             _check_finite(result)
             median.add(turn_back(result.clamp(0, 1), mirrored, turns)[..., :height, :width])
             if on_view is not None and on_view(done, views) is False:
@@ -118,21 +129,24 @@ class TransparentEncoder(_OfNet[OffsetEncoder]):
     _kind = OffsetEncoder
 
     @torch.no_grad()
-    def offset(self, rgba: Tensor) -> Tensor:
+    def offset(self, rgba: Tensor, *, tile: int | None = None) -> Tensor:
         """Returns the latent offset `b 4 H/8 W/8`, float32, on the network's device.
 
         Args:
             rgba: `b 4 H W` in [0, 1], R G B A, straight alpha; the colour under alpha 0 has to be
                 padded from its surroundings. H and W multiples of 8.
+            tile: Rows of the strips that the network sees one by one, which takes less memory;
+                None for the whole image.
 
         Raises:
             SettingsError: `rgba` is no batch of RGBA images.
             ImageSizeError: H or W is not a multiple of 8.
-            LayerDiffuseError: The network's output is not finite.
+            OverflowsError: The network's output is not finite.
         """
         _check_image(rgba, "RGBA")
         (argb,) = _like_net(self.net, rgba.roll(1, dims=1))
-        offset: Tensor = self.net(argb).float()
+        net = self.net if tile is None else partial(in_strips, self.net, rows=tile)
+        offset: Tensor = net(argb).float()
         _check_finite(offset)
         return offset
 
@@ -235,7 +249,7 @@ def _check_pair(pixels: Tensor, latent: Tensor) -> None:
 
 def _check_finite(output: Tensor) -> None:
     if not output.isfinite().all():
-        raise LayerDiffuseError(
+        raise OverflowsError(
             "The transparent decoder or encoder overflows: its result holds NaN or infinity.",
             "Let it compute in float32, and look whether the image itself is black.",
         )

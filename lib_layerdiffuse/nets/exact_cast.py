@@ -22,7 +22,8 @@ class CastsExactly(nn.Module):
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], *args: Any, **more: Any) -> Self:
         """Moves or casts the module, as `to`, `half` and the like ask for."""
         before = {name: parameter.dtype for name, parameter in self.named_parameters()}
-        super()._apply(fn, *args, **more)
+        apply: Any = super()._apply
+        apply(fn, *args, **more)
         cast = [(n, p) for n, p in self.named_parameters() if p.dtype is not before[n]]
         if cast and self.origin is not None:
             origin = self.origin()

@@ -35,7 +35,8 @@ class FrameLinear(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **more: Any) -> FrameLinear:
         """Moves or casts the module; a cast forgets the merge, which has lost digits or has few."""
         before = self.weight.dtype
-        super()._apply(fn, *args, **more)
+        apply: Any = super()._apply
+        apply(fn, *args, **more)
         if self.weight.dtype is not before:
             self._merged_from = None
         return self

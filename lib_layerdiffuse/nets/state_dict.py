@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from typing import TypeVar
 
 import torch
+
 from ..errors import ChecksumError
 from .exact_cast import CastsExactly
 

@@ -65,6 +65,9 @@ class NotingHost:
     def sampler_latent(self, latent):
         return latent * self.scale
 
+    def memory_errors(self):
+        return ()
+
     def place(self, net, pixels, dtype=None):
         self.placed.append((net, pixels))
 

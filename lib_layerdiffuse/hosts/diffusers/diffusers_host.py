@@ -137,6 +137,10 @@ class DiffusersHost:
         with self._at_work(), translated(HostError, "The VAE could not decode", _SMALLER):
             return vae.pixels(self.pipeline.vae, latents, self.device)
 
+    def memory_errors(self) -> tuple[type[BaseException], ...]:
+        """Returns no types beside PyTorch's own."""
+        return ()
+
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Loads a network onto the host's device; it computes in float16 where the host does.
 

@@ -111,6 +111,10 @@ class ForgeHost:
         """Returns the model's own sigmas, one for each of its timesteps, rising."""
         return self.sd_model.forge_objects.unet.model.predictor.sigmas
 
+    def memory_errors(self) -> tuple[type[BaseException], ...]:
+        """Returns the host's own types of errors that say that memory is full."""
+        return (memory.OOM_EXCEPTION,)
+
     def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
         """Loads a network onto the device through the host's memory manager.
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from ...nets.attention_sharing import AttentionSharing
 
+OOM_EXCEPTION: type[BaseException] = memory_management.OOM_EXCEPTION
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
 
 
