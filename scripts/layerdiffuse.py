@@ -8,6 +8,7 @@ from lib_layerdiffuse.webui.flows.differential_script import DifferentialScript
 from lib_layerdiffuse.webui.flows.extras import KeepTransparency, keep_alpha
 from lib_layerdiffuse.webui.flows.grids import show_transparency
 from lib_layerdiffuse.webui.job.results import name_layer
+from lib_layerdiffuse.webui.job.undecoded import save_latent
 from lib_layerdiffuse.webui.page import api, options
 
 
@@ -24,6 +25,7 @@ script_callbacks.on_after_component(LayerDiffuseScript.wiring.after_component)
 script_callbacks.on_app_started(api.add_routes)
 script_callbacks.on_before_image_saved(name_layer)
 script_callbacks.on_before_image_saved(keep_alpha)
+script_callbacks.on_image_saved(save_latent)
 script_callbacks.on_image_grid(show_transparency)
 
 __all__ = ["DifferentialScript", "KeepTransparency", "LayerDiffuseScript"]

@@ -14,6 +14,7 @@ from started_webui import SIZE, WebUI, picture, request
 from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.errors import (
     ArchMismatchError,
+    CodecError,
     HostError,
     LayerDiffuseError,
     MissingCapabilityError,
@@ -21,6 +22,7 @@ from lib_layerdiffuse.errors import (
 from lib_layerdiffuse.imaging.colours import fill_hidden
 from lib_layerdiffuse.imaging.images import from_u8, to_u8
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
+from lib_layerdiffuse.nets.offset_encoder import OffsetEncoder
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
 TO_FG, TO_BLENDED = find_method("bg_to_fg_sd15"), find_method("fg_to_blended_sdxl")
@@ -235,10 +237,10 @@ class TestUpscaleButton:
 
     def test_a_full_memory_is_told(self, ui, monkeypatch):
         def full(*_):
-            raise torch.cuda.OutOfMemoryError
+            raise import_module("backend.memory_management").OOM_EXCEPTION
 
-        monkeypatch.setattr(import_module("lib_layerdiffuse.webui.job.hires"), "encode", full)
-        with pytest.raises(HostError, match="transparent encoder"):
+        monkeypatch.setattr(OffsetEncoder, "forward", full)
+        with pytest.raises(CodecError, match="transparent encoder"):
             ui.run(self.upscale(ui, FG_SD15, picture(alpha=128)))
 
     def test_one_layer_of_a_set_is_refused(self, ui):

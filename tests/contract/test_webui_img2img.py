@@ -14,7 +14,7 @@ from started_webui import request
 
 from lib_layerdiffuse.errors import (
     BatchSizeError,
-    HostError,
+    CodecError,
     ImageSizeError,
     MissingLayerError,
     SettingsError,
@@ -22,6 +22,7 @@ from lib_layerdiffuse.errors import (
 )
 from lib_layerdiffuse.imaging.images import ResizeMode, as_rgba, fit, flatten
 from lib_layerdiffuse.methods import ENCODERS, Arch, find_method
+from lib_layerdiffuse.nets.offset_encoder import OffsetEncoder
 
 FG, TO_FG, JOINT = (find_method(i) for i in ("fg_attn_sd15", "bg_to_fg_sd15", "joint_sd15"))
 TO_BLENDED, FG_SDXL = find_method("bg_to_blended_sdxl"), find_method("fg_conv_sdxl")
@@ -270,10 +271,10 @@ class TestAround:
 
     def test_a_full_memory_is_told(self, ui, monkeypatch):
         def full(*_):
-            raise torch.cuda.OutOfMemoryError
+            raise import_module("backend.memory_management").OOM_EXCEPTION
 
-        monkeypatch.setattr(ui.script_module.init_images, "encode", full)
-        with pytest.raises(HostError, match="transparent encoder"):
+        monkeypatch.setattr(OffsetEncoder, "forward", full)
+        with pytest.raises(CodecError, match="transparent encoder"):
             ui.run_img2img(FG)
 
     def test_a_job_without_a_step_is_no_fault(self, ui):

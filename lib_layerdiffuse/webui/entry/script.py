@@ -32,6 +32,7 @@ from ..job.layer_files import add_layer_files
 from ..job.layer_prompts import row_prompts
 from ..job.progress import stopped, telling
 from ..job.rows import row_of
+from ..job.undecoded import add_latents
 from ..page import pasted_images
 from ..page import webui_panel as panel
 from ..page.gallery import BelowGallery
@@ -222,10 +223,9 @@ class LayerDiffuseScript(scripts.Script):
             return
         layer = job.layer(index)
         if layer is Layer.FG:
-            decoder = self._session(job.choices).decoder(job.settings.method.arch)
-            raw, row = pp.image, row_of(p, job, index, pp.image)
-            pp.image = results.transparent(p, job, loaded(p), decoder, row)
-            results.add_extras(p, job, pp.image, raw)
+            session, arch = self._session(job.choices), job.settings.method.arch
+            row, decoder = row_of(p, job, index, pp.image), partial(session.decoder, arch)
+            pp.image = results.foreground(p, job, loaded(p), decoder, row, pp.image)
         job.results.append((pp.image, layer.value))
         layers = job.batch.layers
         layers[layer] = pp.image
@@ -246,6 +246,7 @@ class LayerDiffuseScript(scripts.Script):
             files = second_step.add_second_steps(p, job, processed)
         else:
             files = [str(path) for path in add_layer_files(p, job, processed)]
+        files += add_latents(p, job, processed)
         told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
         if not p.script_args[0]:  # A selectable script puts the images of many jobs together.
             told["layerdiffusion_layers"] = results.name_images(job, processed)

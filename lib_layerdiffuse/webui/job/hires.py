@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from ...weights.checkpoints import read_shapes, text_width
 from .init_images import whole_cells
 from .job import Job
 from .layer_prompts import row_prompts
-from .out_of_memory import memory_errors_explained
 from .progress import telling
 
 _FAMILIES = {768: "SD1.5", 1024: "SD2", 1280: "SDXL refiner", 2048: "SDXL"}  # by text channels
@@ -106,8 +106,14 @@ def start_transparent(p: Any, job: Job, host: Host, encoder: TransparentEncoder,
     mode = p.latent_scale_mode
     if mode is None:
         rgba = _upscaled(rgba, *size, p.hr_upscaler)
-    with memory_errors_explained("transparent encoder"), telling("encoding the image"):
-        latent = encode(encoder, host, whole_cells(rgba), job.choices.offset_strength)
+    with telling("encoding the image"):
+        latent = encode(
+            encoder,
+            host,
+            whole_cells(rgba),
+            job.choices.offset_strength,
+            on_retry=partial(job.note, p),
+        )
     if mode is not None:
         cells = [side // VAE_SCALE_FACTOR for side in reversed(size)]
         latent = F.interpolate(latent, size=cells, mode=mode["mode"], antialias=mode["antialias"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,6 @@ from ...settings.layer_settings import LayerSettings
 from .given_images import read_given
 from .init_checks import LATENT_UPSCALE, check_init_images, is_cut
 from .job import InitImages, Job
-from .out_of_memory import memory_errors_explained
 from .progress import telling
 from .state import CHANGE_MAP, find, forget_mask_afterwards
 
@@ -195,8 +195,10 @@ def _latent(p: Any, job: Job, host: Host, session: Session, rgba: FloatImage) ->
     assert job.init is not None
     encoder = session.encoder(job.settings.method.arch)
     begun = _begun(p, job.init, rgba)
-    with memory_errors_explained("transparent encoder"), telling("encoding the init image"):
-        latent = encode(encoder, host, begun, job.choices.offset_strength)
+    with telling("encoding the init image"):
+        latent = encode(
+            encoder, host, begun, job.choices.offset_strength, on_retry=partial(job.note, p)
+        )
     size = (p.height // VAE_SCALE_FACTOR, p.width // VAE_SCALE_FACTOR)
     if tuple(latent.shape[2:]) != size:
         latent = F.interpolate(latent, size=size, mode="bilinear")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from modules import shared
 from PIL import Image
+from torch import Tensor
 
 from ...imaging.images import FloatImage
 from ...methods import Layer
@@ -60,6 +62,26 @@ class FirstStep:
 
 
 @dataclass(eq=False)
+class Undecoded:
+    """A foreground whose transparency could not be found.
+
+    Attributes:
+        image: What is shown and saved in its place, RGB.
+        decoded: The image as the VAE decoded it, where `image` is another.
+        vae_latent: `4 h w`, VAE's scale, on the CPU.
+        why: What the user should know of it, in sentences.
+        path: The file that its latent was written to.
+    """
+
+    image: Image.Image
+    decoded: Image.Image | None
+    vae_latent: Tensor
+    seed: int
+    why: str
+    path: Path | None = None
+
+
+@dataclass(eq=False)
 class Job(State):
     """What one job keeps between hooks.
 
@@ -73,6 +95,7 @@ class Job(State):
         batch: The current batch.
         results: The images made so far with the layer that each is.
         first_steps: What a chain's first step made, set by set.
+        undecoded: The foregrounds that stay RGB.
         notes: What the user should know of this job.
     """
 
@@ -85,6 +108,7 @@ class Job(State):
     batch: Batch = field(default_factory=Batch)
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
     first_steps: list[FirstStep] = field(default_factory=list)
+    undecoded: list[Undecoded] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def give_back(self) -> None:
@@ -102,6 +126,10 @@ class Job(State):
         """Returns the layer that a row of the batch is."""
         outputs = self.settings.method.outputs
         return outputs[row % len(outputs)]
+
+    def is_undecoded(self, image: Image.Image) -> bool:
+        """Whether an image is what a decoder needs that has found no transparency yet."""
+        return any(image is known for one in self.undecoded for known in (one.image, one.decoded))
 
     def suffix(self, image: Image.Image) -> str | None:
         """Returns what a file of this image is called after, or None if it is not of the job."""

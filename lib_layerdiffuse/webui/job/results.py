@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,50 @@ from ...host import Host
 from ...imaging.coverage import measure
 from ...imaging.images import ImageU8
 from ...methods import Layer
-from ...outputs import COMPOSITE, foreground_extras, true_composite
+from ...outputs import COMPOSITE, RAW, foreground_extras, true_composite
 from ...pipeline import decode
 from ...settings.advice import advice
 from . import progress
 from .abort import abort
 from .choices import wanted
 from .job import Job, job_of
-from .out_of_memory import memory_errors_explained
 from .rows import Row, with_edits, with_original
+from .undecoded import beside_the_layers, is_no_fault, keep_undecoded
+
+
+def foreground(
+    p: Any,
+    job: Job,
+    host: Host,
+    decoder: Callable[[], TransparentDecoder],
+    row: Row,
+    image: Image.Image,
+) -> Image.Image:
+    """Returns a foreground's finished image, straight RGBA, and adds what is wanted beside it.
+
+    Where its transparency cannot be found, that is the host's image, and its latent is kept.
+
+    Args:
+        p: The host's processing object.
+        job: The job.
+        host: Where the decoder runs.
+        decoder: Returns the family's decoder.
+        row: The foreground's.
+        image: What the host and other extensions have made of it.
+    """
+    try:
+        rgba = transparent(p, job, host, decoder(), row)
+    except Exception as error:
+        if not is_no_fault(error, host):
+            raise
+        decoded = keep_undecoded(p, job, row, image, error)
+        if decoded is not None:
+            with beside_the_layers(p, job):
+                _add_extra(p, job, f"{Layer.FG.value}-{RAW}", decoded)
+        return image
+    with beside_the_layers(p, job):
+        add_extras(p, job, rgba, image)
+    return rgba
 
 
 def transparent(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row) -> Image.Image:
@@ -38,7 +73,7 @@ def transparent(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: 
         row: The row.
 
     Raises:
-        HostError: There is no memory to decode it.
+        CodecError: The decoder overflows, or there is no memory for it.
     """
     rgba_u8 = _decoded(p, job, host, decoder, row)
     if not progress.stopped():  # Half an image is no fault of the checkpoint.
@@ -58,10 +93,21 @@ def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row
         return not progress.stopped()
 
     first = f"transparency, view 1 of {views}"
-    with memory_errors_explained("transparent decoder"), progress.telling(first):
-        return decode(
-            decoder, host, row.pixels, row.vae_latent, views=views, dtype=dtype, on_view=on_view
+    changed: list[str] = []
+    with progress.telling(first):
+        rgba_u8 = decode(
+            decoder,
+            host,
+            row.pixels,
+            row.vae_latent,
+            views=views,
+            dtype=dtype,
+            on_view=on_view,
+            on_retry=changed.append,
         )
+    for text in changed:
+        job.note(p, text)
+    return rgba_u8
 
 
 def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
@@ -76,21 +122,24 @@ def add_extras(p: Any, job: Job, rgba: Image.Image, raw: Image.Image) -> None:
     before_alpha = np.asarray(raw.convert("RGB"))
     extras = foreground_extras(np.asarray(rgba), before_alpha, wanted(job.settings, job.choices))
     for name, image in extras.items():
-        _add_extra(p, job, f"{Layer.FG.value}-{name}", image)
+        _add_extra(p, job, f"{Layer.FG.value}-{name}", Image.fromarray(image))
 
 
 def add_composite(p: Any, job: Job, layers: Mapping[Layer, Image.Image]) -> None:
     """Adds, where the user wants it, a set's foreground over its background, made or given."""
     if "show_composite" not in wanted(job.settings, job.choices):
         return
-    made = {layer: np.asarray(image.convert("RGBA")) for layer, image in layers.items()}
-    composed = true_composite(made, job.settings)
-    if composed is not None:
-        _add_extra(p, job, COMPOSITE, composed)
+    if any(job.is_undecoded(image) for image in layers.values()):
+        return
+    with beside_the_layers(p, job):
+        made = {layer: np.asarray(image.convert("RGBA")) for layer, image in layers.items()}
+        composed = true_composite(made, job.settings)
+        if composed is not None:
+            _add_extra(p, job, COMPOSITE, Image.fromarray(composed))
 
 
-def _add_extra(p: Any, job: Job, name: str, image: ImageU8) -> None:
-    extra, row = Image.fromarray(image), p.batch_index
+def _add_extra(p: Any, job: Job, name: str, extra: Image.Image) -> None:
+    row = p.batch_index
     info = create_infotext(
         p, p.prompts, p.seeds, p.subseeds, index=row, all_negative_prompts=p.negative_prompts
     )
@@ -120,7 +169,8 @@ def _name(params: Any, job: Job) -> None:
     path = Path(params.filename)
     suffix = job.suffix(params.image)
     stem = f"{path.stem}-{suffix}" if suffix else path.stem
-    extension = ".png" if params.image.mode == "RGBA" else path.suffix
+    exact = params.image.mode == "RGBA" or job.is_undecoded(params.image)
+    extension = ".png" if exact else path.suffix
     if suffix and extension != path.suffix:
         job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
     params.filename = str(path.with_name(stem + extension))

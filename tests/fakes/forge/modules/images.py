@@ -50,6 +50,7 @@ def save_image(
     lossy = name.suffix in (".jpg", ".webp")
     (params.image.convert("RGB") if lossy else params.image).save(name)
     params.image.already_saved_as = str(name)
+    script_callbacks.image_saved_callback(params)
     return str(name)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 before_saved: list[Callable[[Any], None]] = []
+after_saved: list[Callable[[Any], None]] = []
 app_started: list[Callable[[Any, Any], None]] = []
 before_ui: list[Callable[[], None]] = []
 after_component: list[Callable[..., None]] = []
@@ -47,6 +48,10 @@ def on_before_image_saved(callback: Callable[[ImageSaveParams], None]) -> None:
     before_saved.append(callback)
 
 
+def on_image_saved(callback: Callable[[ImageSaveParams], None]) -> None:
+    after_saved.append(callback)
+
+
 def on_app_started(callback: Callable[[Any, Any], None]) -> None:
     app_started.append(callback)
 
@@ -66,7 +71,15 @@ def clear_callbacks() -> None:
 
 
 def before_image_saved_callback(params: ImageSaveParams) -> None:
-    for callback in before_saved:
+    _call(before_saved, params)
+
+
+def image_saved_callback(params: ImageSaveParams) -> None:
+    _call(after_saved, params)
+
+
+def _call(callbacks: list[Callable[[Any], None]], params: ImageSaveParams) -> None:
+    for callback in callbacks:
         try:
             callback(params)
         except Exception as error:
