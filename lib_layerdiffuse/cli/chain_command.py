@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..methods import Layer
 from . import job_options as options
 from .described import check_trim, choice_of, generation_of, models_of, refuse_folders_of_tiny
-from .generate_command import tell, tell_of_tiny
+from .generate_command import end_if_interrupted, tell, tell_of_images, tell_of_tiny
 from .parsing import add_command
 from .progress_bars import bars_of
 
@@ -71,7 +71,9 @@ def _run(args: argparse.Namespace) -> int:
             saved = folder.save(step.images, step.settings, number)
             number = number_of(saved[0])
             bars.close()
+            tell_of_images(saved, bars)
             tell(args, saved)
             all_saved += saved
         tell(args, folder.save_documents(all_saved, step.settings, args.layers, trim=args.trim))
+    end_if_interrupted(all_saved)
     return 0

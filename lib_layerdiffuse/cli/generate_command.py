@@ -73,7 +73,9 @@ def _run(args: argparse.Namespace) -> int:
         made = run(job, session, host, on_progress=bars.stage)
         saved = folder.save(made, job.settings)
         documents = folder.save_documents(saved, job.settings, args.layers, trim=args.trim)
+        tell_of_images(saved, bars)
     tell(args, [*saved, *documents])
+    end_if_interrupted(saved)
     return 0
 
 
@@ -81,6 +83,22 @@ def tell_of_tiny(args: argparse.Namespace, bars: Bars) -> None:
     """Says that the tiny family draws, where it does and notes are wanted."""
     if args.checkpoint is None and not args.quiet:
         bars.note(TINY_NOTE)
+
+
+def tell_of_images(saved: Iterable[SavedImage], bars: Bars) -> None:
+    """Says what the user should know of the images, once."""
+    for note in dict.fromkeys(one.image.note for one in saved if one.image.note):
+        bars.note(note)
+
+
+def end_if_interrupted(saved: Iterable[SavedImage]) -> None:
+    """Ends the command as interrupted where the user ended the job, once all is saved.
+
+    Raises:
+        KeyboardInterrupt: The user did.
+    """
+    if any(one.image.interrupted for one in saved):
+        raise KeyboardInterrupt
 
 
 def tell(args: argparse.Namespace, saved: Iterable[SavedImage | SavedDocument]) -> None:

@@ -15,6 +15,8 @@ from ..settings.layer_settings import LayerSettings
 from .defaults import check_seeds
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..hosts.diffusers import DiffusersHost
 
 MIN_SIDE = 64
@@ -67,6 +69,10 @@ class LayerImage:
         image: `H W 4` straight RGBA for the foreground, `H W 3` for the others.
         before_decode: For the foreground, what the VAE made of it, `H W 3`.
         infotext: What the WebUI would write into the file.
+        latent: For a foreground whose transparency could not be found, and whose image is RGB,
+            its latent `4 h w`, VAE's scale; None for all others.
+        note: What the user should know of it, in sentences; empty for nothing.
+        interrupted: Whether the user ended the job while it was made.
     """
 
     layer: Layer
@@ -75,6 +81,9 @@ class LayerImage:
     image: ImageU8
     before_decode: ImageU8 | None
     infotext: str
+    latent: Tensor | None = None
+    note: str = ""
+    interrupted: bool = False
 
 
 def check_generation(job: Generation, host: DiffusersHost) -> None:

@@ -39,12 +39,14 @@ class SavedImage:
         method: Id of the method that made it.
         extra: "preview", "matte" or "raw" for what shows a layer in another way, "composite" for
             its set's foreground over the background; empty for a layer.
+        latent: The file with its latent, where its transparency could not be found.
     """
 
     path: Path
     image: LayerImage
     method: str
     extra: str = ""
+    latent: Path | None = None
 
     @property
     def layer(self) -> Layer:
@@ -70,7 +72,12 @@ class SavedImage:
             "method": self.method,
             "infotext": self.image.infotext,
         }
-        return values | ({"extra": self.extra} if self.extra else {})
+        more = {
+            "extra": self.extra,
+            "latent": str(self.latent) if self.latent else "",
+            "note": "" if self.extra else self.image.note,
+        }
+        return values | {name: text for name, text in more.items() if text}
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,7 @@ class OutputFolder:
         ]
         with ExitStack() as until_written:
             paths = self._take_names(views, number, until_written)
-            return [
-                SavedImage(write_png(path, pixels, made.infotext), made, settings.method.id, extra)
-                for path, (made, extra, pixels) in zip(paths, views, strict=True)
-            ]
+            return [_write(path, view, settings) for path, view in zip(paths, views, strict=True)]
 
     def _take_names(
         self, views: Sequence[_View], number: int | None, taken: ExitStack
@@ -219,6 +223,18 @@ def _take_one(path: Path, taken: ExitStack) -> Path:
     raise AssertionError("There is always another name.")
 
 
+def _write(path: Path, view: _View, settings: LayerSettings) -> SavedImage:
+    made, extra, pixels_u8 = view
+    write_png(path, pixels_u8, made.infotext)
+    method, latent = settings.method, None
+    if made.latent is not None and not extra:
+        # Not before it is needed: it brings PyTorch with it.
+        from ..codec.latent_files import write_latent
+
+        latent = write_latent(path.with_suffix(".safetensors"), made.latent, method.arch)
+    return SavedImage(path, made, method.id, extra, latent)
+
+
 def _write_document(
     of_set: Sequence[SavedImage],
     settings: LayerSettings,
@@ -243,11 +259,12 @@ def _views(of_set: Sequence[LayerImage], settings: LayerSettings) -> Iterator[_V
     wanted = asked_for(settings)
     for made in of_set:
         yield made, "", made.image
-        if made.layer is Layer.FG:
+        if made.layer is Layer.FG and made.latent is None:
             extras = foreground_extras(made.image, made.before_decode, wanted)
             for extra, pixels in extras.items():
                 yield made, extra, pixels
-    if "show_composite" in wanted:
+    decoded = all(made.latent is None for made in of_set)
+    if decoded and "show_composite" in wanted:
         composed = true_composite({made.layer: made.image for made in of_set}, settings)
         if composed is not None:
             yield of_set[0], COMPOSITE, composed

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from ..callbacks import OnProgress, OnShare
-from ..hosts.diffusers import DiffusersHost, Sampling, SamplingStopped
+from ..codec.attempts import is_memory_error
+from ..codec.transparent import TransparentDecoder
+from ..errors import CodecError
+from ..hosts.diffusers import DiffusersHost, Sampling
 from ..hosts.diffusers.prompt_changes import put_before_each
 from ..hosts.diffusers.sampling import sampler_name
 from ..imaging.images import as_rgba, fit, flatten, to_u8
@@ -38,9 +41,12 @@ def run(
         host: The checkpoint.
         on_progress: Called with the stage, the steps done and the steps to do; False stops.
 
+    A foreground whose transparency cannot be found, for want of memory or because the user
+    ended the job meanwhile, is given as RGB, with its latent.
+
     Raises:
         LayerDiffuseError: Something does not fit together or is missing; known before sampling.
-        SamplingStopped: `on_progress` returned False.
+        SamplingStopped: `on_progress` returned False before all was sampled.
     """
     check_generation(job, host)
     job = replace(job, sampler=sampler_name(job.sampler))
@@ -53,17 +59,46 @@ def run(
         pixels = host.pixels(of_set)
         for frame, (layer, seed) in enumerate(zip(method.outputs, job.seeds(index), strict=True)):
             rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
-            image = rgb_u8
+            before = rgb_u8 if layer is Layer.FG else None
+            made = LayerImage(layer, index, seed, rgb_u8, before, _infotext(job, host, seed))
             if layer is Layer.FG and decoder is not None:
                 latent = host.vae_latent(of_set[frame])
-                image = decode(
-                    decoder, host, pixels[frame], latent, on_view=progress.of_part(index)
-                )
-                progress.check()
-            before = rgb_u8 if layer is Layer.FG else None
-            info = _infotext(job, host, seed)
-            layers.append(LayerImage(layer, index, seed, image, before, info))
+                made = _decoded(made, decoder, host, pixels[frame], latent, progress)
+            layers.append(made)
     return layers
+
+
+def _decoded(
+    made: LayerImage,
+    decoder: TransparentDecoder,
+    host: DiffusersHost,
+    pixels: Tensor,
+    vae_latent: Tensor,
+    progress: _Progress,
+) -> LayerImage:
+    """Returns a foreground with its transparency; where it cannot be found, with its latent."""
+    told: list[str] = []
+    try:
+        if progress.stopped():
+            raise KeyboardInterrupt
+        report = progress.of_part(made.set_index)
+        rgba = decode(decoder, host, pixels, vae_latent, on_view=report, on_retry=told.append)
+    except KeyboardInterrupt:
+        progress.stop()
+        why = "The job was interrupted."
+    except Exception as error:
+        if not isinstance(error, CodecError) and not is_memory_error(error, host.memory_errors()):
+            raise
+        why = str(error)
+    else:
+        if progress.stopped():
+            told.append("interrupted before its last view, so edges are rougher.")
+        return replace(made, image=rgba, note=" ".join(told), interrupted=progress.stopped())
+    note = (
+        f"a foreground stays RGB, without transparency. {why} Its latent is kept beside it: "
+        "`layerdiffuse decode` makes the image transparent with it."
+    )
+    return replace(made, latent=vae_latent.cpu(), note=note, interrupted=progress.stopped())
 
 
 def _sample(
@@ -137,6 +172,14 @@ class _Progress:
             self._stopped = True
         return not self._stopped
 
+    def stop(self) -> None:
+        """Notes that the user ended the job."""
+        self._stopped = True
+
+    def stopped(self) -> bool:
+        """Whether the user ended the job."""
+        return self._stopped
+
     def of_set(self, index: int, sets: int) -> OnShare:
         """Returns what one set's sampling reports to."""
         return lambda done, total: self._report(index * total + done, sets * total)
@@ -144,12 +187,3 @@ class _Progress:
     def of_part(self, index: int) -> OnShare:
         """Returns what one image's decoding reports to."""
         return lambda done, total: self._report(index * total + done, self._total)
-
-    def check(self) -> None:
-        """Ends a run that was stopped while it decoded.
-
-        Raises:
-            SamplingStopped: It was.
-        """
-        if self._stopped:
-            raise SamplingStopped("Stopped before the last image.")

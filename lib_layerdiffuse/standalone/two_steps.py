@@ -110,6 +110,8 @@ def run_chain(
         one = replace(last, settings=settings, seed=made.seed, sets=1)
         step = run(one, session, host, on_progress=_naming("2 of 2", on_progress))
         images += [replace(image, set_index=made.set_index) for image in step]
+        if any(image.interrupted for image in step):
+            break
     yield Step(last.settings, images)
 
 

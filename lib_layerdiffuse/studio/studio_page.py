@@ -180,6 +180,8 @@ class Page:
             except SamplingStopped:
                 gr.Info("Interrupted. The layers of the last job are still there.")
                 return (gr.skip(),) * 4
+        for note in dict.fromkeys(one.image.note for one in result.saved if one.image.note):
+            gr.Warning(note)
         paths = [str(one.path) for one in result.saved]
         return _captioned(result), paths, result, _first_fg(result)
 

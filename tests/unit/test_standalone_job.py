@@ -185,17 +185,16 @@ class TestProgress:
         assert [s for s in seen if s[0] == SAMPLING] == [(SAMPLING, n, 4) for n in range(1, 5)]
         assert [s for s in seen if s[0] == DECODING] == [(DECODING, n, 16) for n in range(1, 17)]
 
-    @pytest.mark.parametrize("stage", [SAMPLING, DECODING])
-    def test_stopping(self, session, stage):
+    def test_stopping(self, session):
         seen = []
 
         def on_progress(*step: object) -> bool:
             seen.append(step)
-            return step[0] != stage
+            return False
 
         with pytest.raises(SamplingStopped):
             run(job_of(TO_FG, sets=2), session, host(Arch.SD15), on_progress=on_progress)
-        assert [s[0] for s in seen].count(stage) == 1
+        assert len(seen) == 1
 
 
 class TestRefusals:
