@@ -100,8 +100,7 @@ def test_in_a_plots_grid(faults: Faults) -> None:
 @pytest.mark.parametrize(
     ("method_id", "place", "flow", "told"),
     [
-        ("joint_sd15", "decoder", "txt2img", "room for the transparent decoder"),
-        ("fg_attn_sd15", "encoder", "inpaint", "room for the transparent encoder"),
+        ("fg_attn_sd15", "encoder", "inpaint", "the transparent encoder does not fit"),
         ("fg_attn_sd15", "unet", "txt2img", "out of memory asked for"),
         ("bg_to_fg_sd15", "sharing", "txt2img", "out of memory asked for"),
         ("joint_sd15", "memory", "txt2img", "out of memory asked for"),
@@ -110,6 +109,22 @@ def test_in_a_plots_grid(faults: Faults) -> None:
 def test_out_of_memory(faults: Faults, method_id: str, place: str, flow: str, told: str) -> None:
     error = faults.fail(flow, method_id, place, 0, "memory")
     assert told in str(error.body), error
+
+
+@pytest.mark.usefixtures("one_view")
+def test_out_of_memory_for_the_decoder(client: Client, tmp_path: Path) -> None:
+    """So small an image has no smaller parts: it stays RGB, and the other layers are there."""
+    client.use_checkpoint(CHECKPOINTS[find_method("joint_sd15").arch])
+    usual = generate(client, "joint_sd15", tmp_path / "usual", **SMALL)
+    scripts = {"e2e faults": ["decoder", 0, "memory"]}
+    made = generate(client, "joint_sd15", tmp_path / "made", scripts=scripts, **SMALL)
+    assert [image.shape[2] for image in made.images] == [3, 3, 3]
+    for image, other in zip(made.images[1:], usual.images[1:], strict=True):
+        np.testing.assert_array_equal(image, other)
+    told = made.info["extra_generation_params"]
+    assert any("stays RGB" in note for note in told["layerdiffusion_notes"])
+    (file,) = told["layerdiffusion_files"]
+    assert file.endswith("-fg.safetensors")
 
 
 @pytest.mark.usefixtures("one_view")
