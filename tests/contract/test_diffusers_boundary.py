@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -129,3 +130,9 @@ def test_loading_and_sampling_are_silent(capfd, monkeypatch):
     one.pixels(one.sample(sampling()))
     sys.stderr.flush()
     assert capfd.readouterr() == ("", "")
+
+
+def test_importing_is_silent():
+    code = "import lib_layerdiffuse.hosts.diffusers"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -25,6 +25,8 @@ class _ToOurLog(logging.Handler):
 def quiet() -> Iterator[None]:
     """Keeps the libraries' records, warnings and bars off the console; the log has them."""
     with ExitStack() as undo:
+        for library in (diffusers_logging, transformers_logging):
+            library.get_logger()  # Makes its handler, where it has none yet.
         for name in _LIBRARIES:
             _redirect(logging.getLogger(name), undo)
         for library in (diffusers_logging, transformers_logging):
