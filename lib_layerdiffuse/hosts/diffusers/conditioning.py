@@ -67,7 +67,8 @@ class Conditions:
 
         with ExitStack() as undo:
             if self.composes or any(values is not self.steps[0] for values in self.steps):
-                hook = unet.register_forward_pre_hook(before, with_kwargs=True)
+                # First, so that a method that is attached sees the batch that the UNet gets.
+                hook = unet.register_forward_pre_hook(before, prepend=True, with_kwargs=True)
                 undo.callback(hook.remove)
             if self.composes:
                 undo.callback(unet.register_forward_hook(after).remove)
