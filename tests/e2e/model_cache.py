@@ -3,7 +3,7 @@
 Environment:
     LAYERDIFFUSE_E2E_CACHE: The folder, by default ``~/.cache/layerdiffuse-e2e``.
     LAYERDIFFUSE_E2E_FAMILIES: The families whose weights are written, by default "SD1.5 SDXL":
-        25 GB; "SD1.5" alone takes 6 GB. Tests that load a checkpoint of another are skipped.
+        25 GB; "SD1.5" alone takes 5 GB. Tests that load a checkpoint of another are skipped.
 """
 
 from __future__ import annotations
