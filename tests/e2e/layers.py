@@ -11,6 +11,7 @@ import torch
 from client import DEFAULTS, Client, Result, encode_image
 from model_cache import cache_folder
 from pictures import glass_ball, lake_scene
+from PIL import Image
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, rgba_u8
@@ -97,6 +98,12 @@ def assert_same(first: Result, second: Result) -> None:
 def difference(first: Result, second: Result) -> float:
     """Returns the largest difference of the latents."""
     return float(np.abs(first.latents - second.latents).max())
+
+
+def mode_of(path: Path) -> str:
+    """Returns the mode of an image file, such as "RGBA"."""
+    with Image.open(path) as image:
+        return image.mode
 
 
 def notes(result: Result) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from client import Client, Result, decode_image, encode_image
 from flow_jobs import HIRES, run
 from forge_server import ForgeServer
-from layers import assert_decoded, assert_same, generate
+from layers import assert_decoded, assert_same, generate, mode_of
 from pictures import glass_ball, lake_scene
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -88,7 +88,7 @@ class TestEdits:
             for name, scripts in (("alone", {}), ("made", edits))
         )
         np.testing.assert_array_equal(made.latents, alone.latents)
-        assert Image.open(tmp_path / "nested" / "0.png").mode == "RGB", "it made layers"
+        assert mode_of(tmp_path / "nested" / "0.png") == "RGB", "it made layers"
         around = np.ones((64, 64), bool)
         around[8:40, 8:40] = False
         np.testing.assert_array_equal(made.images[0][around], glass_ball(64)[around])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from client import Client, Result
 from forge_server import ForgeServer
-from layers import generate, notes
+from layers import generate, mode_of, notes
 from PIL import Image
 from random_weights import SD15
 
@@ -66,7 +66,7 @@ def test_default_options(forge: ForgeServer, client: Client, tmp_path: Path) -> 
     np.testing.assert_array_equal(np.asarray(fg), transparent(made))
     assert "layerdiffusion_method: (SD1.5) Generate Everything Together" in fg.info["parameters"]
     for layer in ("bg", "blended"):
-        assert Image.open(by_layer(saved, layer)).mode == "RGB"
+        assert mode_of(by_layer(saved, layer)) == "RGB"
     assert client.options()["stealth_pnginfo_option"] == "Alpha"
 
 

@@ -12,7 +12,7 @@ import flow_jobs
 import numpy as np
 from flow_bench import SIDE, Bench, Run, entering, other_family
 from flow_jobs import HIRES
-from PIL import Image
+from layers import mode_of
 from random_loras import LORAS
 
 from lib_layerdiffuse.methods import Arch, Layer
@@ -123,7 +123,7 @@ def detailer(bench: Bench) -> None:
     made = bench.txt2img(scripts={"e2e edits": ["nested", str(folder)]})
     nested = sorted(folder.glob("*.png"))
     assert len(nested) == bench.method.frames
-    assert {Image.open(path).mode for path in nested} == {"RGB"}, "the nested job made layers"
+    assert {mode_of(path) for path in nested} == {"RGB"}, "the nested job made layers"
     np.testing.assert_array_equal(made.latents, bench.base.latents)
     bench.check_edited(made, bench.base)
 
