@@ -1,6 +1,6 @@
 """The trained models in the package: that they are whole, small and draw what they claim.
 
-Goals are below those of the model card, so that chance does not decide. `make test` draws two
+Goals are below those of the model card, so that chance does not decide. `make test` draws three
 scenes in half the steps; `make slow` draws more of them, as the model card does.
 """
 
@@ -40,7 +40,7 @@ class Drawing:
     few: bool
 
     def figures(self, part: str, scenes: int) -> list[Figure]:
-        return list(evaluation.evaluate([part], self.models, 2 if self.few else scenes))
+        return list(evaluation.evaluate([part], self.models, 3 if self.few else scenes))
 
 
 @pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.slow)])
@@ -104,7 +104,7 @@ def test_a_subject_stands_alone_with_the_method_and_not_without(
     assert alone.value >= 95
     assert alone.control <= alone.value - 40
     assert colour.value >= 85
-    assert drawing.few or softness.value > 2.5  # None of the two is soft.
+    assert drawing.few or softness.value > 2.5  # None of the three is soft.
 
 
 @pytest.mark.parametrize("part", ["joint_sd15", "fg_to_bg_sd15", "bg_to_fg_sd15"])
