@@ -70,8 +70,8 @@ def test_a_command_that_fails_stops_it(program, tmp_path, monkeypatch):
 
 
 def test_the_strip_in_the_readme_is_of_that_size(program):
-    strip = Image.open(FOLDER / "strip.png")
     columns, side = program.COLUMNS, program.SIDE
-    assert strip.width == columns * (side + program.GAP) - program.GAP
-    assert strip.mode == "RGBA"
+    with Image.open(FOLDER / "strip.png") as strip:
+        assert strip.width == columns * (side + program.GAP) - program.GAP
+        assert strip.mode == "RGBA"
     assert (FOLDER / "strip.png").stat().st_size < 600_000
