@@ -238,7 +238,7 @@ class TestAround:
     def test_a_failed_job_gives_everything_back(self, ui, monkeypatch, fault):
         module = ui.script_module
         where = module.init_images if fault == "encode" else module.passes
-        monkeypatch.setattr(where, fault, lambda *_: 1 / 0)
+        monkeypatch.setattr(where, fault, lambda *_, **__: 1 / 0)
         images = [ball()]
         kind = import_module("img2img_job").Img2ImgJob
         p = ui.job(JOINT, request(JOINT), kind=kind, init_images=images, batch_size=2)

@@ -209,7 +209,7 @@ class TestRefusals:
             ({"seed": 2**32 - 4, "sets": 3}, SettingsError, "but one is 4294967297"),
             ({"cfg": float("nan")}, SettingsError, "CFG"),
             ({"denoise": 1.5}, SettingsError, "Denoising strength must be between 0 and 1"),
-            ({"sampler": "euler"}, SettingsError, "Euler"),
+            ({"sampler": "Eulr"}, SettingsError, "Euler"),
             ({"init": np.zeros((4, 4, 7))}, SettingsError, "RGBA"),
             ({"settings": {"bg_image": None}}, MissingLayerError, "background"),
             ({"settings": {"bg_image": np.zeros((4, 4), int)}}, SettingsError, "image"),
