@@ -20,7 +20,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3 python; do \
 PYTEST_ARGS ?=
 # How many tests run at a time: one for each processor. WORKERS=0 runs all in one process.
 WORKERS ?= auto
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Checks must not depend on what happens to be installed elsewhere.

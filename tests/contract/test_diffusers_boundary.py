@@ -132,6 +132,7 @@ def test_loading_and_sampling_are_silent(capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow  # It starts an interpreter that imports all libraries.
 def test_importing_is_silent():
     code = "import lib_layerdiffuse.hosts.diffusers"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -245,6 +245,7 @@ class TestFolders:
         ui = WebUI(tmp_path / "empty", tmp_path / "outputs")
         ui.shared.cmd_opts.layerdiffuse_offline = False
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+        monkeypatch.setattr("lib_layerdiffuse.weights.hub.RETRY_WAIT", 0.01)
         for offline, error in ((False, DownloadError), (True, WeightsNotFoundError)):
             choose(ui, offline=offline)
             with pytest.raises(error):
