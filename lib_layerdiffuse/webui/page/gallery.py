@@ -61,30 +61,24 @@ class BelowGallery:
         name = f"layerdiffuse_{{}}_{self.tab}".format
         with gr.Row(elem_id=name("results"), elem_classes=["layerdiffuse-results"]):
             self.put = {
-                layer: gr.Button(
+                layer: _button(
                     f"→ {layer.label}",
-                    elem_id=name(f"to_{layer.value}"),
-                    size="sm",
-                    min_width=110,
-                    tooltip=f"Put the chosen image into LayerDiffuse's {layer.label} slot",
+                    name(f"to_{layer.value}"),
+                    f"Put the chosen image into LayerDiffuse's {layer.label} slot",
                 )
                 for layer in Layer
             }
-            self.view = gr.Button(
+            self.view = _button(
                 "Composite view",
-                elem_id=name("view"),
-                size="sm",
-                min_width=110,
-                tooltip="Look at the foreground over its background, a colour or any image",
+                name("view"),
+                "Look at the foreground over its background, a colour or any image",
             )
         with gr.Row(elem_id=name("files"), elem_classes=["layerdiffuse-results"]):
             self.files = {
-                kind: gr.Button(
+                kind: _button(
                     f"Layers as {kind.label}",
-                    elem_id=name(f"as_{kind.value}"),
-                    size="sm",
-                    min_width=110,
-                    tooltip="Download all layers of the chosen image's set in one file",
+                    name(f"as_{kind.value}"),
+                    "Download all layers of the chosen image's set in one file",
                 )
                 for kind in DocumentKind
             }
@@ -126,6 +120,10 @@ class BelowGallery:
                 inputs=[self.file],
                 outputs=[],
             )
+
+
+def _button(label: str, elem_id: str, tooltip: str) -> Any:
+    return gr.Button(label, elem_id=elem_id, size="sm", min_width=110, tooltip=tooltip)
 
 
 def put(
