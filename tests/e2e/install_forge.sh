@@ -42,12 +42,14 @@ pip() { venv/bin/python -m pip "$@"; }
 
 # A torch of today wants a newer setuptools than Forge pins. Asked for both at once, pip quietly
 # takes another torch, with 5 GB of CUDA. So both lines go, torch is pinned by a constraint, and
-# Forge's setuptools comes last: it is what CLIP's setup.py needs, too.
+# Forge's setuptools comes last: it is what CLIP's setup.py needs, too. The built-in soft inpainting
+# imports joblib, which no requirement of Forge names.
 wanted=$(mktemp) constraints=$(mktemp)
 trap 'rm -f "$wanted" "$constraints"' EXIT
 grep -vE '^(torch|setuptools)([^a-z_-]|$)' requirements_versions.txt >"$wanted"
 printf 'torch==%s\ntorchvision==%s\n' "$TORCH" "$TORCHVISION" >"$constraints"
-pip install --requirement "$wanted" --constraint "$constraints" torch torchvision ftfy regex wheel
+pip install --requirement "$wanted" --constraint "$constraints" torch torchvision \
+	ftfy joblib regex wheel
 pip install "setuptools==$SETUPTOOLS"
 pip install --no-build-isolation --no-deps "git+$CLIP"
 
