@@ -6,12 +6,15 @@ A message that users meet says what happens, in the words of the page, and its h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
 _LONGEST = 60
 _LONGEST_TO_COMPARE = 200
 _QUOTES = "'\""
+_QUERY = re.compile(r"((?:https?://|\burl: )[^\s?'\"<>]*)\?[^\s'\"<>)]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?<=://)[^/\s@'\"]+@")
 
 
 def shortened(value: object) -> str:
@@ -23,8 +26,16 @@ def shortened(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}…"
 
 
+def without_secrets(text: str) -> str:
+    """Returns a text with its addresses cut down to what may be shown: no query, no password.
+
+    The signature of an address that opens a file to whoever has it is a part of its query.
+    """
+    return _PASSWORD.sub("", _QUERY.sub(r"\1", text))
+
+
 class LayerDiffuseError(Exception):
-    """Base of every error raised on purpose.
+    """Base of every error raised on purpose; its texts hold no secret of an address.
 
     Attributes:
         message: What is wrong, one sentence.
@@ -33,9 +44,8 @@ class LayerDiffuseError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "", *, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = without_secrets(message), without_secrets(hint)
+        super().__init__(self.message)
         self.field = field
 
     def __str__(self) -> str:
@@ -85,6 +95,14 @@ class ChecksumError(WeightsError):
 
 class DownloadError(WeightsError):
     """A weight file could not be downloaded."""
+
+
+class DownloadStoppedError(DownloadError):
+    """The user stopped the download of a weight file."""
+
+
+class DiskFullError(DownloadError):
+    """A weight file does not fit on the disk."""
 
 
 class ImageStoreError(LayerDiffuseError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DownloadError
+from ..errors import DiskFullError, DownloadError
 
 Report = Callable[[int, "int | None"], None]
 """Called with the bytes done and the bytes in all, None where the server does not say."""
@@ -49,7 +49,7 @@ def disk_error(job: Download, error: OSError, total: int | None) -> DownloadErro
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         done = job.part.stat().st_size if job.part.exists() else 0
         missing = size_text(total - done) if total is not None else "some space"
-        return DownloadError(
+        return DiskFullError(
             f"The disk is full: {name} could not be fetched to {folder}.",
             f"Free {missing} and try again: the download goes on where it stopped.",
         )

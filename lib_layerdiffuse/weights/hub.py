@@ -19,7 +19,7 @@ from typing import Any
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, tqdm
 
-from ..errors import ChecksumError, DownloadError, shortened
+from ..errors import ChecksumError, DiskFullError, DownloadError, shortened
 from .download import Broken, Download, disk_error, network_error, refused, size_text
 
 _HUB = "https://huggingface.co"
@@ -191,7 +191,7 @@ def _check_space(job: Download, total: int | None, done: int) -> None:
     except OSError:
         return
     if total is not None and total - done > free:
-        raise DownloadError(
+        raise DiskFullError(
             f"The disk is too full for {job.target.name}: {size_text(total - done)} have to go to "
             f"{job.target.parent}, where {size_text(free)} are free.",
             f"Free {size_text(total - done - free)} more and try again.",

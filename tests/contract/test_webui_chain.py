@@ -8,6 +8,7 @@ import json
 import shutil
 import zipfile
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,8 +198,8 @@ class TestManySets:
 
 
 class TestLayerFiles:
-    def entries(self, path):
-        with zipfile.ZipFile(path) as archive:
+    def entries(self, ui, path):
+        with zipfile.ZipFile(ui.outputs / Path(path).name) as archive:
             return [e["name"] for e in json.loads(archive.read("layers.json"))["layers"]]
 
     def test_hold_all_three(self, ui):
@@ -207,7 +208,7 @@ class TestLayerFiles:
         files = told(result)["files"]
         assert len(files) == 2
         for path in files:
-            assert self.entries(path) == ["Background", "Foreground", "Blended"]
+            assert self.entries(ui, path) == ["Background", "Foreground", "Blended"]
         assert result.comments.count("layers saved as") == 2
 
     def test_hold_what_there_is_without_a_second_step(self, ui, monkeypatch):
@@ -215,8 +216,8 @@ class TestLayerFiles:
         break_second(ui, monkeypatch, at=2)
         result, _ = chained(ui, batch_size=2)
         whole, half = told(result)["files"]
-        assert self.entries(whole) == ["Background", "Foreground", "Blended"]
-        assert self.entries(half) == ["Background", "Blended"]
+        assert self.entries(ui, whole) == ["Background", "Foreground", "Blended"]
+        assert self.entries(ui, half) == ["Background", "Blended"]
 
 
 def break_second(ui, monkeypatch, at=1):

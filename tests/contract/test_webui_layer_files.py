@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def test_they_stand_beside_the_pictures_and_are_told(ui):
     wanted = [f"00000-100-layers.{kind.value}" for kind in DocumentKind]
     assert sorted(files(ui)) == sorted(wanted)
     told = result.extra_generation_params["layerdiffusion_files"]
-    assert told == [str(ui.outputs / name) for name in wanted]
+    assert [Path(path).name for path in told] == wanted
+    assert not any(Path(path).is_absolute() for path in told)
     assert result.comments == f"LayerDiffuse: layers saved as {', '.join(wanted)}\n"
     assert not any("layers saved" in text for text in result.infotexts)
     with Image.open(ui.outputs / wanted[0]) as psd:

@@ -84,7 +84,7 @@ def test_each_set_has_its_own_second_step_and_file(
     files = made.info["extra_generation_params"]["layerdiffusion_files"]
     assert len(files) == 2
     for file in files:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(forge.data_dir / file) as archive:
             layers = json.loads(archive.read("layers.json"))["layers"]
         assert [layer["name"] for layer in layers] == ["Background", "Foreground", "Blended"]
     last = (forge.data_dir / "params.txt").read_text(encoding="utf8")

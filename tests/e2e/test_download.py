@@ -45,7 +45,7 @@ class Job(Thread):
         self.client.interrupt()
         self.join()
         assert isinstance(self.outcome, ApiError)
-        assert self.outcome.status == 422
+        assert self.outcome.status == 409
         return self.outcome.body["detail"]
 
 
@@ -71,7 +71,7 @@ def test_a_download_is_shown_and_stopped_and_goes_on(
             client = Client(server.url)
             for share in (5, 20):
                 detail = Job(client, tmp_path / str(share)).stop_at(share)
-                assert detail["error"] == "DownloadError"
+                assert detail["error"] == "DownloadStoppedError"
                 assert DECODER.filename in detail["message"]
                 assert detail["hint"]
                 assert not place.exists()

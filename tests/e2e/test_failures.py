@@ -18,11 +18,11 @@ Plain = Callable[..., Result]
 SMALL = {"width": 128, "height": 128}
 
 
-def refused(client: Client, args: list[Any], **options: Any) -> dict[str, Any]:
+def refused(client: Client, args: list[Any], status: int = 422, **options: Any) -> dict[str, Any]:
     """Returns the error that the server answers with."""
     with pytest.raises(ApiError) as caught:
         client.txt2img(scripts={"layerdiffuse": args}, **SMALL, **options)
-    assert caught.value.status == 422, caught.value
+    assert caught.value.status == status, caught.value
     return caught.value.body["detail"]
 
 
@@ -74,11 +74,11 @@ def test_weights_missing_offline(forge: ForgeServer, client: Client, tmp_path: P
     target = place.resolve()
     place.unlink()
     try:
-        detail = refused(client, [{"method": "joint_sd15"}])
+        detail = refused(client, [{"method": "joint_sd15"}], 503)
         assert detail["error"] == "WeightsNotFoundError"
         assert "layer_sd15_joint" in detail["message"] + detail["hint"]
         place.write_bytes(target.read_bytes()[:100_000])
-        assert refused(client, [{"method": "joint_sd15"}])["error"] == "ChecksumError"
+        assert refused(client, [{"method": "joint_sd15"}], 503)["error"] == "ChecksumError"
     finally:
         link(target, place)
     check_layers(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from client import Client
 from documents import assert_shows, read_layers
+from forge_server import ForgeServer
 from layers import generate
 from PIL import Image
 from random_weights import SD15
@@ -18,7 +19,9 @@ KINDS = ["psd", "ora", "zip"]
 NAMES = ["Background", "Foreground", "Blended"]  # From the bottom up.
 
 
-def test_each_set_has_one_of_each_kind_beside_its_pictures(client: Client, tmp_path: Path) -> None:
+def test_each_set_has_one_of_each_kind_beside_its_pictures(
+    forge: ForgeServer, client: Client, tmp_path: Path
+) -> None:
     client.use_checkpoint(SD15)
     made = generate(
         client,
@@ -31,7 +34,7 @@ def test_each_set_has_one_of_each_kind_beside_its_pictures(client: Client, tmp_p
     )
     told = made.info["extra_generation_params"]
     shown = list(zip(told["layerdiffusion_layers"], made.images, strict=True))
-    paths = [Path(path) for path in told["layerdiffusion_files"]]
+    paths = [forge.data_dir / path for path in told["layerdiffusion_files"]]
     assert [path.suffix for path in paths] == 2 * [f".{kind}" for kind in KINDS]
     for number, of_set in ((1, paths[:3]), (2, paths[3:])):
         for path in of_set:
@@ -44,7 +47,9 @@ def test_each_set_has_one_of_each_kind_beside_its_pictures(client: Client, tmp_p
 
 
 @pytest.mark.parametrize("form", ["jpg", "webp"])
-def test_lossy_pictures_and_a_given_layer(client: Client, tmp_path: Path, form: str) -> None:
+def test_lossy_pictures_and_a_given_layer(
+    forge: ForgeServer, client: Client, tmp_path: Path, form: str
+) -> None:
     """The file has the images as they were made, not as they were saved."""
     client.use_checkpoint(SD15)
     method = find_method("fg_to_bg_sd15")
@@ -56,7 +61,8 @@ def test_lossy_pictures_and_a_given_layer(client: Client, tmp_path: Path, form: 
         override_settings={"layerdiffuse_layer_files": ["zip"], "samples_format": form},
         **SMALL,
     )
-    [path] = map(Path, made.info["extra_generation_params"]["layerdiffusion_files"])
+    [name] = made.info["extra_generation_params"]["layerdiffusion_files"]
+    path = forge.data_dir / name
     layers = dict(read_layers(path))
     assert list(layers) == NAMES
     assert layers["Foreground"].shape == (128, 128, 4)

@@ -19,6 +19,7 @@ from ..flows.axes import axis_values
 from ..flows.grids import give_a_plot_a_sheet, give_one_image_a_set
 from ..job import hires, init_images, inpaint, passes, results
 from ..job.abort import abort, is_aborted
+from ..job.answers import public
 from ..job.arguments import read_settings
 from ..job.backend import is_possible, loaded
 from ..job.batch import Batch
@@ -247,11 +248,12 @@ class LayerDiffuseScript(scripts.Script):
         else:
             files = [str(path) for path in add_layer_files(p, job, processed)]
         files += add_latents(p, job, processed)
-        told: dict[str, Any] = {"layerdiffusion_notes": job.notes} if job.notes else {}
+        notes = [public(note) for note in job.notes]
+        told: dict[str, Any] = {"layerdiffusion_notes": notes} if notes else {}
         if not p.script_args[0]:  # A selectable script puts the images of many jobs together.
             told["layerdiffusion_layers"] = results.name_images(job, processed)
         if files:
-            told["layerdiffusion_files"] = files
+            told["layerdiffusion_files"] = [public(file) for file in files]
         processed.extra_generation_params = processed.extra_generation_params | told
         if _is_answer(p) and shared.opts.samples_format.lower() != "png":
             processed.images = [

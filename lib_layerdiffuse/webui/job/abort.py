@@ -9,14 +9,11 @@ from __future__ import annotations
 import logging
 from typing import Any, NoReturn
 
-from fastapi import HTTPException
-
-from ...errors import LayerDiffuseError, SettingsError
-from ...settings.layer_settings import api_name
+from ...errors import LayerDiffuseError
+from .answers import as_http
 from .state import take_all
 
 _log = logging.getLogger(__name__)
-_BAD_REQUEST, _SERVER_ERROR = 422, 500
 
 
 class Tripwire:
@@ -42,8 +39,8 @@ def abort(p: Any, error: Exception) -> Exception:
 
     What the job has changed is given back.
 
-    In the WebUI the error's text is shown under the gallery. Over the API the answer is status 422
-    (500 for what was not raised on purpose) with the error as JSON in `detail`.
+    In the WebUI the error's text is shown under the gallery. Over the API it is an answer, see
+    `answers`.
     """
     if isinstance(error, LayerDiffuseError):
         _log.error("LayerDiffuse: %s", error)
@@ -64,19 +61,3 @@ def is_aborted(p: Any) -> bool:
 def as_raised(p: Any, error: Exception) -> Exception:
     """Returns what to raise in the host for an error: over the API, an HTTP answer."""
     return as_http(error) if getattr(p, "is_api", False) else error
-
-
-def as_http(error: Exception) -> HTTPException:
-    """Returns the API's answer: status 422 (500 for faults of our own), the error in `detail`."""
-    if not isinstance(error, LayerDiffuseError):
-        detail = {"error": type(error).__name__, "message": str(error), "hint": "", "field": None}
-        return HTTPException(_SERVER_ERROR, detail=detail)
-    return HTTPException(_BAD_REQUEST, detail=error.as_dict() | {"field": _name(error.field)})
-
-
-def _name(field: str | None) -> str | None:
-    """Returns what the API calls a field of the settings; any other name stays."""
-    try:
-        return api_name(field) if field else None
-    except SettingsError:
-        return field

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from .abort import Tripwire, abort
+from .abort import Tripwire, abort, as_raised
 
 _log = logging.getLogger(__name__)
 _HANDED_OUT = {"postprocess": "images", "postprocess_image_after_composite": "image"}
@@ -60,7 +60,7 @@ def callback_of(taken: str) -> Callable[..., Callable[[Any], None]]:
                 callback(params)
             except Exception as error:
                 _log.exception("LayerDiffuse failed", exc_info=error)
-                setattr(params, taken, Tripwire(error))
+                setattr(params, taken, Tripwire(as_raised(getattr(params, "p", None), error)))
 
         return run
 

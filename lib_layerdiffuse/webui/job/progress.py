@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from modules import shared
 
-from ...errors import DownloadError
+from ...errors import DownloadStoppedError
 
 
 def stopped() -> bool:
@@ -35,11 +35,11 @@ def show_download(name: str, done: int, total: int | None) -> None:
     """Shows how far a download is.
 
     Raises:
-        DownloadError: The user stopped it; what is there is kept.
+        DownloadStoppedError: The user stopped it; what is there is kept.
     """
     share = f"{done / total:.0%}" if total else f"{done >> 20} MiB"
     show(f"downloading {name}, {share}")
     if stopped() or getattr(shared.state, "stopping_generation", False):
-        raise DownloadError(
+        raise DownloadStoppedError(
             f"The download of {name} was stopped at {share}.", "Run again to go on."
         )

@@ -8,7 +8,7 @@ from modules import shared
 
 from ...errors import LayerDiffuseError
 from ...settings.schema import methods_table, settings_schema
-from ..job.abort import as_http
+from ..job.answers import as_http
 from ..job.choices import choices
 
 

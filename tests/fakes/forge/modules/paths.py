@@ -2,3 +2,4 @@
 
 models_path = "/nonexistent"
 data_path = "/nonexistent"
+script_path = "/nonexistent"
