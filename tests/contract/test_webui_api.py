@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import ntpath
+import os
 from importlib import import_module
 
 import numpy as np
@@ -89,6 +91,55 @@ class TestPicturesByPath:
         with pytest.raises(SettingsError, match="none of the WebUI's output folders") as caught:
             read(text)
         assert str(tmp_path) not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "text", ["//nas/share/a.png", "/net/nas/a.png", "private/a.png", "outputs/../../b/a.png"]
+    )
+    def test_nothing_is_touched_before_a_path_is_known_to_lie_inside(
+        self, read, tmp_path, monkeypatch, text
+    ):
+        touched = []
+
+        def watch(name):
+            inner = getattr(os, name)
+
+            def look(path, *args, **more):
+                touched.append(os.fspath(path))
+                return inner(path, *args, **more)
+
+            monkeypatch.setattr(os, name, look)
+
+        for name in ("stat", "lstat", "readlink", "open"):
+            watch(name)
+        with pytest.raises(SettingsError, match="none of the WebUI's output folders"):
+            read(text)
+        told = [path for path in touched if path.endswith("a.png") or "nas" in path]
+        assert told == []
+        assert touched, "the output folders themselves are looked at"
+
+    @pytest.mark.parametrize(
+        ("path", "inside"),
+        [
+            (r"C:\webui\outputs\a.png", True),
+            (r"c:/WEBUI/Outputs/x/a.png", True),
+            (r"C:\webui\outputs\..\secret\a.png", False),
+            (r"C:\webui\outputs-of-others\a.png", False),
+            (r"D:\webui\outputs\a.png", False),
+            (r"\\nas\share\a.png", False),
+            ("//nas/share/a.png", False),
+            (r"\\?\UNC\nas\share\a.png", False),
+            (r"C:\webui\outputs", False),
+        ],
+    )
+    def test_where_a_path_of_windows_lies(self, ui, path, inside):
+        lies_in = import_module("lib_layerdiffuse.webui.job.given_images").lies_in
+        assert lies_in(path, "C:\\webui\\outputs", ntpath) is inside
+
+    def test_an_output_folder_behind_a_link(self, ui, read, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "outputs")
+        ui.shared.opts.data["outdir_txt2img_samples"] = str(tmp_path / "link")
+        for folder in ("link", "outputs"):
+            assert read(f"{folder}/a.png").shape == (64, 64, 4)
 
     def test_a_folder_that_the_command_line_opens(self, ui, read, tmp_path):
         ui.shared.cmd_opts.gradio_allowed_path = [str(tmp_path / "private")]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -89,8 +91,8 @@ def _unusable(message: str) -> SettingsError:
 
 
 def _from_file(path: Path) -> FloatImage:
-    place = _resolved(path)
-    if place is None or not any(place.is_relative_to(folder) for folder in _open_folders()):
+    place = _allowed(path)
+    if place is None:
         raise SettingsError(
             "The path of an image leads to none of the WebUI's output folders.",
             "Send the file as base64, put it into an output folder, or name its folder with "
@@ -99,15 +101,37 @@ def _from_file(path: Path) -> FloatImage:
     return read_image(place, name=place.name)
 
 
-def _resolved(path: Path) -> Path | None:
-    """Returns where a path leads, or None where it can lead nowhere."""
+def _allowed(path: Path) -> Path | None:
+    """Returns where a path leads, or None where that is in no open folder.
+
+    Nothing is touched before the words of the path say that it lies in one: to ask for a file of
+    another computer is to log in there.
+    """
+    open_folders = _open_folders()
+    resolved = [Path(folder).resolve() for folder in open_folders]
+    rooms: list[str | Path] = [*open_folders, *resolved]
+    if not any(lies_in(path, room) for room in rooms):
+        return None
     try:
-        return path.resolve()
+        place = path.resolve()
     except (OSError, ValueError, RuntimeError):  # Too long; no text for a path; a circle of links.
         return None
+    return place if any(place.is_relative_to(folder) for folder in resolved) else None
 
 
-def _open_folders() -> list[Path]:
+def lies_in(path: str | Path, folder: str | Path, how: ModuleType = os.path) -> bool:
+    """Whether a path lies in a folder by its words alone; links may lead elsewhere.
+
+    Args:
+        path: What was given; one that is not absolute counts from where the program runs.
+        folder: Which.
+        how: The system's way to read paths.
+    """
+    place, room = (how.normcase(how.abspath(one)) for one in (path, folder))
+    return bool(place.startswith(how.join(room, "")))
+
+
+def _open_folders() -> list[str]:
     """Returns the folders that images may be read from by path.
 
     These are the output folders and those that the command line opens. The host has its whole
@@ -117,9 +141,9 @@ def _open_folders() -> list[Path]:
     if getattr(shared.cmd_opts, "hide_ui_dir_config", False):
         return []
     named = [getattr(shared.opts, name, "") for name in _OUTPUT_OPTIONS]
-    opened = [Path(one).resolve() for one in getattr(shared.cmd_opts, "gradio_allowed_path", [])]
     data = Path(data_path).resolve()
-    return [Path(one).resolve() for one in named if one] + [one for one in opened if one != data]
+    opened = getattr(shared.cmd_opts, "gradio_allowed_path", None) or []
+    return [one for one in named if one] + [one for one in opened if Path(one).resolve() != data]
 
 
 def is_opaque(rgba: npt.NDArray[Any] | None) -> bool:
