@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -26,7 +28,10 @@ KEYS = [
     "layerdiffuse_outputs",
     "layerdiffuse_layer_files",
     "layerdiffuse_keep_pictures",
+    "layerdiffuse_pictures_count",
+    "layerdiffuse_pictures_mib",
 ]
+OWNERS = [KEYS[0], *KEYS[-2:]]
 
 
 @pytest.fixture
@@ -86,6 +91,96 @@ class TestPage:
         assert ui.shared.opts.layerdiffuse_decoder_views == 2
 
 
+class TestWhatIsTheOwners:
+    """Programs may not say which folders are looked in, nor when files are deleted."""
+
+    def test_programs_cannot_set_it(self, ui):
+        opts = ui.shared.opts
+        assert [key for key in KEYS if opts.data_labels[key].restrict_api] == OWNERS
+        before = dict(opts.data)
+        for key in OWNERS:
+            assert not opts.set(key, "//nas/share", is_api=True)
+        assert opts.data == before
+
+    def test_whatever_names_a_path_is(self, ui):
+        labels = ui.shared.opts.data_labels
+        words = ("folder", "dir", "path", "file")
+        found = [
+            key
+            for key in KEYS
+            if any(word in key.split("_", 1)[1] for word in words)
+            and "choices" not in (labels[key].component_args or {})
+        ]
+        assert found == ["layerdiffuse_models_folders"]
+        assert set(found) <= set(OWNERS)
+
+    @pytest.mark.parametrize("key", OWNERS)
+    def test_a_job_that_would_set_it_is_refused(self, ui, key):
+        p = ui.job(FG_SD15, request(FG_SD15), override_settings={key: "/a"})
+        with pytest.raises(SettingsError, match="cannot be set for a job") as caught:
+            ui.run(p)
+        assert caught.value.field == key
+        assert p.sampled_with == []
+
+    def test_it_is_not_offered_where_the_host_cannot_keep_programs_off(self, ui, monkeypatch):
+        class Older(ui.shared.OptionInfo):
+            def __init__(self, *args, **more):
+                super().__init__(*args, **more)
+                del self.restrict_api
+
+        monkeypatch.setattr(ui.shared, "OptionInfo", Older)
+        opts = ui.shared.opts
+        for key in KEYS:
+            del opts.data_labels[key]
+        opts.data["layerdiffuse_models_folders"] = "/by/hand"
+        import_module("lib_layerdiffuse.webui.page.options").add_page()
+        assert [key for key in KEYS if key not in opts.data_labels] == OWNERS
+        now = import_module("lib_layerdiffuse.webui.job.choices").choices()
+        assert now.folders == (Path("/by/hand"),)
+
+
+class TestKeptPictures:
+    @pytest.fixture
+    def kept(self, ui):
+        """Keeps a picture in a job that begins now."""
+        images = import_module("lib_layerdiffuse.webui.job.kept_images")
+
+        def keep(value):
+            ui.shared.state.time_start = time.time()
+            return images.keep_image(np.full((2, 2, 4), value / 255, np.float32), pytest.fail)
+
+        keep.folder = images.store().folder
+        return keep
+
+    def names(self, kept):
+        return {path.stem for path in kept.folder.iterdir()}
+
+    def test_the_oldest_go_and_the_running_jobs_stay(self, ui, kept):
+        choose(ui, pictures_count=2)
+        old = [kept(value) for value in range(4)]
+        assert self.names(kept) == set(old)  # Within seconds.
+        for place, name in enumerate(old):
+            os.utime(kept.folder / f"{name}.png", (place, place))
+        new = kept(9)
+        assert self.names(kept) == {old[3], new}
+
+    def test_by_bytes(self, ui, kept):
+        path = kept.folder / f"{kept(1)}.png"
+        os.truncate(path, 2**20)
+        os.utime(path, (1, 1))
+        choose(ui, pictures_mib=1)
+        new = kept(2)
+        assert self.names(kept) == {new}
+
+    def test_a_job_keeps_all_its_own(self, ui):
+        choose(ui, pictures_count=1)
+        method = find_method("fg_blended_to_bg_sdxl")
+        ui.shared.state.time_start = time.time()
+        ui.generate(method, {"blend_image": as_base64(picture(10))})
+        store = import_module("lib_layerdiffuse.webui.job.kept_images").store()
+        assert store.size().images == 2
+
+
 class TestDecoder:
     @pytest.mark.parametrize("views", [8, 4, 2, 1])
     def test_views(self, ui, monkeypatch, views):
@@ -136,6 +231,9 @@ class TestDecoder:
         ("outputs", [["Matte"]]),
         ("layer_files", ["gif"]),
         ("layer_files", "psd"),
+        ("pictures_count", 0),
+        ("pictures_mib", "many"),
+        ("pictures_mib", float("nan")),
         ("models_folders", ["/a"]),
         ("models_folders", "~no-such-user/a"),
     ],

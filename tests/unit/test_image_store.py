@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,3 +195,87 @@ def test_the_size_counts_pictures_and_bytes(store):
     (store.folder / f"{'cd' * 32}.png").mkdir()
     total = sum((store.folder / f"{name}.png").stat().st_size for name in names)
     assert store.size() == (3, total)
+
+
+def used(store, name, seconds_ago):
+    """Has a kept picture been used some time ago."""
+    then = time.time() - seconds_ago
+    os.utime(store.folder / f"{name}.png", (then, then))
+
+
+class TestPruning:
+    ANY = 10**9
+
+    @pytest.fixture
+    def names(self, store):
+        """Five pictures, the oldest first, a minute apart."""
+        names = [store.keep(picture(100 + i)) for i in range(5)]
+        for place, name in enumerate(names):
+            used(store, name, 60 * (5 - place))
+        return names
+
+    def left(self, store, names):
+        return [place for place, name in enumerate(names) if store.load(name) is not None]
+
+    def test_the_oldest_go_until_the_number_fits(self, store, names):
+        assert store.prune(3, self.ANY, time.time()) == 2
+        assert self.left(store, names) == [2, 3, 4]
+        assert store.prune(3, self.ANY, time.time()) == 0
+
+    def test_or_until_the_bytes_fit(self, store, names):
+        total = store.size().bytes
+        assert store.prune(99, total, time.time()) == 0
+        assert store.prune(99, total - 1, time.time()) == 1
+        assert self.left(store, names) == [1, 2, 3, 4]
+        assert store.size().bytes <= total - 1
+
+    def test_one_that_is_kept_again_is_young(self, store, names):
+        assert store.keep(picture(100)) == names[0]
+        store.prune(2, self.ANY, time.time())
+        assert self.left(store, names) == [0, 4]
+
+    def test_those_of_the_running_job_stay_however_many(self, store, names):
+        store.prune(1, 1, time.time() - 200)
+        assert self.left(store, names) == [2, 3, 4]
+
+    def test_other_files_stay(self, store, names):
+        others = ["notes.txt", f"{'ab' * 32}.jpg", f".{'ab' * 32}.part"]
+        for other in others:
+            (store.folder / other).write_text("mine")
+            os.utime(store.folder / other, (0, 0))
+        store.prune(0, 0, time.time())
+        assert files(store) == sorted(others)
+
+    def test_what_a_crash_left_goes(self, store, names):
+        path = store.folder / f"{names[0]}.png"
+        path.rename(path.with_name(f".{path.name}.old"))
+        store.prune(self.ANY, self.ANY, time.time())
+        assert files(store) == sorted(f"{name}.png" for name in names[1:])
+
+    @pytest.mark.parametrize("moment", ["rename", "stat"])
+    def test_one_that_another_process_uses_meanwhile_stays(self, store, names, monkeypatch, moment):
+        """Just before it is taken aside, and just after."""
+        inner = getattr(Path, moment)
+
+        def use_first(path, *args, **more):
+            if (moment == "rename") or path.suffix == ".old":
+                monkeypatch.setattr(Path, moment, inner)
+                assert store.keep(picture(100)) == names[0]
+            return inner(path, *args, **more)
+
+        monkeypatch.setattr(Path, moment, use_first)
+        store.prune(4, self.ANY, time.time())
+        assert np.array_equal(store.load(names[0]), picture(100))
+        assert not [name for name in files(store) if name.endswith(".old")]
+
+    def test_several_may_prune_at_once(self, store):
+        names = [store.keep(picture(100 + i)) for i in range(40)]
+        for place, name in enumerate(names):
+            used(store, name, 60 * (40 - place))
+        with ThreadPoolExecutor(4) as pool:
+            deleted = list(pool.map(lambda _: store.prune(3, self.ANY, time.time()), range(4)))
+        assert sum(deleted) == 37
+        assert self.left(store, names) == [37, 38, 39]
+
+    def test_a_folder_that_is_not_there(self, store):
+        assert store.prune(1, 1, time.time()) == 0

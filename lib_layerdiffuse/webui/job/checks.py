@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import MissingCapabilityError
+from ...errors import MissingCapabilityError, SettingsError
 from ...methods import PatchKind
 from ...settings.chains import check_chain
 from ...settings.layer_settings import LayerSettings
 from .arguments import selected_script
+from .choices import OWNERS
 from .hires import check_hires
 from .layer_prompts import check_layer_prompts
 
@@ -20,15 +21,27 @@ def check_job(p: Any, settings: LayerSettings) -> None:
         MissingLayerError: An image is missing.
         ArchMismatchError: Hires fix has a checkpoint of another family.
         MissingCapabilityError: The job uses what would drop transparency or the method.
-        SettingsError: The method begins no chain, though one is asked for, or a layer prompt holds
-            what acts on the whole batch only.
+        SettingsError: The method begins no chain, though one is asked for, a layer prompt holds
+            what acts on the whole batch only, or an option of the owner's is to be set.
     """
     check_chain(settings)
     settings.check_images()
+    _check_overrides(p)
     _check_options(p)
     check_hires(p, settings.method)
     _check_chain(p, settings)
     check_layer_prompts(settings)
+
+
+def _check_overrides(p: Any) -> None:
+    """The host leaves such overrides out without a word."""
+    for name in OWNERS:
+        if name in getattr(p, "override_settings", {}):
+            raise SettingsError(
+                f"The option {name} cannot be set for a job, nor over the API.",
+                "Leave it out; the server's owner chooses it under Settings, LayerDiffuse.",
+                field=name,
+            )
 
 
 def _check_options(p: Any) -> None:

@@ -42,7 +42,15 @@ DEFAULTS: dict[str, Any] = {
     "layerdiffuse_outputs": [],
     "layerdiffuse_layer_files": [],
     "layerdiffuse_keep_pictures": True,
+    "layerdiffuse_pictures_count": 1000,
+    "layerdiffuse_pictures_mib": 2048,
 }
+OWNERS = (
+    "layerdiffuse_models_folders",
+    "layerdiffuse_pictures_count",
+    "layerdiffuse_pictures_mib",
+)
+"""The options for the page alone: which folders are looked in, and when files are deleted."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def choices() -> Choices:
     """
     _check_list("layerdiffuse_outputs", LABELS, OUTPUTS)
     _check_list("layerdiffuse_layer_files", FILES, FILES)
+    most_pictures()
     return Choices(
         folders=_folders(),
         offline=bool(
@@ -105,6 +114,15 @@ def choices() -> Choices:
         outputs=outputs_always_given(),
         files=find_kinds(option("layerdiffuse_layer_files") or ()),
     )
+
+
+def most_pictures() -> tuple[int, int]:
+    """Returns how many of the images that layers were made from are kept, and of how many bytes.
+
+    Raises:
+        SettingsError: A value is none of those to choose from; `field` is the option.
+    """
+    return _count("layerdiffuse_pictures_count"), _count("layerdiffuse_pictures_mib") << 20
 
 
 def outputs_always_given() -> frozenset[str]:
@@ -147,6 +165,13 @@ def _strength(name: str) -> float:
     if not isinstance(value, (int, float)) or not 0 <= value <= STRONGEST:
         raise _refused(name, f"a number from 0 to {STRONGEST}", value)
     return float(value)
+
+
+def _count(name: str) -> int:
+    value = option(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < 2**31:
+        raise _refused(name, "a number from 1 on", value)
+    return int(value)
 
 
 def _check_list(name: str, allowed: Any, offered: Any) -> None:

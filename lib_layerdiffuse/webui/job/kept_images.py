@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ...imaging.images import FloatImage
 from ...imaging.kept import ImageStore
 from ...methods import Layer
 from ...settings.layer_settings import LayerSettings
+from .choices import most_pictures
 
 FOLDER = "layerdiffuse-pictures"
 OPTION = "layerdiffuse_keep_pictures"
@@ -40,11 +42,18 @@ def keep(settings: LayerSettings, note: Callable[[str], None]) -> dict[Layer, st
 
 
 def keep_image(image: FloatImage, note: Callable[[str], None]) -> str | None:
-    """Returns the name under which an image is kept; None if it is not, which may be noted."""
+    """Returns the name under which an image is kept; None if it is not, which may be noted.
+
+    The least recently used ones are deleted where there are more than the settings page allows.
+    Those of the running job stay.
+    """
     if not getattr(shared.opts, OPTION, True):
         return None
+    images, most, began = store(), most_pictures(), getattr(shared.state, "time_start", None)
     try:
-        return store().keep(image)
+        name = images.keep(image)
+        images.prune(*most, since=began or time.time())
+        return name
     except ImageStoreError as error:
         note(f"pasting will not bring the images back. {error}")
         return None

@@ -7,7 +7,17 @@ from typing import Any
 import gradio as gr
 from modules import shared
 
-from ..job.choices import DEFAULTS, FILES, LABELS, OUTPUTS, PRECISIONS, STRONGEST, VIEWS, option
+from ..job.choices import (
+    DEFAULTS,
+    FILES,
+    LABELS,
+    OUTPUTS,
+    OWNERS,
+    PRECISIONS,
+    STRONGEST,
+    VIEWS,
+    option,
+)
 from ..job.kept_images import store
 
 _PAGE = ("layerdiffuse", "LayerDiffuse")
@@ -20,8 +30,12 @@ def add_page() -> None:
     """
     hidden = getattr(shared, "hide_dirs", {})
     folders_args = {"lines": 2, "placeholder": "one folder a line"} | hidden
-    _add("models_folders", "Further folders with weight files", gr.Textbox, folders_args).info(
-        "looked in after that of --layerdiffuse-models-dir; nothing is changed there"
+    _add(
+        "models_folders",
+        "Further folders with weight files",
+        gr.Textbox,
+        folders_args,
+        "looked in after that of --layerdiffuse-models-dir; nothing is changed there",
     )
     _add("offline", "Never download weight files", gr.Checkbox)
     _add(
@@ -29,18 +43,22 @@ def add_page() -> None:
         "Precision of the transparent decoder",
         gr.Radio,
         {"choices": list(PRECISIONS)},
-    ).info("auto is what the WebUI computes in; fp32 where a result is black or broken")
+        "auto is what the WebUI computes in; fp32 where a result is black or broken",
+    )
     _add(
-        "decoder_views", "Views of the transparent decoder", gr.Radio, {"choices": list(VIEWS)}
-    ).info("8 gives the best edges; 1 is eight times as fast")
+        "decoder_views",
+        "Views of the transparent decoder",
+        gr.Radio,
+        {"choices": list(VIEWS)},
+        "8 gives the best edges; 1 is eight times as fast",
+    )
     _add(
         "offset_strength",
         "Strength of transparency in img2img",
         gr.Slider,
         {"minimum": 0, "maximum": STRONGEST, "step": 1},
-    ).info(
         "scales the transparent encoder's offset of the init image; 300 is the author's, 1 gives "
-        "what the original extension did, 0 none"
+        "what the original extension did, 0 none",
     )
     _add(
         "outputs",
@@ -55,11 +73,27 @@ def add_page() -> None:
         gr.CheckboxGroup,
         {"choices": list(FILES)},
     )
+    _add_pictures()
+
+
+def _add_pictures() -> None:
     held = store().size()
-    _add("keep_pictures", "Keep the images that layers were made from", gr.Checkbox).info(
-        "so that pasting an infotext brings them back; "
-        f"when the WebUI started, {held.images} of them took {held.bytes / 2**20:.1f} MiB"
+    number = {"precision": 0, "minimum": 1}
+    _add(
+        "keep_pictures",
+        "Keep the images that layers were made from",
+        gr.Checkbox,
+        told="so that pasting an infotext brings them back; "
+        f"when the WebUI started, {held.images} of them took {held.bytes / 2**20:.1f} MiB",
     )
+    _add(
+        "pictures_count",
+        "How many of these images are kept",
+        gr.Number,
+        number,
+        "beyond that the least recently used ones are deleted, but none of the running job",
+    )
+    _add("pictures_mib", "How many MiB of these images are kept", gr.Number, number, "likewise")
 
 
 def _rename_outputs() -> None:
@@ -73,8 +107,14 @@ def _rename_outputs() -> None:
         shared.opts.data["layerdiffuse_outputs"] = list(dict.fromkeys(renamed))
 
 
-def _add(name: str, label: str, component: Any, args: dict[str, Any] | None = None) -> Any:
+def _add(
+    name: str, label: str, component: Any, args: dict[str, Any] | None = None, told: str = ""
+) -> None:
+    """Adds one option; one of the owner's only where the host can keep programs from setting it."""
     key = f"layerdiffuse_{name}"
     info = shared.OptionInfo(DEFAULTS[key], label, component, args, section=_PAGE)
-    shared.opts.add_option(key, info)
-    return info
+    if key in OWNERS:
+        if not hasattr(info, "restrict_api"):
+            return
+        info.restrict_api = True
+    shared.opts.add_option(key, info.info(told) if told else info)

@@ -237,7 +237,8 @@ def process_images(p: Processing) -> Processed:
     options = shared.opts.data
     stored = {k: options[k] for k in p.override_settings if k in options}
     try:
-        options.update(p.override_settings)
+        for name, value in p.override_settings.items():
+            shared.opts.set(name, value, is_api=True)
         return process_images_inner(p)
     finally:
         if p.override_settings_restore_afterwards:

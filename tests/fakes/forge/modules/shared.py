@@ -19,7 +19,7 @@ class OptionInfo:
     ) -> None:
         self.default, self.label, self.section = default, label, section
         self.component, self.component_args = component, component_args
-        self.comment_after = ""
+        self.comment_after, self.restrict_api = "", False
 
     def info(self, text: str) -> OptionInfo:
         self.comment_after += text
@@ -37,6 +37,13 @@ class Options:
         self.data_labels[key] = info
         self.data.setdefault(key, info.default)
 
+    def set(self, key: str, value: Any, is_api: bool = False) -> bool:
+        """Returns whether an option is set; one that is not for programs is left out."""
+        if is_api and self.data_labels[key].restrict_api:
+            return False
+        self.data[key] = value
+        return True
+
     def get_default(self, name: str) -> Any:
         return self.data_labels[name].default
 
@@ -51,6 +58,7 @@ opts = Options(
     {
         "samples_format": "png",
         "uni_pc_order": 3,
+        "token_merging_ratio": 0.0,
         "stealth_pnginfo_option": "Alpha",
         "enable_pnginfo": True,
         "return_grid": False,
