@@ -413,6 +413,37 @@ class TestRoutes:
         add_routes(None, app)
         assert app.request("GET", "/layerdiffuse/schema")[0] == 200
 
+    @pytest.fixture
+    def page(self, ui):
+        """The server of a page without an API; it asks for the page's login where it has one."""
+        fastapi = import_module("fastapi")
+
+        def serve(known=()):
+            def login_check(password=None):
+                if known and password not in known:
+                    raise fastapi.HTTPException(401, "Not authenticated")
+
+            app = fastapi.FastAPI()
+            app.add_api_route("/login_check", login_check, methods=["GET"])
+            import_module("lib_layerdiffuse.webui.page.api").add_routes(None, app)
+            return app
+
+        return serve
+
+    @pytest.mark.parametrize("path", ["/layerdiffuse/methods", "/layerdiffuse/schema"])
+    def test_behind_the_pages_login_where_there_is_no_api(self, page, path):
+        app = page(known=["me:secret"])
+        assert app.request("GET", path)[0] == 401
+        assert app.request("GET", path, password="me:secret")[0] == 200
+        assert page().request("GET", path)[0] == 200
+
+    @pytest.mark.parametrize("flag", ["gradio_auth", "gradio_auth_path"])
+    def test_not_where_nobody_checks_the_pages_login(self, ui, flag):
+        setattr(ui.shared.cmd_opts, flag, "me:secret")
+        app = import_module("fastapi").FastAPI()
+        import_module("lib_layerdiffuse.webui.page.api").add_routes(None, app)
+        assert app.request("GET", "/layerdiffuse/schema")[0] == 404
+
     def test_a_bad_option_is_told(self, ui):
         ui.shared.opts.data["layerdiffuse_decoder_precision"] = "int8"
         status, answer = ui.serve(JOINT).request("GET", "/layerdiffuse/methods")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from fastapi import Depends
 from modules import shared
 
 from ...errors import LayerDiffuseError
 from ...settings.schema import methods_table, settings_schema
 from ..job.answers import as_http
 from ..job.choices import choices
+
+_PAGE_PASSWORDS = ("gradio_auth", "gradio_auth_path")
 
 
 def methods() -> list[dict[str, Any]]:
@@ -26,19 +30,38 @@ def schema() -> dict[str, Any]:
 
 
 def add_routes(_demo: Any, app: Any) -> None:
-    """Adds the addresses to the host's server, behind the host's own password if it has one."""
-    host = _host_api(app)
-    if host is None and getattr(shared.cmd_opts, "api_auth", None):
-        return  # A password is asked for, and there is nobody to check it.
-    add = app.add_api_route if host is None else host.add_api_route
+    """Adds the addresses to the host's server, behind the login of its API, or else of its page.
+
+    They are left out where a password is asked for and there is nobody to check it.
+    """
+    host, flags = _host_api(app), shared.cmd_opts
+    if host is not None:
+        add = host.add_api_route
+    elif getattr(flags, "api_auth", None):
+        return
+    else:
+        login = _page_login(app)
+        if login is None and any(getattr(flags, name, None) for name in _PAGE_PASSWORDS):
+            return
+        needed = [] if login is None else [Depends(login)]
+        add = partial(app.add_api_route, dependencies=needed)
     for answer in (methods, schema):
         add(f"/layerdiffuse/{answer.__name__}", answer, methods=["GET"])
 
 
 def _host_api(app: Any) -> Any:
     """Returns the object whose methods answer the host's API, or None where that is off."""
-    for route in app.routes:
-        owner = getattr(getattr(route, "endpoint", None), "__self__", None)
-        if hasattr(owner, "add_api_route") and getattr(route, "path", "").startswith("/sdapi/"):
+    for path, endpoint in _routes(app):
+        owner = getattr(endpoint, "__self__", None)
+        if hasattr(owner, "add_api_route") and path.startswith("/sdapi/"):
             return owner
     return None
+
+
+def _page_login(app: Any) -> Any:
+    """Returns what lets only those through that are logged in to the page; None without a page."""
+    return dict(_routes(app)).get("/login_check")
+
+
+def _routes(app: Any) -> list[tuple[str, Any]]:
+    return [(getattr(one, "path", ""), getattr(one, "endpoint", None)) for one in app.routes]

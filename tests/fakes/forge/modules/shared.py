@@ -80,6 +80,8 @@ cmd_opts = SimpleNamespace(
     layerdiffuse_models_dir=None,
     layerdiffuse_offline=True,
     api_auth=None,
+    gradio_auth=None,
+    gradio_auth_path=None,
     hide_ui_dir_config=False,
     gradio_allowed_path=[],
 )
