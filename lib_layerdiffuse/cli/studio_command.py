@@ -26,7 +26,21 @@ def add_to(commands: Commands) -> None:
         "--address",
         default="127.0.0.1",
         metavar="HOST",
-        help="where to listen (default: %(default)s, for this computer only)",
+        help="where to listen (default: %(default)s, for this computer only); on any other address "
+        "the page asks for a password",
+    )
+    add(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="what the page asks for; the environment variable LAYERDIFFUSE_STUDIO_AUTH says the "
+        "same, and other users of this computer do not see it",
+    )
+    add(
+        "--checkpoints",
+        type=path,
+        metavar="DIR",
+        help="offer the checkpoints in this folder, and no others beside --checkpoint (default: "
+        "any path may be typed; on an address other than this computer's none)",
     )
     add(
         "--port",
@@ -48,8 +62,16 @@ def _run(args: argparse.Namespace) -> int:
             f"The studio needs packages that are not installed: {error}.",
             "Run `pip install layerdiffuse[standalone]`.",
         ) from error
+    from ..studio.access import is_local, login
+    from ..studio.checkpoints import Checkpoints
     from ..studio.workbench import Workbench
 
-    bench = Workbench(models_of(args, None), choice_of(args), args.out)
-    studio.serve(bench, address=args.address, port=args.port, opens=not args.no_browser)
+    asked = login(args.address, args.auth)
+    if args.checkpoints or is_local(args.address):
+        checkpoints = Checkpoints(args.checkpoint, args.checkpoints)
+    else:
+        checkpoints = Checkpoints.only(args.checkpoint)
+    bench = Workbench(models_of(args, None), choice_of(args), args.out, checkpoints)
+    opens = not args.no_browser
+    studio.serve(bench, address=args.address, port=args.port, opens=opens, login=asked)
     return 0

@@ -21,7 +21,8 @@ from ..standalone.defaults import TINY_CFG
 from ..standalone.output import SavedImage
 from ..ui.panel import CSS as PANEL_CSS
 from ..ui.panel import build as build_panel
-from .workbench import AUTOMATIC, BACKDROPS, SIZES, Fields, Result, Workbench, arch_of, composed
+from .checkpoint_field import checkpoint_field
+from .workbench import AUTOMATIC, BACKDROPS, SIZES, Fields, Result, Workbench, composed
 
 TITLE = "LayerDiffuse Studio"
 CSS = Path(__file__).with_name("studio.css").read_text(encoding="utf-8")
@@ -55,12 +56,7 @@ class Page:
 
     def _build_inputs(self) -> None:
         made: dict[str, Any] = {}
-        made["checkpoint"] = gr.Textbox(
-            str(self.workbench.choice.checkpoint or ""),
-            label="Checkpoint",
-            placeholder="Empty: the tiny family that comes with this package",
-            info="An SD1.5 or SDXL checkpoint: a .safetensors file or a diffusers folder.",
-        )
+        made["checkpoint"] = checkpoint_field(self.workbench.checkpoints)
         made["prompt"] = gr.Textbox(
             label="Prompt", lines=2, elem_id="studio_prompt", placeholder="a blue glass ball"
         )
@@ -86,7 +82,9 @@ class Page:
         with gr.Accordion("Draw over an image (img2img)", open=False):
             made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Image", **images)
             made["denoise"] = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength")
-        self.panel.connect(self.blocks, made["checkpoint"], arch_of, [made["sets"]])
+        self.panel.connect(
+            self.blocks, made["checkpoint"], self.workbench.checkpoints.arch, [made["sets"]]
+        )
         self.fields = [made[field.name] for field in fields(Fields)]
 
     def _build_results(self) -> None:
@@ -264,7 +262,14 @@ def _visitor(request: gr.Request | None) -> str:
     return (request and request.session_hash) or ""
 
 
-def serve(workbench: Workbench, *, address: str, port: int | None, opens: bool) -> None:
+def serve(
+    workbench: Workbench,
+    *,
+    address: str,
+    port: int | None,
+    opens: bool,
+    login: tuple[str, str] | None = None,
+) -> None:
     """Serves the page until it is interrupted.
 
     Args:
@@ -272,12 +277,14 @@ def serve(workbench: Workbench, *, address: str, port: int | None, opens: bool) 
         address: Where to listen; 127.0.0.1 for this computer only.
         port: Its port; None for the first that is free from 7860 on.
         opens: Whether to open it in the browser.
+        login: The user and the password that the page asks for; None for nothing.
     """
     Page(workbench).blocks.queue().launch(
         server_name=address,
         server_port=port,
         inbrowser=opens,
         share=False,
+        auth=login,
         css=PANEL_CSS + CSS,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         allowed_paths=[str(workbench.folder.folder.resolve())],

@@ -10,11 +10,10 @@ from typing import Any
 from PIL import Image
 
 from ..callbacks import OnProgress
-from ..errors import LayerDiffuseError, SettingsError
-from ..hosts.diffusers.families import family_of
+from ..errors import SettingsError
 from ..imaging.images import FloatImage, ImageU8, as_rgba, flatten, to_u8
 from ..imaging.reading import read_image
-from ..methods import Arch, Layer
+from ..methods import Layer
 from ..outputs import given_layer, over
 from ..settings.chains import check_chain
 from ..settings.layer_settings import LayerSettings
@@ -25,6 +24,7 @@ from ..standalone.output import OutputFolder, SavedImage, number_of
 from ..standalone.run import run
 from ..standalone.sheet import over_checkerboard
 from ..standalone.two_steps import run_chain
+from .checkpoints import Checkpoints
 
 AUTOMATIC = "Automatic"
 """What a size or a sampler is called that the author's choice for the method is taken for."""
@@ -41,7 +41,7 @@ class Fields:
     """What stands in the page's fields beside the panel.
 
     Attributes:
-        checkpoint: A path; empty for the tiny family.
+        checkpoint: A path, or the name of one that is offered; empty for the tiny family.
         size: "512x640", or `AUTOMATIC`.
         seed: Below 0 for a new one.
         sampler: By its WebUI name, or `AUTOMATIC`.
@@ -94,10 +94,18 @@ class Workbench:
         models: Loads checkpoints.
         choice: How they are loaded; the page's field says which.
         out: Where images are saved.
+        checkpoints: Which may be loaded; any, where it is left out.
     """
 
-    def __init__(self, models: Models, choice: ModelChoice, out: Path) -> None:
+    def __init__(
+        self,
+        models: Models,
+        choice: ModelChoice,
+        out: Path,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.models, self.choice = models, choice
+        self.checkpoints = checkpoints or Checkpoints(choice.checkpoint)
         self.folder = OutputFolder(out)
 
     def generate(self, fields: Fields, panel: Sequence[Any], on_progress: OnProgress) -> Result:
@@ -114,7 +122,7 @@ class Workbench:
         settings = replace(LayerSettings.from_args(panel, read_image), enabled=True)
         check_chain(settings)
         settings.check_images()
-        choice = replace(self.choice, checkpoint=_path_of(fields.checkpoint))
+        choice = replace(self.choice, checkpoint=self.checkpoints.path(fields.checkpoint))
         job = _job(fields, settings, choice)
         on_progress("loading", 0, 1)
         host, session = self.models.open(choice, settings.method.arch)
@@ -127,20 +135,6 @@ class Workbench:
             saved += self.folder.save(step.images, step.settings, number)
             number = number_of(saved[0])
         return Result(step.settings, saved)
-
-
-def arch_of(checkpoint: str) -> Arch | None:
-    """Returns the family of what the page's field says; None where that is unknown or any."""
-    path = _path_of(checkpoint)
-    try:
-        return family_of(path).arch if path else None
-    except LayerDiffuseError:
-        return None
-
-
-def _path_of(checkpoint: str) -> Path | None:
-    text = checkpoint.strip().strip("\"'")
-    return Path(text).expanduser() if text else None
 
 
 def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Generation:

@@ -124,7 +124,7 @@ def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
     order = page_event(page, made["checkpoint"], page.panel.component("method"))
     assert order.fn(str(path))["choices"][0].startswith("(SD1.5)")
     assert order.fn(str(tmp_path / "gone.safetensors"))["choices"][0].startswith("(SD1.5)")
-    assert workbench.arch_of(str(tmp_path)) is None
+    assert page.workbench.checkpoints.arch(str(tmp_path)) is None
 
 
 def test_generate_fills_gallery_and_files(page, bench, monkeypatch):
@@ -362,8 +362,11 @@ def test_the_command_serves_on_this_computer_only(monkeypatch, tmp_path, family)
     assert (launched["server_name"], launched["server_port"]) == ("127.0.0.1", None)
     assert (launched["share"], launched["inbrowser"]) == (False, False)
     assert launched["allowed_paths"] == [str(tmp_path / "mine")]
-    assert main(["studio", "--port", "7999", "--address", "0.0.0.0"]) == 0
+    assert launched["auth"] is None
+    away = ["--address", "0.0.0.0", "--auth", "me:secret"]
+    assert main(["studio", "--port", "7999", *away]) == 0
     assert (launched["server_name"], launched["server_port"]) == ("0.0.0.0", 7999)
+    assert launched["auth"] == ("me", "secret")
     assert launched["inbrowser"] is True
 
 
