@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 
 import numpy as np
@@ -147,8 +148,71 @@ def test_what_changes_the_shape_in_ways_of_its_own_is_refused(ui):
     for process in (crop, multiply):
         extras = Extras(ui, script("Auto crop", process))
         with pytest.raises(MissingCapabilityError, match="Auto crop"):
-            extras.run(transparent())
+            extras.run(transparent(), **{"Keep transparency": {"keep": True}})
         assert extras.run(transparent().convert("RGB")).image.mode == "RGB"
+
+
+class TestWhatOthersFind:
+    """Their methods are ours for one call of a run, and their own at any other time."""
+
+    @staticmethod
+    def methods(extras):
+        return [vars(one).get("process") for one in extras.runner.scripts]
+
+    def test_after_a_run(self, ui):
+        seen = []
+
+        def look(self, pp, **args):
+            seen.append("process" in vars(self))
+
+        extras = Extras(ui, script("Upscale", upscale), script("Look", look, 2000))
+        extras.run(transparent())
+        assert self.methods(extras) == [None] * 3
+        assert seen == [False]
+        extras.run(transparent())
+        assert self.methods(extras) == [None] * 3
+
+    @pytest.mark.parametrize("how", ["fails", "is skipped"])
+    def test_after_a_run_that_does_not_end(self, ui, how):
+        def stop(self, pp, **args):
+            if how == "fails":
+                raise ValueError
+            extras.runner.skipped = True
+
+        extras = Extras(ui, script("Stop", stop, 1), script("Upscale", upscale))
+        with suppress(ValueError):
+            extras.run(transparent())
+        assert self.methods(extras) == [None] * 3
+
+    def test_a_method_that_another_has_put_on_a_script_stays(self, ui):
+        seen = []
+        other = script("Upscale", upscale)
+        other.process = mine = lambda pp, **args: seen.append(pp.image.mode)
+        extras = Extras(ui, other)
+        extras.run(transparent())
+        assert seen == ["RGB"]
+        assert other.process is mine
+
+    def test_scripts_that_are_off_are_left_alone(self, ui):
+        extras = Extras(ui, script("Upscale", upscale), script("Off", restore))
+        extras.runner.off = {"Off"}
+        seen = []
+        extras.ours.process = lambda pp, **args: seen.append(self.methods(extras)[-1])
+        extras.run(transparent())
+        assert self.methods(extras)[-1] is None
+        assert seen == [None]
+
+
+def test_the_api_is_told_which_script_does_not_keep_transparency(ui):
+    def crop(self, pp, **args):
+        pp.image = pp.image.crop((0, 0, 8, 8))
+
+    http_exception = import_module("fastapi").HTTPException
+    extras = Extras(ui, script("Auto crop", crop))
+    with pytest.raises(http_exception) as caught:
+        extras.run(transparent(), **{"Keep transparency": {"keep": None}})
+    assert caught.value.status_code == 422
+    assert "Auto crop" in caught.value.detail["message"]
 
 
 class TestSaving:
@@ -173,12 +237,15 @@ class TestSaving:
     def test_the_api_has_to_send_png(self, ui):
         ui.shared.opts.data["samples_format"] = "jpg"
         extras = Extras(ui, script("Upscale", upscale))
-        with pytest.raises(MissingCapabilityError, match="as jpg, without its transparency"):
+        http_exception = import_module("fastapi").HTTPException
+        with pytest.raises(http_exception) as caught:
             extras.run(transparent())
+        assert caught.value.status_code == 422
+        assert "as jpg, without its transparency" in caught.value.detail["message"]
         assert extras.run(transparent().convert("RGB")).image.mode == "RGB"
 
     def test_infotext_hidden_in_colours_is_refused(self, ui):
         ui.shared.opts.data["stealth_pnginfo_option"] = "RGB"
         with pytest.raises(MissingCapabilityError, match="hide an infotext in the colours"):
-            Extras(ui).run(transparent())
+            Extras(ui).run(transparent(), **{"Keep transparency": {"keep": True}})
         assert Extras(ui).run(transparent().convert("RGB")).image.mode == "RGB"

@@ -206,8 +206,8 @@ class TestExtras:
                 "/sdapi/v1/extra-single-image",
                 {"image": encode_image(glass_ball(64)), "upscaler_1": "Lanczos"},
             )
-            assert status == 500
-            assert "without its transparency" in body["message"]
+            assert status == 422
+            assert "without its transparency" in body["detail"]["message"]
             lake = {"image": encode_image(lake_scene(64)), "upscaler_1": "Lanczos"}
             assert client.request("POST", "/sdapi/v1/extra-single-image", lake)[0] == 200
         finally:

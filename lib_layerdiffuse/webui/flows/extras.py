@@ -2,22 +2,25 @@
 
 The host's upscalers and face restorers know RGB only. So each of its scripts is given a
 transparent image's colours, and what only resizes is given its alpha, too. No script's place in
-the order matters.
+the order matters. Their methods are replaced for one call each, and given back before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from weakref import finalize
 
 import gradio as gr
 import numpy as np
 from modules import scripts, scripts_postprocessing, shared
 from PIL import Image
 
-from ...errors import MissingCapabilityError
+from ...errors import LayerDiffuseError, MissingCapabilityError
 from ...imaging.colours import fill_hidden
 from ...imaging.images import from_u8, to_u8
+from ..job.answers import as_http
 from ..job.hooks import callback_of
 
 _MARK = "layerdiffuse_keep"
@@ -47,45 +50,76 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
         """Marks an image that has transparency to keep; only the API gives no value.
 
         Raises:
-            MissingCapabilityError: The host could not hand the result out with its transparency.
+            MissingCapabilityError: The host could not hand the result out with its transparency;
+                over the API, an HTTP answer.
         """
         if keep is False or not _is_transparent(pp.image):
             return
-        if keep is None and shared.opts.samples_format.lower() != "png":
-            raise MissingCapabilityError(
-                f"The WebUI's API would send the result as {shared.opts.samples_format}, without "
-                "its transparency.",
-                "Set the option samples_format to png.",
-            )
-        if shared.opts.data.get("stealth_pnginfo_option") == "RGB":
-            raise MissingCapabilityError(
-                "The WebUI cannot hide an infotext in the colours of a transparent image.",
-                "Set the stealth infotext to Alpha or None in the settings.",
-            )
+        over_the_api = keep is None
+        with _answering(over_the_api):
+            _check_options(over_the_api)
         setattr(pp.shared, _MARK, True)  # Copies of an image have this object in common.
         pp.info[self.name] = self.name
-        for script in scripts.scripts_postproc.scripts:
+        for script in scripts.scripts_postproc.scripts_in_preferred_order():
             if not isinstance(script, KeepTransparency):
-                _take_care_of(script)
+                _take_care_of(script, pp, over_the_api)
+
+
+def _check_options(over_the_api: bool) -> None:
+    if over_the_api and shared.opts.samples_format.lower() != "png":
+        raise MissingCapabilityError(
+            f"The WebUI's API would send the result as {shared.opts.samples_format}, without "
+            "its transparency.",
+            "Set the option samples_format to png.",
+        )
+    if shared.opts.data.get("stealth_pnginfo_option") == "RGB":
+        raise MissingCapabilityError(
+            "The WebUI cannot hide an infotext in the colours of a transparent image.",
+            "Set the stealth infotext to Alpha or None in the settings.",
+        )
+
+
+@contextmanager
+def _answering(over_the_api: bool) -> Iterator[None]:
+    """Makes an HTTP answer of an error of ours, over the API."""
+    try:
+        yield
+    except LayerDiffuseError as error:
+        if not over_the_api:
+            raise
+        raise as_http(error) from error
 
 
 def _is_transparent(image: Image.Image) -> bool:
     return image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
 
 
-def _take_care_of(script: Any) -> None:
-    """Has a script process marked images without their alpha; others as ever."""
-    if "process" in vars(script):
-        return
+def _take_care_of(script: Any, pp: Any, over_the_api: bool) -> None:
+    """Has a script process a marked image without its alpha when it is called next.
+
+    The script has its own method back before it is called, or once the image is gone, where the
+    run ends without that.
+    """
+    before: Process | None = vars(script).get("process")
     inner: Process = script.process
 
     def process(pp: Any, **args: Any) -> None:
+        give_back()
         if getattr(pp.shared, _MARK, False) and _is_transparent(pp.image):
-            _process_apart(script, inner, pp, args)
+            with _answering(over_the_api):
+                _process_apart(script, inner, pp, args)
         else:
             inner(pp, **args)
 
+    def give_back() -> None:
+        if vars(script).get("process") is not process:
+            return
+        del script.process
+        if before is not None:
+            script.process = before
+
     script.process = process
+    finalize(pp.shared, give_back)
 
 
 def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -> None:

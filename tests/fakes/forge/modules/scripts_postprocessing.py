@@ -46,17 +46,24 @@ class ScriptPostprocessingRunner:
 
     def __init__(self, scripts: Sequence[ScriptPostprocessing]) -> None:
         self.scripts = sorted(scripts, key=lambda script: script.order)
+        self.off: set[str | None] = set()
+        self.skipped = False
+
+    def scripts_in_preferred_order(self) -> list[ScriptPostprocessing]:
+        return [script for script in self.scripts if script.name not in self.off]
 
     def run(self, pp: PostprocessedImage, args: Mapping[str, Mapping[str, Any]]) -> None:
         """Processes an image; a script's arguments that are not given are None, as in the API."""
         todo = []
-        for script in self.scripts:
+        for script in self.scripts_in_preferred_order():
             given = args.get(str(script.name), {})
             todo.append((script, {name: given.get(name) for name in script.ui()}))
         for script, values in todo:
             script.process_firstpass(pp, **values)
         pictures = [pp]
         for script, values in todo:
+            if self.skipped:
+                break
             for one in list(pictures):
                 script.process(one, **values)
                 pictures += one.extra_images
