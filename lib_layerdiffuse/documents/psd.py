@@ -111,23 +111,24 @@ def _layer_info(layers: Iterable[DocumentLayer], transparent: bool) -> bytes:
             count.
     """
     records, pixels = [], []
-    for layer in layers:
+    for number, layer in enumerate(layers, 1):
         # Each channel fills a whole number of byte pairs: some readers expect it.
         channels = [_padded(_compressed([plane]), 2) for plane in _planes(layer.image)]
-        records.append(_record(layer, channels))
+        records.append(_record(layer, channels, number))
         pixels += channels
     count = -len(records) if transparent else len(records)
     return _padded(b"".join([struct.pack(">h", count), *records, *pixels]), 2)
 
 
-def _record(layer: DocumentLayer, channels: list[bytes]) -> bytes:
+def _record(layer: DocumentLayer, channels: list[bytes], number: int) -> bytes:
     bottom, right = layer.top + layer.height, layer.left + layer.width
     ids = (0, 1, 2, _TRANSPARENCY)[: len(channels)]
     sizes = [struct.pack(">hI", key, len(data)) for key, data in zip(ids, channels, strict=True)]
     flags = _HAS_HIDDEN_BIT | (0 if layer.visible else _HIDDEN)
     no_mask, no_ranges = _sized(b""), _sized(b"")
-    name = _padded(_unicode(layer.name), 4)
-    extra = no_mask + no_ranges + _short_name(layer.name) + b"8BIMluni" + _sized(name)
+    name = b"8BIMluni" + _sized(_padded(_unicode(layer.name), 4))
+    own_number = b"8BIMlyid" + _sized(struct.pack(">I", number))  # No two layers share it.
+    extra = no_mask + no_ranges + _short_name(layer.name) + name + own_number
     return b"".join(
         [
             struct.pack(">iiiiH", layer.top, layer.left, bottom, right, len(channels)),

@@ -149,6 +149,13 @@ def test_psd_tools_finds_every_layer_of_a_psd(document):
     assert {layer.blend_mode.name for layer in read} == {"NORMAL"}
 
 
+def test_each_layer_of_a_psd_has_a_number_of_its_own():
+    layers = tuple(DocumentLayer("same name", pixels(2, 3, 4, seed)) for seed in range(3))
+    data = psd_bytes(Document(4, 4, layers))
+    assert data.count(b"8BIMlyid\0\0\0\4") == 3
+    assert [layer.layer_id for layer in by_psd_tools(data)] == [1, 2, 3]
+
+
 @given(documents())
 def test_psd_tools_takes_the_white_off_the_merged_picture(document):
     merged = document.merged()
