@@ -1,6 +1,6 @@
 """Image files as arrays: the one reader, for every front end.
 
-Of several frames the first is read. Colours are the file's numbers: profiles are not applied.
+Of several frames the first is read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..errors import SettingsError
 from ..files.existing import existing_file, unreadable
+from .colour_spaces import cmyk_as_rgb, in_srgb
 from .formats import HEAD, MULTI_JPEG, formats, kind_of
 from .images import FloatImage, unpremultiply
 
@@ -53,8 +54,9 @@ def read_image(
 ) -> FloatImage:
     """Returns an image, upright, as straight RGBA `h w 4`, float32 in [0, 1]; opaque without alpha.
 
-    Files keep all digits of 16 bits in PNG and TIFF. An image that Pillow has opened already keeps
-    those of grey alone.
+    Colours are sRGB: what an ICC profile or gAMA says of the file's numbers is applied. Files keep
+    all digits of 16 bits in PNG and TIFF, but for a profile's colours. An image that Pillow has
+    opened already keeps those of grey alone.
 
     Args:
         source: A file, a file's bytes, or an image of Pillow's, decoded or not.
@@ -110,7 +112,8 @@ def _from_file(stream: BinaryIO) -> FloatImage:
     deep = _DEEP.fullmatch(packing)
     numbers = _sixteen_bits(stream, image, packing) if deep else _decoded(image)
     rgba = _rgba(numbers, _clear_colour(image, packing))
-    return unpremultiply(rgba) if packing.startswith("RGBa;16") else rgba
+    straight = unpremultiply(rgba) if packing.startswith("RGBa;16") else rgba
+    return in_srgb(straight, image.info, image.format)
 
 
 def _from_pillow(image: Image.Image) -> FloatImage:
@@ -118,7 +121,8 @@ def _from_pillow(image: Image.Image) -> FloatImage:
     if packing and image.format not in (*formats(), MULTI_JPEG):
         raise _refused(f"its content is {image.format}")
     _check(image)
-    return _rgba(_decoded(image), _clear_colour(image, packing))
+    rgba = _rgba(_decoded(image), _clear_colour(image, packing))
+    return in_srgb(rgba, image.info, image.format)
 
 
 def _check(image: Image.Image) -> None:
@@ -156,6 +160,7 @@ def _decoded(image: Image.Image) -> Numbers:
     if image.mode in ("1", "L"):
         return _upright(np.asarray(image.convert("L")), orientation)
     image = image.convert("LA") if image.mode == "La" else image  # Straight first, then colours.
+    image = cmyk_as_rgb(image) if image.mode == "CMYK" else image
     image = image.convert("RGBA" if image.mode in _WITH_ALPHA else "RGB")
     return _upright(np.asarray(image), orientation)
 

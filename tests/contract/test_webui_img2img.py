@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from image_files import matrix_profile
 from img2img_webui import Img2Img, ball, near, rgba_of
 from PIL import Image
 from started_webui import request
@@ -20,7 +21,8 @@ from lib_layerdiffuse.errors import (
     SettingsError,
     WeightsNotFoundError,
 )
-from lib_layerdiffuse.imaging.images import ResizeMode, as_rgba, fit, flatten
+from lib_layerdiffuse.imaging.images import ResizeMode, as_rgba, fit, flatten, to_u8
+from lib_layerdiffuse.imaging.reading import read_image
 from lib_layerdiffuse.methods import ENCODERS, Arch, find_method
 from lib_layerdiffuse.nets.offset_encoder import OffsetEncoder
 
@@ -73,6 +75,30 @@ class TestForeground:
         upright = fit(rgba_of(image.transpose(Image.Transpose.ROTATE_270)), 64, 64, MODES[0])
         near(p.began_with[0][:1], ui.latent(FG.arch, upright))
         assert p.given[0].size == (48, 64)
+
+    @pytest.mark.parametrize("what", ["a clear colour", "a clear grey", "a profile", "gamma"])
+    def test_the_host_gets_what_is_read(self, ui, what):
+        """Its own way of reading leaves out what these say of their numbers."""
+        image = ball((64, 64), mode="L" if what == "a clear grey" else "RGB")
+        image.info |= {
+            "a clear colour": {"transparency": image.getpixel((3, 5))},
+            "a clear grey": {"transparency": image.getpixel((3, 5))},
+            "a profile": {"icc_profile": matrix_profile()},
+            "gamma": {"gamma": 1.0},
+        }[what]
+        wanted = read_image(image)
+        bare = Image.fromarray(np.asarray(image)).convert("RGBA")
+        assert not np.array_equal(to_u8(wanted), np.asarray(bare))
+        _, p = ui.run_img2img(JOINT, images=[image])
+        near(p.began_with[0][:1], ui.latent(FG.arch, wanted))
+        for given in p.given:
+            assert np.array_equal(np.asarray(given.convert("RGBA")), to_u8(wanted))
+
+    def test_what_needs_no_change_is_the_hosts_own(self, ui):
+        for mode in ("RGB", "RGBA"):
+            image = ball((64, 64), mode=mode)
+            _, p = ui.run_img2img(JOINT, images=[image])
+            assert all(given is image for given in p.given)
 
     @pytest.mark.parametrize("size", [(4000, 8), (8, 4000)])
     def test_too_long_a_picture_to_be_fitted_in_is_told(self, ui, size):

@@ -13,6 +13,11 @@ import numpy as np
 from PIL import Image
 
 GREY_PNG, RGB_PNG, GREY_ALPHA_PNG, RGBA_PNG = 0, 2, 4, 6
+ADOBE = np.array(
+    [[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]]
+)
+GAMMA = 2.19921875
+"""Primaries at D50, and the power of light. Source: Adobe RGB (1998) Color Image Encoding."""
 NO_ALPHA, PREMULTIPLIED, STRAIGHT = 0, 1, 2
 
 
@@ -31,7 +36,58 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(numbers: np.ndarray, colour: int, bits: int, clear: bytes = b"") -> bytes:
+def profile(space: str, tags: dict[str, bytes], *, connection: str = "XYZ ") -> bytes:
+    """Returns an ICC profile, written by hand as ICC.1:2001-04 says.
+
+    Args:
+        space: What its numbers are, in four letters.
+        tags: Their content by name.
+        connection: The space that they lead to.
+    """
+    kind = b"scnr" if space == "RGB " else b"prtr"
+    listed, data = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        padded = content + bytes(-len(content) % 4)
+        where = 128 + 4 + 12 * len(tags) + len(data)
+        listed += struct.pack(">4sII", name.encode(), where, len(content))
+        data += padded
+    size = 128 + len(listed) + len(data)
+    head = struct.pack(
+        ">I4sI4s4s4s12x4s24xI3I",
+        size,
+        b"",
+        0x02400000,
+        kind,
+        space.encode(),
+        connection.encode(),
+        b"acsp",
+        0,
+        0xF6D6,
+        0x10000,
+        0xD32D,
+    )
+    return head.ljust(128, b"\0") + listed + data
+
+
+def curve(gamma: float) -> bytes:
+    """Returns a profile's curve that is a power."""
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+
+
+def place(xyz: np.ndarray) -> bytes:
+    """Returns a profile's primary."""
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(v * 65536) for v in xyz))
+
+
+def matrix_profile(primaries=ADOBE, gamma=GAMMA):
+    """Returns a profile of coloured light: primaries at D50, in columns, and a power."""
+    tags = {f"{c}XYZ": place(primaries[:, i]) for i, c in enumerate("rgb")}
+    return profile("RGB ", tags | {f"{c}TRC": curve(gamma) for c in "rgb"})
+
+
+def png(
+    numbers: np.ndarray, colour: int, bits: int, clear: bytes = b"", more: bytes = b""
+) -> bytes:
     """Returns a PNG of whole rows of numbers, written by hand.
 
     Args:
@@ -39,6 +95,7 @@ def png(numbers: np.ndarray, colour: int, bits: int, clear: bytes = b"") -> byte
         colour: The kind of colour, as the format counts.
         bits: For each number.
         clear: The transparent colour.
+        more: Chunks before it.
     """
     height, width = numbers.shape[:2]
     rows = numbers.reshape(height, -1)
@@ -50,7 +107,12 @@ def png(numbers: np.ndarray, colour: int, bits: int, clear: bytes = b"") -> byte
     lines = b"".join(b"\0" + row.tobytes() for row in packed)
     head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     between = chunk(b"tRNS", clear) if clear else b""
-    parts = chunk(b"IHDR", head), between, chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")
+    parts = (
+        chunk(b"IHDR", head),
+        more + between,
+        chunk(b"IDAT", zlib.compress(lines)),
+        chunk(b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 

@@ -44,7 +44,6 @@ from .progress import telling
 from .state import CHANGE_MAP, find, forget_mask_afterwards
 
 _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host numbers them.
-_ORIENTATION = 0x0112  # In EXIF.
 _FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the image itself.
 
 
@@ -113,15 +112,17 @@ def _rows(
 def _shown(
     p: Any, settings: LayerSettings, layer: Layer, image: Image.Image, init: FloatImage
 ) -> Image.Image:
-    """Returns the init image that the host gets for one row."""
+    """Returns the init image that the host gets for one row: the user's own, or as it was read."""
     if layer is Layer.BLENDED:
         fitted = not is_cut(p) and p.resize_mode != LATENT_UPSCALE
         own = resized(init, p.width, p.height, p.resize_mode) if fitted else init
         first = first_image(settings, layer, own)
         if first is not own:
             return Image.fromarray(to_u8(first[..., :3]))
-    as_is = image.mode in ("RGB", "RGBA") and not image.getexif().get(_ORIENTATION)
-    return image if as_is else Image.fromarray(to_u8(init))
+    read = to_u8(init)
+    read = read[..., :3] if image.mode == "RGB" and (read[..., 3] == 255).all() else read
+    as_is = image.mode in ("RGB", "RGBA") and np.array_equal(np.asarray(image), read)
+    return image if as_is else Image.fromarray(read)
 
 
 def _own_mask(settings: LayerSettings, inits: Sequence[FloatImage]) -> Image.Image:
