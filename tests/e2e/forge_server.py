@@ -148,7 +148,8 @@ class ForgeServer:
             with urllib.request.urlopen(f"{self.url}/sdapi/v1/options", timeout=30):
                 return True
         except urllib.error.HTTPError as error:
-            return error.code == HTTPStatus.UNAUTHORIZED  # It asks for a password, so it answers.
+            # It asks for a password, or the API is off: it answers.
+            return error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
         except (urllib.error.URLError, OSError):
             return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from functools import partial
@@ -126,6 +127,18 @@ def test_options_act_on_all_jobs_or_on_one(client: Client, tmp_path: Path) -> No
     assert (full != by_page.images[0]).any(), "one view gives what eight give"
 
 
+def test_what_is_the_owners_cannot_be_set_by_programs(client: Client, tmp_path: Path) -> None:
+    client.use_checkpoint(SD15)
+    bad = {"layerdiffuse_models_folders": ["/nas"], "layerdiffuse_pictures_count": 0}
+    client.set_options(**bad)  # As options they would be refused, wherever they act.
+    assert client.request("GET", "/layerdiffuse/methods")[0] == 200
+    for name, value in bad.items():
+        with pytest.raises(ApiError) as caught:
+            generate(client, "fg_attn_sd15", tmp_path, override_settings={name: value}, **SMALL)
+        assert caught.value.status == 422
+        assert caught.value.body["detail"]["field"] == name
+
+
 def test_a_plot_over_the_api(client: Client) -> None:
     client.use_checkpoint(SD15)
     scripts = {info["name"]: info for info in client.script_info() if not info["is_img2img"]}
@@ -205,6 +218,23 @@ def test_the_hosts_password_guards_our_addresses(
             word = base64.b64encode(b"me:secret").decode()
             request.add_header("Authorization", f"Basic {word}")
             with urllib.request.urlopen(request, timeout=60) as answer:
+                assert answer.status == 200
+
+
+def test_without_the_api_the_pages_login_guards_them(
+    make_forge: Callable[..., ForgeServer], tmp_path: Path
+) -> None:
+    server = make_forge(tmp_path / "data", arguments=["--gradio-auth=me:secret"], web_page=True)
+    server.arguments.remove("--api")
+    paths = ("/layerdiffuse/methods", "/layerdiffuse/schema")
+    with server:
+        for path in paths:
+            assert Client(server.url).request("GET", path)[0] == 401
+        visitor = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        form = urllib.parse.urlencode({"username": "me", "password": "secret"}).encode()
+        visitor.open(f"{server.url}/login", form, timeout=60).close()
+        for path in paths:
+            with visitor.open(server.url + path, timeout=60) as answer:
                 assert answer.status == 200
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from client import Client
 from forge_server import ForgeServer
@@ -21,6 +21,8 @@ OPTIONS = {
     "outputs": "Beside the transparent image, always give",
     "layer_files": "Save each set's layers in one file, too",
     "keep_pictures": "Keep the images that layers were made from",
+    "pictures_count": "How many of these images are kept",
+    "pictures_mib": "How many MiB of these images are kept",
 }
 
 
@@ -42,11 +44,12 @@ def test_every_option_is_there_and_is_kept(
         "outputs": ["Matte"],
         "layer_files": ["psd"],
         "models_folders": "/no/such folder",
+        "pictures_count": 500,
     }
     page.option("layerdiffuse_decoder_views").get_by_label("4", exact=True).check()
     page.option("layerdiffuse_outputs").get_by_label("Matte", exact=True).check()
     page.option("layerdiffuse_layer_files").get_by_label("psd", exact=True).check()
-    page.option("layerdiffuse_models_folders").locator("textarea").fill("/no/such folder")
+    fill_in(page, wanted)
     try:
         page.apply_settings()
         told = page.page.locator("#settings_result").inner_text()
@@ -57,4 +60,16 @@ def test_every_option_is_there_and_is_kept(
         assert {name: again.setting(f"layerdiffuse_{name}") for name in OPTIONS} == wanted
     finally:
         options = {f"layerdiffuse_{name}": value for name, value in before.items()}
-        Client(server.url).set_options(**options)
+        Client(server.url).set_options(**options)  # But for the owner's, which the page alone sets.
+        page = open_page()
+        page.open_settings("LayerDiffuse")
+        fill_in(page, before)
+        page.apply_settings()
+
+
+def fill_in(page: WebuiPage, values: dict[str, Any]) -> None:
+    """Writes into the page what programs may not set."""
+    folders = page.option("layerdiffuse_models_folders").locator("textarea")
+    folders.fill(values["models_folders"])
+    count = page.option("layerdiffuse_pictures_count").locator("input")
+    count.fill(str(values["pictures_count"]))
