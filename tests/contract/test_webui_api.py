@@ -393,6 +393,28 @@ class TestRoutes:
         assert all(row["weights"]["present"] for row in rows)
         json.dumps(rows)
 
+    def test_they_tell_no_folder_of_the_server(self, webui, tmp_path):
+        folder = tmp_path / "models" / "layer_model"
+        folder.mkdir(parents=True)
+        for name in {m.weights.filename for m in METHODS}:
+            (folder / name).write_bytes(b"none")
+        ui = WebUI(folder.parent, tmp_path / "outputs")
+        status, rows = ui.serve(JOINT).request("GET", "/layerdiffuse/methods")
+        assert status == 200
+        assert "corrupt" in {row["weights"]["state"] for row in rows}
+        assert str(tmp_path) not in json.dumps(rows)
+
+    def test_a_fault_is_told_without_folders(self, ui, monkeypatch):
+        api = import_module("lib_layerdiffuse.webui.page.api")
+
+        def fail(_):
+            raise PermissionError(13, "Permission denied", "/srv/webui/models/a")
+
+        monkeypatch.setattr(api, "methods_table", fail)
+        status, answer = ui.serve(JOINT).request("GET", "/layerdiffuse/methods")
+        assert (status, answer["detail"]["error"]) == (500, "PermissionError")
+        assert "/srv" not in json.dumps(answer)
+
     def test_schema(self, ui):
         assert ui.serve(JOINT).request("GET", "/layerdiffuse/schema") == (200, settings_schema())
 

@@ -8,9 +8,8 @@ from typing import Any
 from fastapi import Depends
 from modules import shared
 
-from ...errors import LayerDiffuseError
 from ...settings.schema import methods_table, settings_schema
-from ..job.answers import as_http
+from ..job.answers import as_http, public
 from ..job.choices import choices
 
 _PAGE_PASSWORDS = ("gradio_auth", "gradio_auth_path")
@@ -19,9 +18,13 @@ _PAGE_PASSWORDS = ("gradio_auth", "gradio_auth_path")
 def methods() -> list[dict[str, Any]]:
     """Returns the table of methods, with which of their files are on disk."""
     try:
-        return methods_table(choices().store())
-    except LayerDiffuseError as error:
+        rows = methods_table(choices().store())
+    except Exception as error:
         raise as_http(error) from error
+    for row in rows:
+        for file in filter(None, (row["weights"], row["decoder"])):
+            file["detail"] = public(file["detail"])
+    return rows
 
 
 def schema() -> dict[str, Any]:
