@@ -225,8 +225,26 @@ def _clear_colour(image: Image.Image, packing: str) -> tuple[int, ...]:
     """
     key = image.info.get("transparency")
     if isinstance(key, int):
-        return (255 * bool(key) if image.mode == "1" else key * _GREY_STEPS.get(packing, 1),)
+        return (255 * bool(key) if image.mode == "1" else key * _grey_step(image, packing, key),)
     return key if isinstance(key, tuple) else ()
+
+
+def _grey_step(image: Image.Image, packing: str, key: int) -> int:
+    """Returns by how much Pillow has multiplied greys of few bits, and not their clear one.
+
+    Of an image that was decoded elsewhere the greys themselves must tell: the clear one is there.
+    """
+    if packing or image.mode != "L":
+        return _GREY_STEPS.get(packing, 1)
+    greys = {grey for grey, count in enumerate(image.histogram()) if count}
+    return next(
+        (
+            step
+            for step in _GREY_STEPS.values()
+            if key not in greys and key * step in greys and not any(grey % step for grey in greys)
+        ),
+        1,
+    )
 
 
 def _rgba(numbers: Numbers, clear: tuple[int, ...]) -> FloatImage:

@@ -177,6 +177,17 @@ class TestTransparency:
         assert np.array_equal(read[..., 3], numbers != clear)
         np.testing.assert_allclose(read[..., 0], numbers / (2**bits - 1), atol=1e-6)
 
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+    @pytest.mark.parametrize("clear", [0, 1, 3])
+    def test_also_where_another_program_has_decoded_it(self, bits, clear):
+        """The WebUI has: then nothing is left that says of how many bits the clear grey was."""
+        clear = min(clear, 2**bits - 1)
+        numbers = np.arange(64).reshape(8, 8) % 2**bits
+        data = png(numbers, GREY_PNG, bits, clear=struct.pack(">H", clear))
+        decoded = Image.open(io.BytesIO(data)).copy()
+        read = read_image(decoded)
+        assert np.array_equal(read[..., 3], numbers != clear)
+
     @pytest.mark.parametrize("bits", [8, 16])
     def test_a_clear_colour(self, bits):
         numbers = noise(4, 5, 3, dtype=np.uint8 if bits == 8 else np.uint16)
