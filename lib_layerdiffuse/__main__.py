@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
+import threading
 from types import FrameType
+from typing import Any
 
 _INTERRUPTED = 130
+_SOON = 0.02
 
 
 def run() -> int:
     """Runs the command line and returns its exit status: 130 after an interrupt at any moment.
 
     Libraries turn an interrupt into errors of theirs, or lose it while they are imported; what
-    ends in an error after one is an interrupt.
+    ends in an error after one is an interrupt. One that comes while an object is cleared away is
+    lost in Python itself, and so comes again.
     """
     interrupted: list[int] = []
 
@@ -21,9 +26,18 @@ def run() -> int:
         interrupted.append(number)
         raise KeyboardInterrupt
 
+    report = sys.unraisablehook
+
+    def again(lost: Any) -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt):  # Here it would be lost once more.
+            threading.Timer(_SOON, _thread.interrupt_main).start()
+        else:
+            report(lost)
+
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, interrupt)
+            sys.unraisablehook = again
         from .cli import main
 
         status = main()

@@ -15,6 +15,8 @@ from ..errors import LayerDiffuseError
 from .parsing import Parser, check_texts
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
+_LONGEST = 900
+"""Letters of the line that tells an error; what is typed may be of any length."""
 _EPILOG = (
     "Exit status: 0 done, 1 a weight file is bad (weights verify), 2 an error, told in one line, "
     "130 interrupted."
@@ -47,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(text: str, status: int = _ERROR) -> int:
-    print("layerdiffuse:", " ".join(text.split()), file=sys.stderr)
+    line = " ".join(text.split())
+    if len(line) > _LONGEST:  # The beginning says what is wrong, the end what to do.
+        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+    print("layerdiffuse:", line, file=sys.stderr)
     return status
 
 

@@ -143,6 +143,23 @@ def test_the_page_of_the_command_line_shows_each_command_for_files():
     }
 
 
+@pytest.mark.parametrize("typed", ["[a:" * 3000, "9" * 5000, "x " * 9000])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["chain", "{}"],
+        ["{}"],
+        ["methods", "{}"],
+        ["generate", "--method=fg_attn_sd15", "--sets={}"],
+        ["generate", "--method=fg_attn_sd15", "--size={}"],
+        ["decode", "--pixels={}", "--latent=a", "--decoder=a", "--out=a.png"],
+    ],
+)
+def test_a_long_text_is_not_told_at_length(capfd, command, typed):
+    line = fails(capfd, *(part.format(typed) for part in command))
+    assert len(line) < 1000
+
+
 def test_interrupted(capfd, monkeypatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -166,6 +183,8 @@ def slow_module(folder: Path, body: str) -> None:
         "time.sleep(60)",
         "try:\n    time.sleep(60)\nexcept BaseException:\n    raise ImportError('lost')",
         "try:\n    time.sleep(60)\nexcept BaseException:\n    raise SystemError('lost')",
+        "class Cleared:\n    __del__ = lambda self: time.sleep(60)\nCleared()\n"
+        "for _ in range(600):\n    time.sleep(0.1)",
     ],
 )
 @pytest.mark.parametrize("by_script", [False, True])
