@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusers import host, load, random_tensors
 
 from lib_layerdiffuse.errors import LayerDiffuseError
-from lib_layerdiffuse.hosts.diffusers import components
+from lib_layerdiffuse.hosts.diffusers import Sampling, components
 from lib_layerdiffuse.methods import Arch
 
 NETS = {arch: list(parts) for arch, parts in components.NETS.items()}
@@ -54,6 +55,10 @@ def refusal(path: Path, arch: Arch = Arch.SD15, **options: object) -> str:
     assert "\n" not in said
     assert len(said) < 500
     return said
+
+
+def sampled(one) -> torch.Tensor:
+    return one.sample(Sampling(["a cat"], [""], [1], 64, 64, 1, 3, "Euler"))
 
 
 def same_weights(one, other) -> bool:
@@ -193,6 +198,26 @@ class TestSpoiltFiles:
         path = folder(Arch.SDXL)
         shutil.rmtree(path / "text_encoder_2")
         assert "text_encoder_2" in refusal(path, Arch.SDXL)
+
+    @pytest.mark.parametrize("longest", [None, 10**30, "77", 2, True])
+    def test_a_tokenizer_that_does_not_say_how_long_texts_are(self, folder, longest):
+        """Tools that write tokenizers leave it out, or write what stands for no limit."""
+        path = folder(Arch.SD15)
+        config = json.loads((path / "tokenizer" / "tokenizer_config.json").read_text())
+        changed = config | {"model_max_length": longest}
+        if longest is None:
+            del changed["model_max_length"]
+        (path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(changed))
+        got, whole = (sampled(load(Arch.SD15, p)) for p in (path, None))
+        assert torch.allclose(got, whole, atol=0.1)
+
+    @pytest.mark.parametrize("word", ["eos_token_id", "bos_token_id"])
+    def test_a_text_encoder_whose_words_are_odd(self, folder, word):
+        path = folder(Arch.SD15)
+        config = json.loads((path / "text_encoder" / "config.json").read_text())
+        (path / "text_encoder" / "config.json").write_text(json.dumps(config | {word: "x"}))
+        with contextlib.suppress(LayerDiffuseError):
+            sampled(load(Arch.SD15, path))
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
     def test_a_spoilt_tokenizer(self, folder, name):

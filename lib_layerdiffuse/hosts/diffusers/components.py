@@ -34,6 +34,7 @@ NETS: Mapping[Arch, Mapping[str, Any]] = {
 _COMPLETE = "Choose a complete SD1.5 or SDXL checkpoint in safetensors."
 _VARIANTS = ("", "fp16")
 _CLIP_VOCABULARY = 49408
+_MARKS = {"bos": "a text's beginning", "eos": "its end", "pad": "nothing"}
 
 
 def net_from_folder(folder: Path, part: str, kind: Any, dtype: torch.dtype) -> Any:
@@ -150,19 +151,24 @@ def tokenizers_from_folder(
 ) -> dict[str, CLIPTokenizer]:
     """Returns a folder's tokenizers; CLIP's own where one is missing and the encoder knows it.
 
+    Their longest text is what the text encoder reads, whatever their own files say or leave out.
+
     Raises:
         WeightsError: One is damaged, or missing for a text encoder with other words than CLIP's.
     """
     ours = shipped_tokenizers(shipped, Arch.SDXL if "text_encoder_2" in nets else Arch.SD15)
     made = {}
     for part in ours:
+        encoder = nets[part.replace("tokenizer", "text_encoder")].config
         if any((folder / part).glob("*")):
             with translated(WeightsError, f"The {part} of {folder} could not be loaded", _COMPLETE):
                 made[part] = CLIPTokenizer.from_pretrained(
                     str(folder), subfolder=part, local_files_only=True
                 )
+                made[part].model_max_length = int(encoder.max_position_embeddings)
+            _check_words(made[part], f"The {part} of {folder}")
             continue
-        words = nets[part.replace("tokenizer", "text_encoder")].config.vocab_size
+        words = encoder.vocab_size
         if words != _CLIP_VOCABULARY:
             raise WeightsNotFoundError(
                 f"{folder} lacks its {part}, and its text encoder knows {words} words instead of "
@@ -171,6 +177,14 @@ def tokenizers_from_folder(
             )
         made[part] = ours[part]
     return made
+
+
+def _check_words(tokenizer: CLIPTokenizer, name: str) -> None:
+    for what in ("bos", "eos", "pad"):
+        if not isinstance(getattr(tokenizer, f"{what}_token_id"), int):
+            raise WeightsError(
+                f"{name} lacks the word that it writes for {_MARKS[what]}.", _COMPLETE
+            )
 
 
 def shipped_tokenizers(folder: Path, arch: Arch) -> dict[str, CLIPTokenizer]:

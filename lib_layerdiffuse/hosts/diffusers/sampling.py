@@ -96,6 +96,7 @@ def _samplers() -> Mapping[str, Scheduler]:
 
 
 _HINT = "Choose another sampler, a smaller size, offloading or another device."
+_OF_PROMPTS = "Choose another checkpoint, offloading or another device."
 _LINSPACE = {"timestep_spacing": "linspace"}  # As k-diffusion spaces them.
 
 SAMPLERS: Mapping[str, Scheduler] = _samplers()
@@ -143,8 +144,13 @@ def sample(pipeline: Any, arch: Arch, sampling: Sampling) -> Tensor:
         HostError: The libraries or the device could not do it.
         SamplingStopped: `on_step` returned False.
     """
-    scheduler = check_sampler(sampling.sampler).build(pipeline.scheduler.config)
-    wanted = conditions(pipeline, arch, sampling.prompts, sampling.negative_prompts, sampling.steps)
+    sampler = check_sampler(sampling.sampler)
+    with translated(HostError, "The checkpoint does not go with this sampler", _HINT):
+        scheduler = sampler.build(pipeline.scheduler.config)
+    with translated(HostError, "The text encoder could not read the prompts", _OF_PROMPTS):
+        wanted = conditions(
+            pipeline, arch, sampling.prompts, sampling.negative_prompts, sampling.steps
+        )
     run = _pipeline(pipeline, arch, scheduler, from_init=sampling.init is not None)
     on_step_end, stopped, raised = _reporting(sampling.on_step)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in sampling.seeds]
