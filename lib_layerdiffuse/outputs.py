@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import fields
 
+import numpy as np
+
 from .imaging.images import (
     FloatImage,
     ImageU8,
@@ -36,6 +38,7 @@ SHOWS = tuple(f.name for f in fields(LayerSettings) if f.name.startswith("show_"
 """The settings that ask for something beside the layers."""
 
 _CELL, _FEWEST_CELLS = 64, 8
+_STRIP = 256  # Rows that are put together at a time.
 
 
 def asked_for(settings: LayerSettings) -> frozenset[str]:
@@ -133,11 +136,18 @@ def true_composite(made: Mapping[Layer, ImageU8], settings: LayerSettings) -> Im
 def over(layer: ImageU8 | FloatImage, background: ImageU8 | FloatImage) -> ImageU8:
     """Returns a layer over an image that covers it, `H W 3`; transparency there is grey.
 
+    Strip by strip, so that the floats of the whole need not fit into memory.
+
     Args:
         layer: RGB or straight RGBA; uint8 or float in [0, 1].
         background: The same; one of another size is cropped and resized.
     """
-    rgba = as_rgba(layer)
-    height, width = rgba.shape[:2]
-    covering = fit(as_rgba(background), width, height, ResizeMode.CROP)
-    return to_u8(composite(rgba, flatten(covering)))
+    height, width = layer.shape[:2]
+    covering = background
+    if background.shape[:2] != (height, width):
+        covering = fit(as_rgba(background), width, height, ResizeMode.CROP)
+    made = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):
+        rows = slice(top, top + _STRIP)
+        made[rows] = to_u8(composite(as_rgba(layer[rows]), flatten(as_rgba(covering[rows]))))
+    return made
