@@ -40,7 +40,7 @@ def run() -> int:
             sys.unraisablehook = again
         from .cli import main
 
-        status = main()
+        status = main(interrupts=interrupted)
     except BaseException as error:
         _ignore_interrupts()
         if not interrupted and not isinstance(error, KeyboardInterrupt):
@@ -48,7 +48,7 @@ def run() -> int:
         print("layerdiffuse: interrupted", file=sys.stderr)
         return _INTERRUPTED
     _ignore_interrupts()
-    return _INTERRUPTED if interrupted and status else status
+    return status
 
 
 def _ignore_interrupts() -> None:

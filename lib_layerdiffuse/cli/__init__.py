@@ -23,11 +23,13 @@ _EPILOG = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, interrupts: Sequence[int] = ()) -> int:
     """Runs one command and returns its exit status, as the help tells it.
 
     Args:
         argv: The arguments after the command's name; those of the process if None.
+        interrupts: Holds something once the user has interrupted the command: what ends in an error
+            then, such as a file that was not read to its end, is no fault of the file.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # not every console can show every path
@@ -37,11 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
     except LayerDiffuseError as error:
+        if interrupts:
+            return _fail("interrupted", _INTERRUPTED)
         return _fail(str(error))
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED
     except OSError as error:
+        if interrupts:
+            return _fail("interrupted", _INTERRUPTED)
         return _fail(f"A file could not be read or written: {error}.")
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)

@@ -16,6 +16,7 @@ from command_runs import DECODER, ROOT, done, fails, python
 
 from lib_layerdiffuse import cli
 from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.errors import WeightsError
 from lib_layerdiffuse.methods import METHODS
 
 
@@ -166,6 +167,19 @@ def test_interrupted(capfd, monkeypatch):
 
     monkeypatch.setattr(json, "dumps", interrupt)
     assert main(["methods", "--json"]) == 130
+    assert capfd.readouterr().err == "layerdiffuse: interrupted\n"
+
+
+def test_an_error_after_an_interrupt_is_the_interrupts(capfd, monkeypatch):
+    """Libraries say that a file is damaged where they could not read it to its end."""
+    seen: list[int] = []
+
+    def half_read(*_: object, **__: object) -> None:
+        seen.append(2)
+        raise WeightsError("a.safetensors is damaged.", "Download it again.")
+
+    monkeypatch.setattr(json, "dumps", half_read)
+    assert main(["methods", "--json"], interrupts=seen) == 130
     assert capfd.readouterr().err == "layerdiffuse: interrupted\n"
 
 
