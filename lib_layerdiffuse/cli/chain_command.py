@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from ..methods import Layer
 from . import job_options as options
 from .described import check_trim, choice_of, generation_of, models_of, refuse_folders_of_tiny
-from .generate_command import end_if_interrupted, tell, tell_of_images, tell_of_tiny
+from .generate_command import end_if_interrupted, kept, tell, tell_of_images, tell_of_tiny
 from .parsing import add_command
 from .progress_bars import bars_of
 
 if TYPE_CHECKING:
-    from ..standalone.output import SavedImage
+    from ..standalone.saved import SavedImage
     from .parsing import Commands
 
 _ABOUTS = {
@@ -52,8 +52,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..standalone.output import OutputFolder, number_of
-    from ..standalone.two_steps import Direction, SecondStep, run_chain
+    from ..standalone.output import OutputFolder
+    from ..standalone.saved import number_of
+    from ..standalone.two_steps import Direction, SecondStep, check_steps, run_chain
+    from ..standalone.undrawn import UndrawnError
 
     check_trim(args)
     refuse_folders_of_tiny(args)
@@ -61,19 +63,23 @@ def _run(args: argparse.Namespace) -> int:
     folder = OutputFolder(args.out)
     job = generation_of(args, method)
     second = SecondStep(args.second_sampler, args.second_stop_at)
+    check_steps(job, second)
     with bars_of(args) as bars:
         tell_of_tiny(args, bars)
         models = models_of(args, bars.download)
         host, session = models.open(choice_of(args), method.arch)
         number: int | None = None  # Taken with the first files: others may save meanwhile.
         all_saved: list[SavedImage] = []
-        for step in run_chain(job, session, host, second=second, on_progress=bars.stage):
-            saved = folder.save(step.images, step.settings, number)
-            number = number_of(saved[0])
-            bars.close()
-            tell_of_images(saved, bars)
-            tell(args, saved)
-            all_saved += saved
+        try:
+            for step in run_chain(job, session, host, second=second, on_progress=bars.stage):
+                saved = folder.save(step.images, step.settings, number)
+                number = number_of(saved[0])
+                bars.close()
+                tell_of_images(saved, bars, args.layers)
+                tell(args, saved)
+                all_saved += saved
+        except UndrawnError as error:
+            raise kept(args, error, folder, bars, number) from error
         tell(args, folder.save_documents(all_saved, step.settings, args.layers, trim=args.trim))
     end_if_interrupted(all_saved)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,10 @@ from .parsing import add_command, path
 from .progress_bars import Bars, bars_of
 
 if TYPE_CHECKING:
-    from ..standalone.output import SavedDocument, SavedImage
+    from ..documents.kinds import DocumentKind
+    from ..standalone.output import OutputFolder
+    from ..standalone.saved import SavedDocument, SavedImage
+    from ..standalone.undrawn import UndrawnError
     from .parsing import Commands
 
 TINY_NOTE = (
@@ -55,8 +58,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from ..standalone.generation import check_job
     from ..standalone.output import OutputFolder
     from ..standalone.run import run
+    from ..standalone.undrawn import UndrawnError
 
     method = find_method(args.method)
     refuse_unused(args, method)
@@ -66,14 +71,18 @@ def _run(args: argparse.Namespace) -> int:
         raise SettingsError("--denoise needs --init.", "Give the image to draw over.")
     folder = OutputFolder(args.out)
     job = generation_of(args, method)
+    check_job(job)
     with bars_of(args) as bars:
         tell_of_tiny(args, bars)
         models = models_of(args, bars.download)
         host, session = models.open(choice_of(args), method.arch)
-        made = run(job, session, host, on_progress=bars.stage)
+        try:
+            made = run(job, session, host, on_progress=bars.stage)
+        except UndrawnError as error:
+            raise kept(args, error, folder, bars) from error
         saved = folder.save(made, job.settings)
         documents = folder.save_documents(saved, job.settings, args.layers, trim=args.trim)
-        tell_of_images(saved, bars)
+        tell_of_images(saved, bars, args.layers)
     tell(args, [*saved, *documents])
     end_if_interrupted(saved)
     return 0
@@ -85,10 +94,32 @@ def tell_of_tiny(args: argparse.Namespace, bars: Bars) -> None:
         bars.note(TINY_NOTE)
 
 
-def tell_of_images(saved: Iterable[SavedImage], bars: Bars) -> None:
-    """Says what the user should know of the images, once."""
-    for note in dict.fromkeys(one.image.note for one in saved if one.image.note):
+def tell_of_images(
+    saved: Sequence[SavedImage], bars: Bars, kinds: Iterable[DocumentKind] = ()
+) -> None:
+    """Says what the user should know of the images, once, and which documents are left out."""
+    from ..standalone.saved import left_out
+
+    notes = [one.image.note for one in saved if one.image.note]
+    for note in dict.fromkeys([*notes, *left_out(saved, kinds)]):
         bars.note(note)
+
+
+def kept(
+    args: argparse.Namespace,
+    error: UndrawnError,
+    folder: OutputFolder,
+    bars: Bars,
+    number: int | None = None,
+) -> BaseException:
+    """Returns what to raise for a job that ended early, once all that it has sampled is saved."""
+    from ..standalone.undrawn import save_undrawn
+
+    tell(args, save_undrawn(error, folder, number))
+    if not error.interrupted:
+        return error
+    bars.note(str(error))
+    return KeyboardInterrupt()
 
 
 def end_if_interrupted(saved: Iterable[SavedImage]) -> None:

@@ -1,4 +1,4 @@
-"""What is tried in turn where a network of the codec overflows or does not fit into memory."""
+"""What is tried in turn where a codec's or VAE's network overflows or does not fit into memory."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Attempt:
         if self.tile != before.tile:
             return (
                 f"the memory was full, so the {network} took the image in parts of {self.tile} "
-                "pixels; alpha may differ a little."
+                "pixels; the result may differ a little."
             )
         return f"the memory was full, so the {network} took a single view; edges are rougher."
 
@@ -96,7 +96,7 @@ def climb(
     Args:
         first: What to try first.
         run: Makes one attempt.
-        network: What it is called: "transparent decoder" or "transparent encoder".
+        network: What it is called, such as "transparent decoder" or "VAE".
         longest: The image's longer side in pixels.
         computed_in: Returns the type that the last attempt computed in.
         memory_errors: The host's types of errors that say that memory is full.

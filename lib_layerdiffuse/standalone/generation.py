@@ -86,39 +86,53 @@ class LayerImage:
     interrupted: bool = False
 
 
-def check_generation(job: Generation, host: DiffusersHost) -> None:
-    """Checks what can be known without the weight files.
+def check_job(job: Generation) -> None:
+    """Checks what can be known before a checkpoint is loaded.
 
     Raises:
-        SettingsError: A value is out of range, an image missing or of the wrong kind, or the
-            checkpoint of another family.
-        MissingCapabilityError: The checkpoint lacks something.
+        SettingsError: A value is out of range, a name or a prompt cannot be understood, or an image
+            is missing or of the wrong kind.
     """
-    settings, method = job.settings, job.settings.method
+    from ..hosts.diffusers.sampling import check_sampler
+
+    settings = job.settings
     _check_numbers(job)
-    host.check_sampler(job.sampler)
-    check_prompts(job, host)
-    check_arch(method, host.arch())
-    host.check(method)
+    check_sampler(job.sampler)
+    check_prompts(job)
     settings.check_images()
-    for layer in method.inputs:
+    for layer in settings.method.inputs:
         as_rgba(settings.image(layer), field=f"{layer.value}_image")
     if job.init is not None:
         as_rgba(job.init, field="init")
 
 
-def check_prompts(job: Generation, host: DiffusersHost) -> None:
+def check_generation(job: Generation, host: DiffusersHost) -> None:
+    """Checks what can be known without the weight files.
+
+    Raises:
+        SettingsError: As `check_job`, or the checkpoint is of another family.
+        MissingCapabilityError: The checkpoint lacks something.
+    """
+    check_job(job)
+    check_arch(job.settings.method, host.arch())
+    host.check(job.settings.method)
+
+
+def check_prompts(job: Generation) -> None:
     """Checks the main prompts and the layers' own ones.
 
     Raises:
-        SettingsError: The host cannot do what one of them says.
+        SettingsError: What one of them says cannot be done.
     """
-    host.check_prompts([job.prompt], [job.negative_prompt])
+    from ..hosts.diffusers.prompt_changes import check_prompt
+
+    check_prompt(job.prompt)
+    check_prompt(job.negative_prompt, composes=False)
     for layer in Layer:
         # AND would put a layer's own prompt beside the main one, not before it.
         own = {"prompt": job.settings.prompt, "negative_prompt": job.settings.negative_prompt}
         for kind, of_layer in own.items():
-            host.check_prompts([], [of_layer(layer)], name=f"{layer.value}_{kind}")
+            check_prompt(of_layer(layer), name=f"{layer.value}_{kind}", composes=False)
 
 
 def _check_numbers(job: Generation) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count, groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from ..documents.kinds import DocumentKind
 from ..documents.layer_set import document_of
@@ -22,84 +21,13 @@ from ..methods import Layer
 from ..outputs import COMPOSITE, asked_for, foreground_extras, true_composite
 from ..settings.layer_settings import LayerSettings
 from .generation import LayerImage
+from .saved import SavedDocument, SavedImage, by_set, latent_of
 
+_NO_EXTRAS = "an image that is given beside the layers is missing: the memory is full."
 _NUMBERED = re.compile(r"(\d{5,})-")
 
 _View = tuple[LayerImage, str, ImageU8]
 """A layer, the extra that shows it, and the pixels."""
-
-
-@dataclass(frozen=True)
-class SavedImage:
-    """One file that was written.
-
-    Attributes:
-        path: Where.
-        image: The layer that it holds, or that it shows.
-        method: Id of the method that made it.
-        extra: "preview", "matte" or "raw" for what shows a layer in another way, "composite" for
-            its set's foreground over the background; empty for a layer.
-        latent: The file with its latent, where its transparency could not be found.
-    """
-
-    path: Path
-    image: LayerImage
-    method: str
-    extra: str = ""
-    latent: Path | None = None
-
-    @property
-    def layer(self) -> Layer:
-        """The layer that it holds or shows."""
-        return self.image.layer
-
-    @property
-    def label(self) -> str:
-        """What it is called for people."""
-        if self.extra == COMPOSITE:
-            return "Composite"
-        return f"{self.layer.label} ({self.extra})" if self.extra else self.layer.label
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as plain values, for JSON."""
-        height, width = self.image.image.shape[:2]
-        values = {
-            "path": str(self.path),
-            "layer": self.layer.value,
-            "set": self.image.set_index,
-            "seed": self.image.seed,
-            "size": [width, height],
-            "method": self.method,
-            "infotext": self.image.infotext,
-        }
-        more = {
-            "extra": self.extra,
-            "latent": str(self.latent) if self.latent else "",
-            "note": "" if self.extra else self.image.note,
-        }
-        return values | {name: text for name, text in more.items() if text}
-
-
-@dataclass(frozen=True)
-class SavedDocument:
-    """One file that holds a set's layers.
-
-    Attributes:
-        path: Where.
-        kind: Which kind of file.
-        set_index: Of which set, from 0.
-        layers: What it holds, from bottom to top.
-    """
-
-    path: Path
-    kind: DocumentKind
-    set_index: int
-    layers: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as plain values, for JSON."""
-        values = {"path": str(self.path), "kind": self.kind.value, "set": self.set_index}
-        return values | {"layers": list(self.layers)}
 
 
 class OutputFolder:
@@ -170,7 +98,8 @@ class OutputFolder:
         """Returns the files that were written: each set's layers in one, for each kind.
 
         An image that the method was given and did not make is a layer, too. The files stand
-        beside the set's first image and have its name, with "layers" in the layer's place.
+        beside the set's first image and have its name, with "layers" in the layer's place. A set
+        whose foreground has no transparency yet has none: see `left_out`.
 
         Args:
             saved: What `save` returned, of one run or of both steps of a chain.
@@ -181,14 +110,12 @@ class OutputFolder:
         Raises:
             SettingsError: Nothing can be written there.
         """
-        sets: dict[int, list[SavedImage]] = {}
-        for one in saved:
-            if not one.extra:
-                sets.setdefault(one.image.set_index, []).append(one)
+        sets = by_set(saved)
         wanted = tuple(kinds)
         return [
             _write_document(one, settings, kind, trim, several=len(sets) > 1)
             for one in sets.values()
+            if not latent_of(one)
             for kind in wanted
         ]
 
@@ -205,11 +132,6 @@ class OutputFolder:
             return 0
         found = (_NUMBERED.match(path.name) for path in self.folder.iterdir())
         return max((int(match[1]) + 1 for match in found if match), default=0)
-
-
-def number_of(saved: SavedImage) -> int:
-    """Returns the number of the first set of the images that one belongs to."""
-    return int(saved.path.name.partition("-")[0]) - saved.image.set_index
 
 
 def _take_one(path: Path, taken: ExitStack) -> Path:
@@ -257,17 +179,25 @@ def _write_document(
 def _views(of_set: Sequence[LayerImage], settings: LayerSettings) -> Iterator[_View]:
     """Yields all images of a set that are wanted, with the layer and the extra that each is."""
     wanted = asked_for(settings)
+    decoded = all(made.latent is None for made in of_set)
+    try:
+        layers = {made.layer: made.image for made in of_set}
+        compose = decoded and "show_composite" in wanted
+        composed = true_composite(layers, settings) if compose else None
+        shown = {
+            id(made): foreground_extras(made.image, made.before_decode, wanted)
+            for made in of_set
+            if made.layer is Layer.FG and made.latent is None
+        }
+    except MemoryError:  # The layers are worth more than what shows them in another way.
+        composed, shown = None, {}
+        of_set = [replace(of_set[0], note=f"{of_set[0].note} {_NO_EXTRAS}".lstrip()), *of_set[1:]]
     for made in of_set:
         yield made, "", made.image
-        if made.layer is Layer.FG and made.latent is None:
-            extras = foreground_extras(made.image, made.before_decode, wanted)
-            for extra, pixels in extras.items():
-                yield made, extra, pixels
-    decoded = all(made.latent is None for made in of_set)
-    if decoded and "show_composite" in wanted:
-        composed = true_composite({made.layer: made.image for made in of_set}, settings)
-        if composed is not None:
-            yield of_set[0], COMPOSITE, composed
+        for extra, pixels in shown.get(id(made), {}).items():
+            yield made, extra, pixels
+    if composed is not None:
+        yield of_set[0], COMPOSITE, composed
 
 
 def write_png(path: Path, pixels_u8: ImageU8, infotext: str = "") -> Path:

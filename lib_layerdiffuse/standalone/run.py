@@ -21,6 +21,7 @@ from ..methods import Layer
 from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
 from .generation import Generation, LayerImage, check_generation
 from .generation_parameters import webui_infotext
+from .undrawn import KeptLatent, UndrawnError, leaves_latents
 
 SAMPLING, DECODING = "sampling", "transparency"
 """The stages that `run` reports."""
@@ -47,6 +48,8 @@ def run(
     Raises:
         LayerDiffuseError: Something does not fit together or is missing; known before sampling.
         SamplingStopped: `on_progress` returned False before all was sampled.
+        UndrawnError: Memory did not suffice, or the user ended the job, when some sets were sampled
+            and had not become images; it has their latents.
     """
     check_generation(job, host)
     job = replace(job, sampler=sampler_name(job.sampler))
@@ -54,13 +57,22 @@ def run(
     decoder = session.decoder(method.arch) if method.decodes else None
     latents = _sample(job, session, host, on_progress)
     progress = _Progress(on_progress, DECODING, job.sets * 8 if decoder else 0)
-    layers = []
+    layers: list[LayerImage] = []
     for index, of_set in enumerate(latents):
-        pixels = host.pixels(of_set)
+        told: list[str] = []
+        try:
+            pixels = host.pixels(of_set, on_retry=told.append)
+        except BaseException as error:
+            if not leaves_latents(error, host):
+                raise
+            rest = _kept(job, host, latents[index:], index)
+            raise UndrawnError(error, job.settings, layers, rest) from error
         for frame, (layer, seed) in enumerate(zip(method.outputs, job.seeds(index), strict=True)):
             rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
             before = rgb_u8 if layer is Layer.FG else None
-            made = LayerImage(layer, index, seed, rgb_u8, before, _infotext(job, host, seed))
+            note = "" if frame else " ".join(told)
+            info = _infotext(job, host, seed)
+            made = LayerImage(layer, index, seed, rgb_u8, before, info, note=note)
             if layer is Layer.FG and decoder is not None:
                 latent = host.vae_latent(of_set[frame])
                 made = _decoded(made, decoder, host, pixels[frame], latent, progress)
@@ -77,7 +89,7 @@ def _decoded(
     progress: _Progress,
 ) -> LayerImage:
     """Returns a foreground with its transparency; where it cannot be found, with its latent."""
-    told: list[str] = []
+    told = [made.note] if made.note else []
     try:
         if progress.stopped():
             raise KeyboardInterrupt
@@ -98,6 +110,7 @@ def _decoded(
         f"a foreground stays RGB, without transparency. {why} Its latent is kept beside it: "
         "`layerdiffuse decode` makes the image transparent with it."
     )
+    note = f"{made.note} {note}".lstrip()
     return replace(made, latent=vae_latent.cpu(), note=note, interrupted=progress.stopped())
 
 
@@ -110,11 +123,30 @@ def _sample(
     if job.settings.acts:
         attached = host.attached(inject(job.settings, session, host, job.width, job.height))
     progress = _Progress(on_progress, SAMPLING, 0)
+    done: list[Tensor] = []
     with attached:
-        return [
-            host.sample(_sampling(job, index, init, progress.of_set(index, job.sets)))
-            for index in range(job.sets)
-        ]
+        for index in range(job.sets):
+            sampling = _sampling(job, index, init, progress.of_set(index, job.sets))
+            try:
+                done.append(host.sample(sampling))
+            except BaseException as error:
+                if not done or not leaves_latents(error, host):
+                    raise
+                raise UndrawnError(error, job.settings, (), _kept(job, host, done)) from error
+    return done
+
+
+def _kept(
+    job: Generation, host: DiffusersHost, latents: Sequence[Tensor], first: int = 0
+) -> list[KeptLatent]:
+    """Returns sampled sets, from number `first` on, layer by layer."""
+    return [
+        KeptLatent(layer, index, seed, host.vae_latent(latent).cpu())
+        for index, of_set in enumerate(latents, first)
+        for layer, seed, latent in zip(
+            job.settings.method.outputs, job.seeds(index), of_set, strict=True
+        )
+    ]
 
 
 def _sampling(job: Generation, index: int, init: Tensor | None, on_step: OnShare) -> Sampling:

@@ -22,7 +22,7 @@ from ..settings.chains import (
     step_prompt,
     without_layer_prompts,
 )
-from .generation import Generation, check_prompts
+from .generation import Generation, check_job
 
 if TYPE_CHECKING:
     from ..hosts.diffusers import DiffusersHost
@@ -93,26 +93,46 @@ def run_chain(
 
     Raises:
         SettingsError: The job's method begins no chain.
+        UndrawnError: As in `run`; it has what is done of this step.
     """
     from .run import run
+    from .undrawn import UndrawnError, leaves_latents
 
+    check_steps(job, second)
     last = second_job(job, second or SecondStep())
-    # What only the second step would refuse must not cost the first one's sampling.
-    host.check_sampler(last.sampler)
-    check_prompts(job, host)
     first = _with_prompts(job, job.settings, Layer.BLENDED)
-    job.settings.check_images()
     blended = run(first, session, host, on_progress=_naming("1 of 2", on_progress))
     yield Step(first.settings, blended)
     images: list[LayerImage] = []
     for made in blended:
         settings = replace(last.settings, blended_image=from_u8(made.image[..., :3]))
         one = replace(last, settings=settings, seed=made.seed, sets=1)
-        step = run(one, session, host, on_progress=_naming("2 of 2", on_progress))
+        try:
+            step = run(one, session, host, on_progress=_naming("2 of 2", on_progress))
+        except UndrawnError as error:
+            raise error.after(images, made.set_index) from error.__cause__
+        except BaseException as error:
+            if not images or not leaves_latents(error, host):
+                raise
+            raise UndrawnError(error, last.settings, images, ()) from error
         images += [replace(image, set_index=made.set_index) for image in step]
         if any(image.interrupted for image in step):
             break
     yield Step(last.settings, images)
+
+
+def check_steps(job: Generation, second: SecondStep | None = None) -> None:
+    """Checks what can be known of both steps before a checkpoint is loaded.
+
+    What only the second step would refuse must not cost the first one's sampling.
+
+    Raises:
+        SettingsError: As `check_job`, or the job's method begins no chain.
+    """
+    from ..hosts.diffusers.sampling import check_sampler
+
+    check_sampler(second_job(job, second or SecondStep()).sampler)
+    check_job(job)
 
 
 def second_job(job: Generation, second: SecondStep) -> Generation:

@@ -18,7 +18,7 @@ from ..hosts.diffusers import SAMPLERS, SamplingStopped
 from ..imaging.images import ImageU8
 from ..methods import Layer
 from ..standalone.defaults import TINY_CFG
-from ..standalone.output import SavedImage
+from ..standalone.saved import SavedImage
 from ..ui.panel import CSS as PANEL_CSS
 from ..ui.panel import build as build_panel
 from .checkpoint_field import checkpoint_field

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -18,13 +18,19 @@ from ..outputs import given_layer, over
 from ..settings.chains import check_chain
 from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import defaults, draw_seed, read_size
-from ..standalone.generation import Generation
+from ..standalone.generation import Generation, check_job
 from ..standalone.models import ModelChoice, Models
-from ..standalone.output import OutputFolder, SavedImage, number_of
+from ..standalone.output import OutputFolder
 from ..standalone.run import run
+from ..standalone.saved import SavedImage, number_of
 from ..standalone.sheet import over_checkerboard
-from ..standalone.two_steps import run_chain
+from ..standalone.two_steps import Step, check_steps, run_chain
+from ..standalone.undrawn import UndrawnError, save_undrawn
 from .checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from ..hosts.diffusers import DiffusersHost
+    from ..pipeline import Session
 
 AUTOMATIC = "Automatic"
 """What a size or a sampler is called that the author's choice for the method is taken for."""
@@ -124,17 +130,29 @@ class Workbench:
         settings.check_images()
         choice = replace(self.choice, checkpoint=self.checkpoints.path(fields.checkpoint))
         job = _job(fields, settings, choice)
+        (check_steps if settings.chain else check_job)(job)
         on_progress("loading", 0, 1)
         host, session = self.models.open(choice, settings.method.arch)
-        if not settings.chain:
-            made = run(job, session, host, on_progress=on_progress)
-            return Result(settings, self.folder.save(made, settings))
         number: int | None = None
         saved: list[SavedImage] = []
-        for step in run_chain(job, session, host, on_progress=on_progress):
-            saved += self.folder.save(step.images, step.settings, number)
-            number = number_of(saved[0])
+        try:
+            for step in _steps(job, session, host, on_progress):
+                saved += self.folder.save(step.images, step.settings, number)
+                number = number_of(saved[0])
+        except UndrawnError as error:
+            save_undrawn(error, self.folder, number)  # The page shows the error, which names them.
+            raise
         return Result(step.settings, saved)
+
+
+def _steps(
+    job: Generation, session: Session, host: DiffusersHost, on_progress: OnProgress
+) -> Iterator[Step]:
+    """Yields a job's one step, or a chain's two."""
+    if job.settings.chain:
+        yield from run_chain(job, session, host, on_progress=on_progress)
+    else:
+        yield Step(job.settings, run(job, session, host, on_progress=on_progress))
 
 
 def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Generation:

@@ -17,6 +17,7 @@ from tiny_diffusers import host, load
 from torch import Tensor
 
 from lib_layerdiffuse.errors import LayerDiffuseError, SettingsError, WeightsError
+from lib_layerdiffuse.hosts.diffusers import loading
 from lib_layerdiffuse.methods import Arch
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -223,6 +224,13 @@ def refusal(path: Path, weight: float = 1.0, arch: Arch = Arch.SD15) -> str:
 
 
 class TestRefusals:
+    def test_before_the_checkpoint_is_loaded(self, tmp_path, monkeypatch):
+        def load_nothing(*_: object, **__: object) -> None:
+            raise AssertionError("the checkpoint is loaded first")
+
+        monkeypatch.setattr(loading, "_from_file", load_nothing)
+        assert "is no LoRA" in refusal(written(tmp_path, {}))
+
     def test_none_at_all(self, tmp_path):
         assert "There is no LoRA at" in refusal(tmp_path / "gone.safetensors")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +16,14 @@ from hypothesis import strategies as st
 from tiny_diffusers import host, load
 from torch import Tensor, nn
 
-from lib_layerdiffuse.errors import HostError, SettingsError
-from lib_layerdiffuse.hosts.diffusers import SAMPLERS, DiffusersHost, Sampling, SamplingStopped
+from lib_layerdiffuse.errors import CodecError, HostError, SettingsError
+from lib_layerdiffuse.hosts.diffusers import (
+    SAMPLERS,
+    DiffusersHost,
+    Sampling,
+    SamplingStopped,
+    diffusers_vae,
+)
 from lib_layerdiffuse.hosts.diffusers.emphasis import parse
 from lib_layerdiffuse.hosts.diffusers.prompt_encoding import embeddings
 from lib_layerdiffuse.hosts.diffusers.sampling import check_sampler, strength
@@ -265,6 +272,18 @@ class TestSampling:
         assert seen == [(1, 6), (2, 6), (3, 6)]
 
 
+def small_only(monkeypatch: pytest.MonkeyPatch, net: nn.Module, side: int) -> None:
+    """Lets a network have memory for images up to a side."""
+    forward = net.forward
+
+    def run(x: Tensor, *args: object) -> Tensor:
+        if max(x.shape[2:]) > side:
+            raise RuntimeError("[enforce fail] not enough memory: you tried to allocate")
+        return forward(x, *args)
+
+    monkeypatch.setattr(net, "forward", run)
+
+
 class _Overflowing(nn.Module):
     """Stands for a VAE's decoder whose numbers do not fit."""
 
@@ -320,6 +339,46 @@ class TestVae:
         tiled.pipeline.vae.tile_latent_min_size = 8
         tiled.pipeline.vae.tile_sample_min_size = 64
         assert tiled.pixels(latents).shape == host(Arch.SD15).pixels(latents).shape
+
+    def test_without_memory_for_the_whole_it_works_in_tiles(self, monkeypatch):
+        """The VAE is as it was afterwards."""
+        one, told = load(Arch.SD15), []
+        net = one.pipeline.vae
+        for part in ("encoder", "decoder"):
+            small_only(monkeypatch, getattr(net, part), {"encoder": 256, "decoder": 32}[part])
+        latents = torch.randn(1, 4, 40, 48, generator=torch.Generator().manual_seed(0))
+        found = one.pixels(latents, on_retry=told.append)
+        assert found.shape == (1, 3, 320, 384)
+        assert told == [
+            "the memory was full, so the VAE took the image in parts of 256 pixels; the result may "
+            "differ a little."
+        ]
+        mean, std = one.posterior(found)
+        assert mean.shape == std.shape == (1, 4, 40, 48)
+        assert not net.use_tiling
+        assert net.tile_latent_min_size == host(Arch.SD15).pipeline.vae.tile_latent_min_size
+
+    def test_without_memory_for_tiles_it_says_so(self, monkeypatch):
+        one = load(Arch.SD15)
+        small_only(monkeypatch, one.pipeline.vae.decoder, 0)
+        with pytest.raises(CodecError, match="The memory is full: the VAE does not fit"):
+            one.pixels(torch.zeros(1, 4, 40, 40))
+
+    def test_where_the_device_has_none_left_the_cpu_decodes(self):
+        moved, told = [], []
+        full = torch.device("meta")
+
+        def decode(latent: Tensor) -> SimpleNamespace:
+            if latent.device == full:
+                raise torch.cuda.OutOfMemoryError
+            return SimpleNamespace(sample=torch.zeros(1, 3, 64, 64))
+
+        config = SimpleNamespace(scaling_factor=1.0)
+        net = SimpleNamespace(dtype=torch.float32, config=config, decode=decode, to=moved.append)
+        found = diffusers_vae.pixels(net, torch.zeros(1, 4, 8, 8), full, told.append)
+        assert (found == 0.5).all()
+        assert moved == ["cpu", full]
+        assert "computed on the CPU" in told[-1]
 
     def test_networks_go_where_the_host_computes(self):
         net = nn.Linear(1, 1).to(torch.bfloat16)

@@ -25,6 +25,7 @@ from lib_layerdiffuse.imaging.images import ResizeMode
 from lib_layerdiffuse.methods import METHODS, Arch, find_method
 from lib_layerdiffuse.standalone import run as running
 from lib_layerdiffuse.standalone.generation import Generation
+from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.standalone.output import OutputFolder
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,24 @@ def test_a_checkpoint_of_the_users_takes_the_ordinary_files(capfd, family):
     with Image.open(out.strip()) as read:
         assert read.size == (72, 64)
         assert "Model: sd15," in read.info["parameters"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["generate", "--method", "fg_attn_sd15", "--prompt", "a <lora:x:1>"],
+        ["generate", "--method", "fg_attn_sd15", "--negative-prompt", "a AND b"],
+        ["generate", "--method", "joint_sd15", "--bg-prompt", "[a|b:c]"],
+        ["chain", "bg-to-fg", "--bg", "bg.png", "--fg-prompt", "<lora:x:1>"],
+    ],
+)
+def test_prompts_are_refused_before_a_checkpoint_is_loaded(capfd, monkeypatch, command):
+    def open_nothing(*_: object) -> None:
+        raise AssertionError("the checkpoint is loaded first")
+
+    monkeypatch.setattr(Models, "open", open_nothing)
+    picture("bg.png")
+    fails(capfd, *command, "--quiet")
 
 
 @pytest.fixture

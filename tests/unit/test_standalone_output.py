@@ -16,7 +16,8 @@ from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 from lib_layerdiffuse.standalone import output
 from lib_layerdiffuse.standalone.generation import LayerImage
-from lib_layerdiffuse.standalone.output import OutputFolder, number_of, png_bytes, write_png
+from lib_layerdiffuse.standalone.output import OutputFolder, png_bytes, write_png
+from lib_layerdiffuse.standalone.saved import number_of
 from lib_layerdiffuse.standalone.sheet import SheetRow, Tile, contact_sheet, over_checkerboard
 
 INFO = "ein Bäumchen ⛵, b\nNegative prompt: x\nSteps: 2, Sampler: Euler"

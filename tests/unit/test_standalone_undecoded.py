@@ -10,15 +10,19 @@ import pytest
 
 pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
 
+from diffusers import AutoencoderKL
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_diffusers import host, layer_folder
 from tiny_weights import CountingStore
 
 from lib_layerdiffuse import cli, tiny
+from lib_layerdiffuse.hosts.diffusers import DiffusersHost
 from lib_layerdiffuse.methods import DECODERS, Arch, find_method
 from lib_layerdiffuse.nets.unet1024 import UNet1024
 from lib_layerdiffuse.pipeline import Session
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
+from lib_layerdiffuse.standalone import output
 from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.output import OutputFolder
 from lib_layerdiffuse.standalone.run import DECODING, run
@@ -144,3 +148,87 @@ def test_the_command_saves_and_decode_makes_of_it_what_was_wanted(
     (wanted,) = (tmp_path / "whole").glob("*-fg.png")
     found, wanted = (np.asarray(Image.open(p)).astype(int) for p in (files["--out"], wanted))
     assert np.abs(found - wanted)[..., 3].max() <= 8  # Its pixels have 8 bits.
+
+
+@pytest.fixture
+def break_vae(monkeypatch):
+    """Returns what makes the VAE's decoder raise from its n-th call on."""
+    decode = AutoencoderKL.decode
+
+    def at(error, start=0):
+        calls = count()
+
+        def run(net, *args):
+            if start <= next(calls):
+                raise error
+            return decode(net, *args)
+
+        monkeypatch.setattr(AutoencoderKL, "decode", run)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(MemoryError(), 2, "The memory is full: the VAE"), (KeyboardInterrupt(), 130, "interrupted")],
+    ids=["memory", "Ctrl-C"],
+)
+def test_sets_that_the_vae_cannot_decode_are_kept_as_latents(
+    break_vae, tmp_path, capsys, monkeypatch, error, status, said
+):
+    """The third image of the first set is the first that fails: the whole set has none."""
+    break_vae(error, start=5)
+    assert command(tmp_path, "--sets", "3", "--json") == status
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["layer"] for line in out.splitlines()] == ["fg", "bg", "blended"]
+    assert said in err
+    kept = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    sets = [(1, range(10, 13)), (2, range(13, 16))]
+    layers = ("fg", "bg", "blended")
+    assert kept == sorted(
+        f"{number:05}-{seed}-{layer}.safetensors"
+        for number, seeds in sets
+        for seed, layer in zip(seeds, layers, strict=True)
+    )
+    assert "00001-10-fg.safetensors and 5 more beside it" in err
+    latent = load_file(tmp_path / kept[0])["latent"]
+    assert latent.shape[0] == 4
+
+
+def test_an_interrupt_while_sampling_keeps_the_sets_before_it(tmp_path, capsys, monkeypatch):
+    sample, calls = DiffusersHost.sample, count()
+
+    def interrupted(one, sampling):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return sample(one, sampling)
+
+    monkeypatch.setattr(DiffusersHost, "sample", interrupted)
+    assert command(tmp_path, "--sets", "4", "--quiet") == 130
+    assert len(list(tmp_path.glob("*.safetensors"))) == 6
+    assert "is kept as a latent in" in capsys.readouterr().err
+
+
+def test_an_image_beside_the_layers_that_does_not_fit_is_told(monkeypatch, tmp_path):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(output, "true_composite", full)
+    job, layers = made(show_composite=True, show_matte=True)
+    monkeypatch.setattr(output, "foreground_extras", full)
+    saved = OutputFolder(tmp_path).save(layers, job.settings)
+    assert [one.path.name for one in saved] == [f"00000-{n}-{x}.png" for n, x in NAMES]
+    assert "beside the layers is missing: the memory is full" in saved[0].image.note
+
+
+def test_a_document_of_an_undecoded_foreground_is_left_out_and_told(
+    break_decoder, tmp_path, capsys
+):
+    break_decoder(MemoryError())
+    assert command(tmp_path, "--layers", "psd,zip", "--sets", "2") == 0
+    out, err = capsys.readouterr()
+    assert not [*tmp_path.glob("*.psd"), *tmp_path.glob("*.zip")]
+    assert out.count("\n") == 6
+    assert "there are no psd and zip files of set 1" in err
+    assert "its latent stands in 00000-7-fg.safetensors" in err
+    assert "00001-10-fg.safetensors" in err

@@ -19,9 +19,8 @@ from . import diffusers_vae as vae
 from .attaching import UnetAttachment, attach
 from .boundary import translated
 from .loading import Offload, best_device, load_pipeline
-from .prompt_changes import check_prompt
 from .quiet import quiet
-from .sampling import Sampling, check_sampler, sample
+from .sampling import Sampling, sample
 
 _SMALLER = "Make a smaller image, or choose offloading or another device."
 
@@ -128,14 +127,19 @@ class DiffusersHost:
         """Returns the VAE's latent on the sampler's scale."""
         return vae.to_sampler_scale(self.pipeline.vae, latent)
 
-    def pixels(self, latents: Tensor) -> Tensor:
+    def pixels(self, latents: Tensor, *, on_retry: vae.OnRetry | None = None) -> Tensor:
         """Returns `b 3 H W` in [0, 1], float32, of `b 4 h w` on the sampler's scale.
+
+        Args:
+            latents: They.
+            on_retry: Told what was changed where the first attempt failed.
 
         Raises:
             HostError: The VAE's numbers overflow even in float32.
+            CodecError: Memory does not suffice, not even in tiles.
         """
         with self._at_work(), translated(HostError, "The VAE could not decode", _SMALLER):
-            return vae.pixels(self.pipeline.vae, latents, self.device)
+            return vae.pixels(self.pipeline.vae, latents, self.device, on_retry)
 
     def memory_errors(self) -> tuple[type[BaseException], ...]:
         """Returns no types beside PyTorch's own."""
@@ -172,27 +176,6 @@ class DiffusersHost:
             yield attachment
         finally:
             attachment.detach()
-
-    def check_sampler(self, name: str) -> None:
-        """Checks that there is a sampler of that WebUI name.
-
-        Raises:
-            SettingsError: There is none.
-        """
-        check_sampler(name)
-
-    def check_prompts(
-        self, prompts: Sequence[str], negatives: Sequence[str], *, name: str | None = None
-    ) -> None:
-        """Checks that all that prompts say can be done; negative ones hold no `AND`.
-
-        Raises:
-            SettingsError: Something cannot; `name` is its field.
-        """
-        for text in prompts:
-            check_prompt(text, name=name)
-        for text in negatives:
-            check_prompt(text, name=name, composes=False)
 
     def sample(self, sampling: Sampling, injection: Injection | None = None) -> Tensor:
         """Returns the latents `b 4 h w`, sampler's scale, float32, on the CPU.

@@ -24,7 +24,7 @@ from .components import (
     tokenizers_from_folder,
 )
 from .families import Family, family_of
-from .loras import add_loras
+from .loras import add_loras, read_loras
 from .quiet import quiet
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -93,7 +93,7 @@ def load_pipeline(
             "Offloading moves models off a graphics card, and there is none in use.",
             "Leave offloading out, or choose another device than the CPU.",
         )
-    family = family_of(checkpoint)
+    family, read = family_of(checkpoint), read_loras(loras)  # First what takes no time.
     dtype = dtype or _DTYPES.get(torch.device(device).type, torch.float32)
     with quiet(), translated(WeightsError, f"{checkpoint} could not be loaded", _COMPLETE):
         parts = (_from_folder if checkpoint.is_dir() else _from_file)(checkpoint, family, dtype)
@@ -108,7 +108,7 @@ def load_pipeline(
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     vae.prepare(pipeline.vae, tiling=tiling)
-    add_loras(pipeline, loras)
+    add_loras(pipeline, read)
     _move(pipeline, device, offload)
     return pipeline, family.arch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,33 @@ _WRAPPERS = ("base_model_model_", "lora_", "lycoris_", "model_diffusion_model_")
 _log = logging.getLogger(__name__)
 
 
-@torch.no_grad()
-def add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
-    """Adds LoRAs to a pipeline's weights, in float32.
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA's file that has been read.
 
-    Args:
-        pipeline: Still on the CPU.
-        loras: Files with their weights.
+    Attributes:
+        name: The file's.
+        strength: Its weight.
+        layers: What it changes.
+        unknown: Keys of it that nothing is known of.
+    """
+
+    name: str
+    strength: float
+    layers: Sequence[LoraLayer]
+    unknown: Sequence[str]
+
+
+def read_loras(loras: Sequence[tuple[Path, float]]) -> list[Lora]:
+    """Returns LoRAs' files, read; a checkpoint, which takes longer, is loaded after that.
 
     Raises:
-        LayerDiffuseError: One is missing, broken, no LoRA or for another checkpoint.
+        LayerDiffuseError: One is missing, broken or no LoRA.
     """
-    if not loras:
-        return
-    modules = _modules_by_key(pipeline)
-    for path, strength in loras:
-        _add(modules, path, strength)
+    return [_read(path, strength) for path, strength in loras]
 
 
-def _add(modules: Mapping[str, nn.Module], path: Path, strength: float) -> None:
+def _read(path: Path, strength: float) -> Lora:
     if not math.isfinite(strength):
         raise SettingsError(
             f"The weight of the LoRA {path.name} is {strength}.", "Give a number such as 0.8."
@@ -59,11 +68,32 @@ def _add(modules: Mapping[str, nn.Module], path: Path, strength: float) -> None:
         raise WeightsNotFoundError(f"There is no LoRA at {path}.", "Check its name and folder.")
     metadata = read_header(path).metadata
     layers, unknown = read_lora(load_tensors(path), metadata, path.name)
+    return Lora(path.name, strength, layers, unknown)
+
+
+@torch.no_grad()
+def add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
+    """Adds LoRAs to a pipeline's weights, in float32.
+
+    Args:
+        pipeline: Still on the CPU.
+        loras: From `read_loras`.
+
+    Raises:
+        LayerDiffuseError: One is for another checkpoint.
+    """
+    modules = _modules_by_key(pipeline) if loras else {}
+    for lora in loras:
+        _add(modules, lora)
+
+
+def _add(modules: Mapping[str, nn.Module], lora: Lora) -> None:
+    name, strength, layers = lora.name, lora.strength, lora.layers
     found = {layer.key: _find(modules, layer.key) for layer in layers}
-    unknown += [key for key, module in found.items() if module is None]
+    unknown = [*lora.unknown, *(key for key, module in found.items() if module is None)]
     if not any(found.values()):
         raise WeightsError(
-            f"The LoRA {path.name} does not fit this checkpoint, which has none of its "
+            f"The LoRA {name} does not fit this checkpoint, which has none of its "
             f"{len(found)} layers, such as {min(found)}.",
             _HINT,
         )
@@ -71,17 +101,17 @@ def _add(modules: Mapping[str, nn.Module], path: Path, strength: float) -> None:
     for layer in layers:
         module = found[layer.key]
         if module is not None:
-            arrived |= _change(module, layer, strength, path.name)
+            arrived |= _change(module, layer, strength, name)
     if strength and not arrived:
         raise WeightsError(
-            f"The LoRA {path.name} changes nothing at a weight of {strength:g}.",
+            f"The LoRA {name} changes nothing at a weight of {strength:g}.",
             "Give it a greater weight, or leave it out.",
         )
     if unknown:
         _log.warning(
             "The LoRA %s acts, but for %d of its parts that this checkpoint has no layer for, "
             "such as %s.",
-            path.name,
+            name,
             len(unknown),
             min(unknown),
         )
