@@ -94,6 +94,17 @@ def test_the_other_layers_and_sets_are_there(ui, full):
     assert len([note for note in notes(result) if "stays RGB" in note]) == 1
 
 
+def test_its_set_has_no_document_and_that_is_told(ui, full):
+    ui.shared.opts.data["layerdiffuse_layer_files"] = ["psd", "zip"]
+    full()
+    result, _ = ui.generate(JOINT)
+    assert not [name for name in ui.saved() if name.endswith((".psd", ".zip"))]
+    said = "no layer file of set 1, whose foreground stays RGB: its latent stands in 00000-100-fg."
+    assert any(said in note for note in notes(result))
+    assert said in result.comments
+    assert "no images are saved" not in result.comments
+
+
 def test_where_no_images_are_saved_the_latent_is(ui, full):
     full()
     result, _ = ui.generate(FG, do_not_save_samples=True)

@@ -39,9 +39,12 @@ def add_layer_files(p: Any, job: Job, processed: Any) -> list[Path]:
         if not job.choices.files:
             return []
         paths += write_sets(job, job.choices.files)
+        for text in _left_out(job):
+            job.notes.append(text)
+            tell(processed, text)
         if paths:
             tell(processed, f"layers saved as {', '.join(path.name for path in paths)}")
-        elif not getattr(p, "is_api", False):
+        elif not getattr(p, "is_api", False) and not job.undecoded:
             tell(processed, "no layer files, since no images are saved.")
     except LayerDiffuseError as error:
         job.notes.append(str(error))
@@ -53,7 +56,8 @@ def write_sets(job: Job, kinds: Sequence[DocumentKind]) -> list[Path]:
     """Returns the files that were written: each saved set of a job, in each of the kinds.
 
     A file stands beside the set's first saved image and has its name, with "layers" in the
-    layer's place. What the method was given and did not make is a layer, too.
+    layer's place. What the method was given and did not make is a layer, too. A set whose
+    foreground has no transparency yet has none.
 
     Raises:
         SettingsError: Nothing can be written there.
@@ -62,7 +66,7 @@ def write_sets(job: Job, kinds: Sequence[DocumentKind]) -> list[Path]:
     paths = []
     for number, of_set in enumerate(sets, 1):
         name = _name_beside(of_set)
-        if name is None:
+        if name is None or _is_undecoded(of_set):
             continue
         document = _document(of_set, job.settings, number if len(sets) > 1 else None)
         paths += [write_document(name, document, kind) for kind in kinds]
@@ -78,6 +82,21 @@ def write_set(of_set: Set, kind: DocumentKind, folder: Path) -> Path:
     """
     name = _name_beside(of_set)
     return write_document(folder / (name.name if name else "layers"), _document(of_set), kind)
+
+
+def _is_undecoded(of_set: Set) -> bool:
+    """Whether a set's foreground is what the VAE made, to be made transparent later."""
+    return Layer.FG in of_set and of_set[Layer.FG].mode != "RGBA"
+
+
+def _left_out(job: Job) -> Iterator[str]:
+    """Yields a sentence for each saved set that has no file."""
+    latents = {id(one.image): one.path for one in job.undecoded}
+    for number, of_set in enumerate(_sets(job), 1):
+        if _is_undecoded(of_set) and _name_beside(of_set) is not None:
+            path = latents.get(id(of_set[Layer.FG]))
+            where = f": its latent stands in {path.name}" if path else ""
+            yield f"no layer file of set {number}, whose foreground stays RGB{where}."
 
 
 def _document(
