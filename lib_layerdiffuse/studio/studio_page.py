@@ -22,7 +22,16 @@ from ..standalone.saved import SavedImage
 from ..ui.panel import CSS as PANEL_CSS
 from ..ui.panel import build as build_panel
 from .checkpoint_field import checkpoint_field
-from .workbench import AUTOMATIC, BACKDROPS, SIZES, Fields, Result, Workbench, composed
+from .workbench import (
+    AUTOMATIC,
+    BACKDROPS,
+    PREDICTIONS,
+    SIZES,
+    Fields,
+    Result,
+    Workbench,
+    composed,
+)
 
 TITLE = "LayerDiffuse Studio"
 CSS = Path(__file__).with_name("studio.css").read_text(encoding="utf-8")
@@ -79,6 +88,13 @@ class Page:
                 made["steps"] = gr.Slider(1, 100, value=20, step=1, label="Steps")
                 cfg = TINY_CFG if self.workbench.choice.tiny else 7
                 made["cfg"] = gr.Slider(1, 20, value=cfg, step=0.5, label="CFG scale")
+                at_first = self.workbench.choice.prediction
+                made["prediction"] = gr.Dropdown(
+                    list(PREDICTIONS),
+                    value=next(name for name, it in PREDICTIONS.items() if it == at_first),
+                    label="Prediction",
+                    info="What the checkpoint's UNet predicts, where the file does not say it.",
+                )
         with gr.Accordion("Draw over an image (img2img)", open=False):
             made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Image", **images)
             made["denoise"] = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength")

@@ -38,6 +38,9 @@ AUTOMATIC = "Automatic"
 SIZES = (AUTOMATIC, "512x512", "512x640", "640x512", "1024x1024", "896x1152", "1152x896")
 """Sizes to choose from; another may be typed."""
 
+PREDICTIONS = {AUTOMATIC: None, "Noise (eps)": "eps", "Velocity (v)": "v"}
+"""What a checkpoint's UNet may predict, as `ModelChoice` calls it."""
+
 BACKDROPS = ("Checkerboard", "Colour", "Image", "The set's background")
 """What a layer can be looked at over."""
 
@@ -53,6 +56,7 @@ class Fields:
         sampler: By its WebUI name, or `AUTOMATIC`.
         init: An image to draw over, or None.
         denoise: How much of it changes.
+        prediction: One of the `PREDICTIONS`; `AUTOMATIC` for what the checkpoint says.
     """
 
     checkpoint: str = ""
@@ -66,6 +70,7 @@ class Fields:
     sampler: str = AUTOMATIC
     init: Image.Image | None = None
     denoise: float = 0.75
+    prediction: str = AUTOMATIC
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ class Workbench:
         check_chain(settings)
         settings.check_images()
         choice = replace(self.choice, checkpoint=self.checkpoints.path(fields.checkpoint))
+        choice = replace(choice, prediction=PREDICTIONS[fields.prediction])
         job = _job(fields, settings, choice)
         (check_steps if settings.chain else check_job)(job)
         on_progress("loading", 0, 1)
@@ -138,7 +144,7 @@ class Workbench:
         try:
             for step in _steps(job, session, host, on_progress):
                 saved += self.folder.save(step.images, step.settings, number)
-                number = number_of(saved[0])
+                number = number_of(saved[0]) if saved else None
         except UndrawnError as error:
             save_undrawn(error, self.folder, number)  # The page shows the error, which names them.
             raise

@@ -14,7 +14,7 @@ from random_family import see_eight_views
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
 from lib_layerdiffuse.imaging.images import ResizeMode, composite, fit, from_u8, to_u8
-from lib_layerdiffuse.methods import METHODS, Layer, find_method
+from lib_layerdiffuse.methods import METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.settings.chains import begins_chain
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 from lib_layerdiffuse.standalone.generation import Generation
@@ -238,6 +238,27 @@ def test_fields_reach_the_job(bench, monkeypatch):
     assert (plain.sampler, plain.init) == ("DPM++ 2M SDE Karras", None)
     assert plain.seed >= 0
     assert one.settings.enabled
+
+
+@pytest.mark.parametrize(("chosen", "wanted"), [(0, None), (1, "eps"), (2, "v")])
+def test_what_the_unet_predicts_is_chosen_on_the_page(bench, monkeypatch, chosen, wanted):
+    seen: list[ModelChoice] = []
+
+    def load(choice: ModelChoice, arch: Arch):
+        seen.append(choice)
+        raise SettingsError("enough")
+
+    monkeypatch.setattr(bench.models, "open", load)
+    name = list(workbench.PREDICTIONS)[chosen]
+    with pytest.raises(SettingsError, match="enough"):
+        bench.generate(short(prediction=name), panel("fg_attn_sdxl"), go_on)
+    assert [choice.prediction for choice in seen] == [wanted]
+
+
+def test_what_the_command_line_says_of_it_stands_on_the_page(bench):
+    bench.choice = replace(bench.choice, prediction="v")
+    shown = {one.label: one for one in studio.Page(bench).fields}
+    assert shown["Prediction"].value == "Velocity (v)"
 
 
 @pytest.mark.parametrize(
