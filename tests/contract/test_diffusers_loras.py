@@ -108,6 +108,44 @@ def test_text_encoders_take_theirs(arch, part, name, tmp_path):
     torch.testing.assert_close(found, weight_of(host(arch), TEXT, part) - 0.5 * up @ down)
 
 
+OPEN_CLIP_PREFIXES = (
+    "lora_te2_transformer_",
+    "lora_te2_text_model_transformer_",
+    "text_encoder_2.transformer.",
+    "conditioner.embedders.1.model.transformer.",
+    "text_encoders.clip_g.transformer.",
+    "clip_g.transformer.",
+    "transformer.",
+)
+OPEN_CLIP = {"attn.out_proj": "self_attn.out_proj", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+BLOCK = "text_model.encoder.layers.1"
+
+
+def open_clip(prefix: str, name: str) -> str:
+    return prefix + (flat(name) if prefix.startswith("lora_") else name)
+
+
+@pytest.mark.parametrize("prefix", OPEN_CLIP_PREFIXES)
+def test_open_clips_names_of_the_second_text_encoder(prefix, tmp_path):
+    tensors, wanted = {}, {}
+    for name, ours in OPEN_CLIP.items():
+        up, down = factors(Arch.SDXL, f"{BLOCK}.{ours}", "text_encoder_2")
+        key = open_clip(prefix, f"resblocks.1.{name}")
+        tensors |= {f"{key}.lora_up.weight": up, f"{key}.lora_down.weight": down}
+        wanted[ours] = 0.5 * up @ down
+    _, down = factors(Arch.SDXL, f"{BLOCK}.self_attn.q_proj", "text_encoder_2")
+    up = noise(3 * down.shape[1], 2, seed=7)
+    key = open_clip(prefix, "resblocks.1.attn.in_proj")
+    tensors |= {f"{key}.lora_up.weight": up, f"{key}.lora_down.weight": down}
+    for name, third in zip("qkv", up.chunk(3), strict=True):
+        wanted[f"self_attn.{name}_proj"] = 0.5 * third @ down
+    one = load(Arch.SDXL, loras=[(written(tmp_path, tensors), 0.5)])
+    for ours, change in wanted.items():
+        layer = f"{BLOCK}.{ours}"
+        before = weight_of(host(Arch.SDXL), layer, "text_encoder_2")
+        torch.testing.assert_close(weight_of(one, layer, "text_encoder_2"), before + change)
+
+
 def test_several_add_up_and_alpha_scales(tmp_path):
     up, down = factors(Arch.SD15)
     name = f"lora_unet_{flat(LAYER)}"
@@ -281,6 +319,12 @@ class TestRefusals:
         assert torch.equal(
             weight_of(load(Arch.SD15, loras=[(path, 0.0)])), weight_of(host(Arch.SD15))
         )
+
+    def test_three_layers_in_one_that_cannot_be_cut(self, tmp_path):
+        name = "lora_te2_transformer_resblocks_0_attn_in_proj"
+        parts = {f"hada_w{n}_{c}": torch.ones(3, 3) for n in "12" for c in "ab"}
+        path = written(tmp_path, {f"{name}.{part}": one for part, one in parts.items()})
+        assert "is for three layers at once" in refusal(path, arch=Arch.SDXL)
 
     def test_a_half_of_one(self, tmp_path):
         up, _ = factors(Arch.SD15)

@@ -19,6 +19,7 @@ from torch import nn
 from ...errors import SettingsError, WeightsError, WeightsNotFoundError
 from ...weights.tensor_files import load_tensors, read_header
 from ...weights.user_loras import LoraLayer, LoraMisfit, read_lora
+from .open_clip_names import in_clips_names
 from .parameter_names import module_names
 
 _HINT = "Choose a LoRA of the checkpoint's family."
@@ -68,7 +69,8 @@ def _read(path: Path, strength: float) -> Lora:
         raise WeightsNotFoundError(f"There is no LoRA at {path}.", "Check its name and folder.")
     metadata = read_header(path).metadata
     layers, unknown = read_lora(load_tensors(path), metadata, path.name)
-    return Lora(path.name, strength, layers, unknown)
+    named = [one for layer in layers for one in in_clips_names(layer, path.name)]
+    return Lora(path.name, strength, named, unknown)
 
 
 @torch.no_grad()
