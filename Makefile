@@ -22,6 +22,11 @@ PYTEST_ARGS ?=
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# What `make fuzz` tries of each area, how long at most, and which inputs: the same for a seed.
+INPUTS ?= 300
+MINUTES ?= 2
+SEED ?= $(shell date +%j%H%M)
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Checks must not depend on what happens to be installed elsewhere.
 unexport PYTHONPATH
@@ -29,7 +34,7 @@ unexport PYTHONPATH
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test slow check lint format types imports demo e2e e2e-ui weights bench clean
+.PHONY: help venv test slow fuzz check lint format types imports demo e2e e2e-ui weights bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +56,9 @@ test: $(STAMP) ## Run the tests that need no WebUI: three minutes on two process
 
 slow: $(STAMP) ## Run the tests that take longer: how well the tiny family draws
 	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## Try malformed inputs of every kind: make fuzz INPUTS=300 MINUTES=2 SEED=1
+	$(PYTEST) tests/fuzz -q --inputs $(INPUTS) --minutes $(MINUTES) --seed $(SEED) $(PYTEST_ARGS)
 
 check: lint types imports test slow ## Run everything that CI runs
 

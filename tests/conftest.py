@@ -23,6 +23,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 _STANDALONE = all(find_spec(name) for name in ("accelerate", "gradio", "transformers"))
 _OF_STANDALONE = [
     "contract/test_diffusers_*.py",
+    "fuzz/test_fuzz.py",
     "golden/test_patches_golden.py",
     "unit/test_cli_generate.py",
     "unit/test_demo.py",
