@@ -8,13 +8,13 @@ streamed here, because its own download call no longer continues after the proce
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import RawIOBase
 from typing import Any
+from urllib.parse import urlsplit
 
 from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, tqdm
@@ -40,12 +40,20 @@ def file_url(repo: str, revision: str, filename: str) -> str:
     """
     # Not the library's own, which takes an empty variable for the address.
     endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or _HUB
-    if not re.fullmatch(r"https?://[^/\s].*", endpoint, re.IGNORECASE):
+    if not _is_address(endpoint):
         raise DownloadError(
             f"HF_ENDPOINT is {shortened(endpoint)}, which is no address.",
             "Write it with https:// in front, or leave it out.",
         )
     return hf_hub_url(repo, filename, revision=revision, endpoint=endpoint)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # Brackets without an end, a port that is no number.
+        return False
 
 
 def is_offline() -> bool:

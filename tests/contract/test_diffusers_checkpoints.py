@@ -211,6 +211,12 @@ class TestSpoiltFiles:
         got, whole = (sampled(load(Arch.SD15, p)) for p in (path, None))
         assert torch.allclose(got, whole, atol=0.1)
 
+    def test_a_tokenizer_without_its_words(self, folder):
+        """The library makes one that knows no word of it."""
+        path = folder(Arch.SD15)
+        (path / "tokenizer" / "tokenizer.json").unlink()
+        assert "lacks its tokenizer, and its text encoder knows" in refusal(path)
+
     @pytest.mark.parametrize("word", ["eos_token_id", "bos_token_id"])
     def test_a_text_encoder_whose_words_are_odd(self, folder, word):
         path = folder(Arch.SD15)

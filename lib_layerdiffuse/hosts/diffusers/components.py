@@ -160,7 +160,7 @@ def tokenizers_from_folder(
     made = {}
     for part in ours:
         encoder = nets[part.replace("tokenizer", "text_encoder")].config
-        if any((folder / part).glob("*")):
+        if _has_words(folder / part):
             with translated(WeightsError, f"The {part} of {folder} could not be loaded", _COMPLETE):
                 made[part] = CLIPTokenizer.from_pretrained(
                     str(folder), subfolder=part, local_files_only=True
@@ -177,6 +177,14 @@ def tokenizers_from_folder(
             )
         made[part] = ours[part]
     return made
+
+
+def _has_words(folder: Path) -> bool:
+    """Whether a tokenizer's vocabulary is there; without one the library takes every word for one
+    that it does not know, and says nothing.
+    """
+    pair = (folder / "vocab.json", folder / "merges.txt")
+    return (folder / "tokenizer.json").is_file() or all(path.is_file() for path in pair)
 
 
 def _check_words(tokenizer: CLIPTokenizer, name: str) -> None:

@@ -119,7 +119,9 @@ def test_a_folder_that_is_not_there(capfd, action, option):
     assert "There is no folder nowhere" in fails(capfd, "weights", action, option, "nowhere")
 
 
-@pytest.mark.parametrize("value", ["hub.example", "huggingface.co/x", "ftp://a", "https://", "://"])
+@pytest.mark.parametrize(
+    "value", ["hub.example", "a.co/x", "ftp://a", "https://", "://", "http://[::1"]
+)
 def test_a_hub_without_an_address_is_named(capfd, monkeypatch, value):
     monkeypatch.setenv("HF_ENDPOINT", value)
     line = fails(capfd, "weights", "fetch", DECODER, "--models-dir", "new")
