@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,14 @@ import gradio as gr
 
 from ..imaging.images import ResizeMode
 from ..imaging.masks import MaskSource
-from ..methods import METHODS, Arch, Layer, LayerMethod, find_method
-from ..settings.chains import begins_chain, prompted_layers, steps
-from ..settings.guide import family_first, mismatch, outcome, sibling
+from ..methods import METHODS, Arch, Layer, LayerMethod
 from ..settings.infotext import from_infotext
 from ..settings.layer_settings import LayerSettings
+from .following import CHANGED, FIRST, SHOWS, Following, acts, switched, updates
 
 CSS = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
-_SHOWS = [name for name in _FIELDS if name.startswith("show_")]
-_CHANGED = [
-    *(n for n in _FIELDS if n in ("resize_mode", "chain") or n.endswith(("_image", "_prompt"))),
-    *_SHOWS,
-]
 _HINTS = {
     "prompt": "before the main prompt",
     "negative_prompt": "before the negative prompt",
@@ -50,12 +43,15 @@ class Panel:
         infotext_fields: Components with their infotext key or how to read it.
         status: Says what comes out, and what speaks against the method.
         switch: The button that chooses the method's sibling.
+        chosen: Whether somebody has chosen the method. Until then it is that of the checkpoint's
+            family. What changes the method changes this too.
     """
 
     components: list[Any]
     infotext_fields: list[tuple[Any, Any]]
     status: Any
     switch: Any
+    chosen: Any
 
     def component(self, name: str) -> Any:
         """Returns the component of a field."""
@@ -79,18 +75,17 @@ class Panel:
             always: Returns the `show_…` fields that are on whatever the panel says.
         """
         method, chain = self.component("method"), self.component("chain")
-        shows = [self.component(name) for name in _SHOWS]
+        shows = [self.component(name) for name in SHOWS]
         inputs = [method, checkpoint, *counts, *shows, chain]
-        outputs = [self.status, self.switch]
-        say = partial(_status, arch_of, always, len(counts))
-        order = partial(_ordered, arch_of)
-        for component in inputs:
-            component.change(say, inputs=inputs, outputs=outputs, **_QUIET)
-        checkpoint.change(order, inputs=[checkpoint], outputs=[method], **_QUIET)
-        page.load(say, inputs=inputs, outputs=outputs, **_QUIET)
-        page.load(order, inputs=[checkpoint], outputs=[method], **_QUIET)
-        changed = [self.component(name) for name in _CHANGED]  # The user's defaults may be others.
-        page.load(_updates, inputs=[method, chain], outputs=changed, **_QUIET)
+        says = [self.status, self.switch]
+        following = Following(arch_of, always, len(counts))
+        for component in (method, *counts, *shows, chain):
+            component.change(following.status, inputs=inputs, outputs=says, **_QUIET)
+        for event in (checkpoint.change, page.load):
+            known, changed = [self.chosen, *inputs], [method, *says]
+            event(following.begin, inputs=known, outputs=changed, **_QUIET)
+        changed = [self.component(name) for name in CHANGED]  # The user's defaults may be others.
+        page.load(updates, inputs=[method, chain], outputs=changed, **_QUIET)
 
 
 def build(
@@ -116,24 +111,26 @@ def build(
 
     with enabled as made["enabled"]:
         labels = [m.label for m in METHODS]
-        add("method", gr.Dropdown, choices=labels, value=_DEFAULT.method.label)
+        add("method", gr.Dropdown, choices=labels, value=FIRST.label)
         with gr.Row(elem_classes=["layerdiffuse-status"]):
             status = gr.HTML("", elem_id=elem_id("status"))
             hidden = {"visible": False, "elem_id": elem_id("switch")}
             switch = gr.Button("Switch", size="sm", scale=0, **hidden)
+        chosen = gr.Checkbox(False, visible=False)
         _add_steady(add)
         sources = {"choices": [s.value for s in MaskSource], "value": _DEFAULT.mask_source.value}
         add("mask_source", gr.Radio, visible=init_images, **sources)
         _add_changing(add, image_options)
     method = made["method"]
-    outputs_of_method = [made[name] for name in _CHANGED]
+    outputs_of_method = [made[name] for name in CHANGED]
     for cause in (method, made["chain"]):
         inputs = [method, made["chain"]]
-        cause.change(_updates, inputs=inputs, outputs=outputs_of_method, **_QUIET)
-    switch.click(_sibling, inputs=[method], outputs=[method], **_QUIET)
+        cause.change(updates, inputs=inputs, outputs=outputs_of_method, **_QUIET)
+    method.input(lambda: True, inputs=[], outputs=[chosen], **_QUIET)
+    switch.click(switched, inputs=[method], outputs=[method, chosen], **_QUIET)
     components = [made[name] for name in _FIELDS]
     pasted = [(made[name], partial(_pasted, name)) for name in _pastable()]
-    return Panel(components, pasted, status, switch)
+    return Panel(components, [*pasted, (chosen, _is_chosen)], status, switch, chosen)
 
 
 def _add_steady(add: Callable[..., None]) -> None:
@@ -145,8 +142,8 @@ def _add_steady(add: Callable[..., None]) -> None:
             add(name, gr.Slider, minimum=low, maximum=high, step=0.001, value=value)
     gr.HTML("<span>Also give</span>", elem_classes=["layerdiffuse-caption"])
     with gr.Row(elem_classes=["layerdiffuse-outputs"]):
-        for name in _SHOWS:
-            can = _acts(_DEFAULT.method, name)
+        for name in SHOWS:
+            can = acts(FIRST, name)
             add(name, gr.Checkbox, value=False, min_width=100, interactive=can)
 
 
@@ -154,7 +151,7 @@ def _add_changing(add: Callable[..., None], image_options: Mapping[str, Any]) ->
     """Adds what only some methods have, hidden where the first method has none."""
 
     def shown(name: str) -> dict[str, bool]:
-        return {"visible": _acts(_DEFAULT.method, name)}
+        return {"visible": acts(FIRST, name)}
 
     image = {"type": "pil", "image_mode": "RGBA", "height": 240, **image_options}
     with gr.Row(elem_classes=["layerdiffuse-changing"]):
@@ -170,79 +167,6 @@ def _add_changing(add: Callable[..., None], image_options: Mapping[str, Any]) ->
                 name = f"{layer.value}_{kind}"
                 add(name, gr.Textbox, value="", lines=1, placeholder=hint, **shown(name))
     add("output_origin", gr.Checkbox, value=False, visible=False)
-
-
-# What follows the method
-
-
-def _acts(method: LayerMethod, name: str, chain: bool = False) -> bool:
-    """Whether a field does something with a method, or with the chain that it begins."""
-    if name == "resize_mode":
-        return method.needs_resize
-    if name == "chain":
-        return begins_chain(method)
-    if name in _SHOWS:
-        run = steps(method, chain)
-        return any(one.composes if name == "show_composite" else one.decodes for one in run)
-    layers = method.inputs if name.endswith("_image") else prompted_layers(method, chain)
-    return Layer(name.partition("_")[0]) in layers
-
-
-def _updates(label: str, chain: bool = False) -> list[Any]:
-    """Returns what changes with the method: inputs are hidden, outputs switched off in place."""
-    method = find_method(label)
-
-    def change(name: str) -> Any:
-        acts = _acts(method, name, chain)
-        if name == "chain" and not acts:
-            return gr.update(visible=False, value=False)  # A tick that nobody sees must not count.
-        return gr.update(**{"interactive" if name in _SHOWS else "visible": acts})
-
-    return [change(name) for name in _CHANGED]
-
-
-def _sibling(label: str) -> Any:
-    method = find_method(label)
-    return gr.update(value=(sibling(method) or method).label)
-
-
-# What follows the page
-
-
-def _ordered(arch_of: Callable[[Any], Arch | None], checkpoint: Any) -> Any:
-    return gr.update(choices=[method.label for method in family_first(arch_of(checkpoint))])
-
-
-def _status(
-    arch_of: Callable[[Any], Arch | None],
-    always: Callable[[], frozenset[str]],
-    counted: int,
-    label: str,
-    checkpoint: Any,
-    *values: Any,
-) -> tuple[str, Any]:
-    """Returns the status as HTML, and what becomes of the button below it."""
-    method, loaded = find_method(label), arch_of(checkpoint)
-    sets = 1
-    for value in values[:counted]:
-        sets *= int(value or 1)
-    *ticks, chain = values[counted:]
-    asked = always().union(name for name, on in zip(_SHOWS, ticks, strict=True) if on)
-    extras = sum(_acts(method, name, chain) for name in asked)
-    layers = tuple(layer for one in steps(method, chain) for layer in one.outputs)
-    against = mismatch(method, loaded)
-    other = sibling(method) if against else None
-    html = f'<div class="layerdiffuse-says">{_words(outcome(layers, sets, extras))}</div>'
-    if against:
-        html += f'<div class="layerdiffuse-against" role="alert">{_words(against)}</div>'
-    text = f"Switch to the {other.arch.value} method" if other else "Switch"
-    return html, gr.update(visible=other is not None, value=text)
-
-
-def _words(words: Sequence[str]) -> str:
-    """Returns words as HTML, each in a text node of its own, as the WebUI translates them."""
-    spans = (f"<span>{escape(word)}</span>" for word in words)
-    return " ".join(spans).replace(" <span>:", "<span>:").replace(" <span>,", "<span>,")
 
 
 # What is pasted
@@ -262,3 +186,8 @@ def _pasted(name: str, params: dict[str, str]) -> Any:
     if isinstance(value, LayerMethod):
         return value.label
     return value.value if isinstance(value, Enum) else value
+
+
+def _is_chosen(params: dict[str, str]) -> bool | None:
+    """Returns True where parsed infotext chooses a method, else None: then all stays as it is."""
+    return True if "method" in from_infotext(params) else None

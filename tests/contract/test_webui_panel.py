@@ -16,6 +16,7 @@ from lib_layerdiffuse.settings.guide import family_first, sibling
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
 FIELDS = list(LayerSettings.__dataclass_fields__)
+CHOSEN = {"value": True}
 CROSS = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
 LABEL = "model.diffusion_model.label_emb.0.0.weight"
 SHAPES = {
@@ -109,6 +110,31 @@ class Page:
             output.value = update.get("value", output.value)
         return changes
 
+    def switch(self, tab):
+        told = [c for e in self.scripts[tab].panel["method"].events for c in e["outputs"]]
+        (button,) = [c for c in told if type(c) is self.gr.Button]
+        return button
+
+    def chosen(self, tab):
+        """Returns what notes that a tab's method was chosen."""
+        (event,) = [e for e in self.scripts[tab].panel["method"].events if e["kind"] == "input"]
+        (chosen,) = event["outputs"]
+        return chosen
+
+    def method(self, tab):
+        return find_method(self.scripts[tab].panel["method"].value).id
+
+    def load(self, tab, name):
+        """Has another checkpoint be chosen."""
+        self.checkpoint.value = name
+        return self.fire(tab, self.checkpoint)
+
+    def pick(self, tab, method):
+        """Has the user choose a method."""
+        (event,) = [e for e in self.scripts[tab].panel["method"].events if e["kind"] == "input"]
+        self.chosen(tab).value = event["fn"]()
+        return self.choose(tab, method)
+
     def choose(self, tab, method):
         method_box = self.scripts[tab].panel["method"]
         method_box.value = method.label
@@ -146,11 +172,10 @@ class TestStatus:
 
     def test_the_button_chooses_the_sibling(self, page, tab):
         page.choose(tab, find_method("fg_to_blended_sdxl"))
-        (event,) = page.scripts[tab].panel["method"].events[-1:]
-        (button,) = [c for c in event["outputs"] if type(c) is page.gr.Button]
-        changes = page.fire(tab, button, "click")
+        changes = page.fire(tab, page.switch(tab), "click")
         label = find_method("fg_to_bg_sd15").label
-        assert changes == {page.scripts[tab].panel["method"]: {"value": label}}
+        method = {"value": label}
+        assert changes == {page.scripts[tab].panel["method"]: method, page.chosen(tab): CHOSEN}
 
     def test_it_counts_sets_of_its_own_tab(self, page, tab):
         size, count = page.counts[tab]
@@ -197,23 +222,76 @@ class TestFamilies:
         page.checkpoint.value = name
         method = page.scripts[tab].panel["method"]
         for component, kind in ((page.checkpoint, "change"), (page.root, "load")):
-            events = [e for e in component.events if e["kind"] == kind and e["outputs"] == [method]]
-            (event,) = events
-            assert event["inputs"] == [page.checkpoint]
-            labels = [m.label for m in family_first(arch)]
-            assert event["fn"](name) == {"choices": labels}
+            changes = page.fire(tab, component, kind)
+            assert changes[method]["choices"] == [m.label for m in family_first(arch)]
 
     def test_another_checkpoint_is_spoken_of_at_once(self, page, tab):
-        page.choose(tab, find_method("fg_attn_sd15"))
-        page.checkpoint.value = "sdxl.safetensors"
-        words, button = page.status(page.fire(tab, page.checkpoint))
+        page.pick(tab, find_method("fg_attn_sd15"))
+        words, button = page.status(page.load(tab, "sdxl.safetensors"))
         assert "This method needs SD1.5; the loaded checkpoint is SDXL." in words
         assert button == "Switch to the SDXL method"
 
     def test_a_page_that_is_opened_says_it_too(self, page, tab):
+        page.choose(tab, find_method("joint_sd15"))  # The user's own default.
+        page.checkpoint.value = "sdxl.safetensors"
         words, button = page.status(page.fire(tab, page.root, "load"))
         assert words[0] == "1"
-        assert button == "Switch to the SD1.5 method"
+        assert "SDXL has no such method." in words
+        assert button is None
+        assert page.method(tab) == "joint_sd15"
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+class TestTheFirstMethod:
+    def test_a_page_that_is_opened_warns_of_nothing(self, page, tab):
+        words, button = page.status(page.fire(tab, page.root, "load"))
+        assert page.method(tab) == "fg_attn_sd15"
+        assert not any("checkpoint" in word for word in words)
+        assert button is None
+
+    def test_it_follows_the_checkpoint(self, page, tab):
+        for name, id in (
+            ("sdxl.safetensors", "fg_attn_sdxl"),
+            ("sd15.safetensors", "fg_attn_sd15"),
+            ("flux.safetensors", "fg_attn_sd15"),
+            ("gone.safetensors", "fg_attn_sd15"),
+            ("sdxl.safetensors", "fg_attn_sdxl"),
+        ):
+            words, button = page.status(page.load(tab, name))
+            assert page.method(tab) == id
+            assert not any("checkpoint" in word for word in words)
+            assert button is None
+
+    @pytest.mark.parametrize("id", ["fg_attn_sd15", "fg_attn_sdxl", "joint_sd15", "fg_conv_sdxl"])
+    def test_it_stays_once_the_user_has_chosen(self, page, tab, id):
+        page.load(tab, "sd15.safetensors")
+        page.pick(tab, find_method(id))
+        for name in ("sdxl.safetensors", "sd15.safetensors"):
+            page.load(tab, name)
+            assert page.method(tab) == id
+
+    def test_the_switch_is_a_choice(self, page, tab):
+        page.load(tab, "sd15.safetensors")
+        page.pick(tab, find_method("fg_conv_sdxl"))
+        page.chosen(tab).value = False
+        page.fire(tab, page.switch(tab), "click")
+        page.load(tab, "sdxl.safetensors")
+        assert page.method(tab) == "fg_attn_sd15"
+
+    def test_a_pasted_one_is_a_choice_and_another_infotext_is_none(self, page, tab):
+        page.load(tab, "sdxl.safetensors")
+        script = page.scripts[tab]
+        paste = import_module("modules.infotext_utils").paste
+        label = find_method("fg_attn_sdxl").label
+        for text, stays in (
+            ("a boat\nSteps: 1, Seed: 1, Size: 64x64", False),
+            (f"a boat\nSteps: 1, layerdiffusion_method: {label}, Size: 64x64", True),
+        ):
+            for component, value in paste(script.infotext_fields, text).items():
+                component.value = value
+            page.load(tab, "sd15.safetensors")
+            assert (page.method(tab) == "fg_attn_sdxl") is stays
+            page.load(tab, "sdxl.safetensors")
 
 
 class TestWiring:

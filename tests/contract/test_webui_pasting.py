@@ -41,7 +41,9 @@ def paste(ui, text):
     utils = import_module("modules.infotext_utils")
     changed = utils.paste(script.infotext_fields, text)
     assert not utils.reports
-    return {by_component[component]: value for component, value in changed.items()}
+    found = {by_component.get(component, "chosen"): value for component, value in changed.items()}
+    assert found.pop("chosen", False) is ("method" in found)  # A pasted method is a chosen one.
+    return found
 
 
 def made_from(ui, method=TO_BG, **fields):

@@ -19,7 +19,7 @@ from lib_layerdiffuse.methods import ENCODERS, METHODS
 
 FAKES = Path(__file__).parent / "forge"
 STAND_INS = {path.stem for path in FAKES.iterdir()}
-OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.ui.panel", "lib_layerdiffuse.webui")
+OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.ui", "lib_layerdiffuse.webui")
 
 
 def _is_lent(name: str) -> bool:

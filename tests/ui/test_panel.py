@@ -13,6 +13,7 @@ from forge_server import ForgeServer
 from pictures import glass_ball
 from PIL import Image
 from random_weights import SD15, SDXL
+from safetensors.numpy import save_file
 
 from lib_layerdiffuse.imaging.images import checkerboard, composite, from_u8
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod, find_method
@@ -139,9 +140,7 @@ def test_a_mismatch_is_said_with_a_way_out(page: WebuiPage, checkpoints: Client)
 def test_another_checkpoint_is_followed(page: WebuiPage, checkpoints: Client) -> None:
     page.open_panel()
     page.choose_method(find_method("joint_sd15").label)
-    box = page.page.locator(".model_selection input").first
-    box.click()
-    page.page.locator("ul[role=listbox] li", has_text=SDXL).first.click()
+    page.choose_checkpoint(SDXL)
     wait_until_said(page, NEEDS.format("SD1.5", "SDXL"))
     assert choices(page) == [m.label for m in family_first(Arch.SDXL)]
     assert page.method() == find_method("joint_sd15").label
@@ -150,6 +149,51 @@ def test_another_checkpoint_is_followed(page: WebuiPage, checkpoints: Client) ->
     wait_until_said(page, "Foreground (RGBA)")
     assert "checkpoint" not in said(page)
     assert choices(page) == [m.label for m in family_first(Arch.SDXL)]
+
+
+@pytest.fixture
+def sdxl_name(checkpoints: Client, server: ForgeServer) -> Iterator[str]:
+    """The name of a checkpoint that looks like an SDXL one by its header, and is never loaded."""
+    unet = "model.diffusion_model."
+    cross = f"{unet}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+    shapes = {cross: (2, 2048), f"{unet}label_emb.0.0.weight": (2, 2)}
+    path = server.data_dir / "models/Stable-diffusion/header-only.safetensors"
+    save_file({key: np.zeros(shape, np.float16) for key, shape in shapes.items()}, path)
+    yield path.name
+    path.unlink()
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_the_first_method_is_of_the_checkpoints_family_until_one_is_chosen(
+    page: WebuiPage, sdxl_name: str, tab: str
+) -> None:
+    page.load()  # The list of checkpoints is read again.
+    if tab != "txt2img":
+        page.open_tab(tab)
+    page.open_panel()
+    alone = "1 set × 1 layer = 1 image: Foreground (RGBA)"
+    sdxl, joint = find_method("fg_attn_sdxl"), find_method("joint_sd15")
+    assert (page.method(), said(page)) == (FG.label, alone)
+    for name, method in ((sdxl_name, sdxl), (SD15, FG), (sdxl_name, sdxl)):
+        page.choose_checkpoint(name)
+        assert (page.method(), said(page)) == (method.label, alone)
+        assert not page.component("switch").is_visible()
+    page.choose_method(joint.label)
+    page.choose_method(sdxl.label)
+    page.choose_checkpoint(SD15)
+    assert page.method() == sdxl.label
+    assert NEEDS.format("SDXL", "SD1.5") in said(page)
+
+
+def test_a_pasted_method_stays(page: WebuiPage, sdxl_name: str) -> None:
+    page.load()
+    page.open_panel()
+    page.set_prompt(f"a ball\nSteps: 1, layerdiffusion_method: {FG.label}, Size: 64x64")
+    page.page.locator("#paste").first.click()
+    page.settle()
+    page.choose_checkpoint(sdxl_name)
+    assert page.method() == FG.label
+    wait_until_said(page, NEEDS.format("SD1.5", "SDXL"))
 
 
 @pytest.mark.parametrize("tab", TABS)

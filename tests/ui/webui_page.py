@@ -65,6 +65,12 @@ class WebuiPage(WatchedPage):
         """Returns the tab's prompt."""
         return self.page.locator(f"#{self.tab}_prompt textarea").first.input_value()
 
+    def choose_checkpoint(self, name: str) -> None:
+        """Chooses a checkpoint; it is loaded by the next job."""
+        self.page.locator(".model_selection input").first.click()
+        self.page.locator("ul[role=listbox] li", has_text=name).first.click()
+        self.settle()
+
     # Our panel
 
     def component(self, name: str) -> Locator:

@@ -121,9 +121,16 @@ def test_the_panel_follows_the_checkpoint_and_the_sets(page, tmp_path):
     assert not button["visible"]
     html, button = say.fn(find_method("fg_attn_sdxl").label, str(path), 1, *ticks)
     assert button["visible"]
-    order = page_event(page, made["checkpoint"], page.panel.component("method"))
-    assert order.fn(str(path))["choices"][0].startswith("(SD1.5)")
-    assert order.fn(str(tmp_path / "gone.safetensors"))["choices"][0].startswith("(SD1.5)")
+    method = page.panel.component("method")
+    begin = page_event(page, made["checkpoint"], method)
+    before = begin.fn(False, method.value, str(path), 1, *ticks)
+    assert before[0]["choices"][0].startswith("(SD1.5)")
+    assert before[0]["value"] == find_method("fg_attn_sd15").label
+    assert "checkpoint" not in before[1]
+    for chosen, name in ((True, path), (False, tmp_path / "gone.safetensors")):
+        change, *_ = begin.fn(chosen, method.value, str(name), 1, *ticks)
+        assert change["choices"][0].startswith("(SD1.5)")
+        assert "value" not in change
     assert page.workbench.checkpoints.arch(str(tmp_path)) is None
 
 

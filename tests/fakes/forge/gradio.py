@@ -26,6 +26,7 @@ class Component:
 
     change = partialmethod(_listen, "change")
     click = partialmethod(_listen, "click")
+    input = partialmethod(_listen, "input")
     load = partialmethod(_listen, "load")
     then = partialmethod(_listen, "then")
 
