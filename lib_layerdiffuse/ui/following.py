@@ -43,15 +43,28 @@ def acts(method: LayerMethod, name: str, chain: bool = False) -> bool:
     return Layer(name.partition("_")[0]) in layers
 
 
+def why_off(method: LayerMethod, name: str, chain: bool = False) -> str:
+    """Returns why an output cannot be had from a method, in a sentence; empty where it can."""
+    if acts(method, name, chain):
+        return ""
+    if name != "show_composite":
+        return "This method makes no foreground."
+    there = {*method.inputs, *method.outputs}
+    missing = next(layer for layer in (Layer.FG, Layer.BG) if layer not in there)
+    return f"This method has no {missing.label.lower()}."
+
+
 def updates(label: str, chain: bool = False) -> list[Any]:
     """Returns what changes with the method: inputs are hidden, outputs switched off in place."""
     method = find_method(label)
 
     def change(name: str) -> Any:
         can = acts(method, name, chain)
+        if name in SHOWS:
+            return gr.update(interactive=can, info=why_off(method, name, chain))
         if name == "chain" and not can:
             return gr.update(visible=False, value=False)  # A tick that nobody sees must not count.
-        return gr.update(**{"interactive" if name in SHOWS else "visible": can})
+        return gr.update(visible=can)
 
     return [change(name) for name in CHANGED]
 

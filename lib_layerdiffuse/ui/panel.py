@@ -21,7 +21,7 @@ from ..imaging.masks import MaskSource
 from ..methods import METHODS, Arch, Layer, LayerMethod
 from ..settings.infotext import from_infotext
 from ..settings.layer_settings import LayerSettings
-from .following import CHANGED, FIRST, SHOWS, Following, acts, switched, updates
+from .following import CHANGED, FIRST, SHOWS, Following, acts, switched, updates, why_off
 
 CSS = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
 
@@ -143,8 +143,8 @@ def _add_steady(add: Callable[..., None]) -> None:
     gr.HTML("<span>Also give</span>", elem_classes=["layerdiffuse-caption"])
     with gr.Row(elem_classes=["layerdiffuse-outputs"]):
         for name in SHOWS:
-            can = acts(FIRST, name)
-            add(name, gr.Checkbox, value=False, min_width=100, interactive=can)
+            able = {"interactive": acts(FIRST, name), "info": why_off(FIRST, name)}
+            add(name, gr.Checkbox, value=False, min_width=100, **able)
 
 
 def _add_changing(add: Callable[..., None], image_options: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from started_webui import WebUI
 
-from lib_layerdiffuse.methods import METHODS, Arch, find_method
+from lib_layerdiffuse.methods import METHODS, Arch, Layer, find_method
 from lib_layerdiffuse.settings.guide import family_first, sibling
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 
@@ -331,28 +331,41 @@ class TestInputs:
         panel = page.scripts["txt2img"].panel
         changes = page.choose("txt2img", method)
         able = {name: changes[panel[name]] for name in FIELDS if name.startswith("show_")}
-        decodes = {"interactive": method.decodes}
+        why = "" if method.decodes else "This method makes no foreground."
+        decodes = {"interactive": method.decodes, "info": why}
+        there = {*method.inputs, *method.outputs}
+        why = "" if Layer.BG in there else "This method has no background."
+        why = why if Layer.FG in there else "This method has no foreground."
         assert able == {
             "show_preview": decodes,
             "show_matte": decodes,
-            "show_composite": {"interactive": method.composes},
+            "show_composite": {"interactive": method.composes, "info": why},
             "show_raw": decodes,
         }
+
+    def test_a_chain_gives_reasons_back(self, page):
+        panel = page.scripts["txt2img"].panel
+        page.choose("txt2img", find_method("bg_to_blended_sdxl"))
+        panel["chain"].value = True
+        changes = page.fire("txt2img", panel["chain"])
+        for name in ("show_matte", "show_composite"):
+            assert changes[panel[name]] == {"interactive": True, "info": ""}
 
     def test_at_first_it_shows_what_its_first_method_needs(self, page):
         panel = page.scripts["txt2img"].panel
         changes = page.choose("txt2img", LayerSettings().method)
         for component in panel.values():
             for key, value in changes.get(component, {}).items():
-                if key in ("visible", "interactive"):
+                if key in ("visible", "interactive", "info"):
                     assert component.options.get(key, True) == value
+        assert panel["show_composite"].options["info"] == "This method has no background."
 
     def test_a_page_with_the_users_own_default_shows_what_that_needs(self, page):
         panel = page.scripts["img2img"].panel
         panel["method"].value = find_method("fg_to_bg_sd15").label
         changes = page.fire("img2img", page.root, "load")
         assert changes[panel["fg_image"]] == {"visible": True}
-        assert changes[panel["show_matte"]] == {"interactive": False}
+        assert changes[panel["show_matte"]]["interactive"] is False
 
     def test_slots_keep_what_is_put_into_them(self, page):
         slot = page.scripts["txt2img"].panel["fg_image"].options

@@ -21,6 +21,7 @@ from lib_layerdiffuse.settings.chains import begins_chain
 from lib_layerdiffuse.settings.guide import family_first, outcome, sibling
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Locator
     from webui_page import WebuiPage
 
 TABS = ("txt2img", "img2img")
@@ -28,6 +29,7 @@ STEADY = ["method", "status", "strength", "stop_at"]
 SHOWS = ["show_preview", "show_matte", "show_composite", "show_raw"]
 FG, TO_BG = find_method("fg_attn_sd15"), find_method("fg_to_bg_sd15")
 NEEDS = "This method needs {}; the loaded checkpoint is {}."
+NO_FG = "This method makes no foreground."
 SIZE = 64
 
 
@@ -194,6 +196,35 @@ def test_a_pasted_method_stays(page: WebuiPage, sdxl_name: str) -> None:
     page.choose_checkpoint(sdxl_name)
     assert page.method() == FG.label
     wait_until_said(page, NEEDS.format("SD1.5", "SDXL"))
+
+
+def test_an_output_that_is_off_says_why(page: WebuiPage) -> None:
+    page.open_panel()
+    for id, reasons in (
+        ("fg_attn_sd15", ["", "", "This method has no background.", ""]),
+        ("fg_to_blended_sdxl", [NO_FG, NO_FG, "This method has no background.", NO_FG]),
+        ("bg_to_blended_sdxl", [NO_FG] * 4),
+        ("joint_sd15", [""] * 4),
+    ):
+        page.choose_method(find_method(id).label)
+        page.settle()
+        for name, reason in zip(SHOWS, reasons, strict=True):
+            output = page.component(name)
+            assert output.locator("input").is_enabled() is not bool(reason)
+            assert output.get_by_text("This method").count() == bool(reason)
+            if not reason:
+                continue
+            why = output.get_by_text(reason, exact=True)
+            page.page.mouse.move(0, 0)
+            page.page.wait_for_timeout(200)
+            assert opacity(why) == 0
+            output.locator("label").hover()
+            page.page.wait_for_timeout(700)
+            assert opacity(why) == 1
+
+
+def opacity(shown: Locator) -> float:
+    return float(shown.evaluate("e => getComputedStyle(e).opacity"))
 
 
 @pytest.mark.parametrize("tab", TABS)
