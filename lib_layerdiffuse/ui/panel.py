@@ -26,10 +26,8 @@ from .following import CHANGED, FIRST, SHOWS, Following, acts, switched, updates
 CSS = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
-_HINTS = {
-    "prompt": "before the main prompt",
-    "negative_prompt": "before the negative prompt",
-}
+_MAIN = {"prompt": "main prompt", "negative_prompt": "negative prompt"}
+_OF_LAYER = {Layer.FG: "foreground", Layer.BG: "background", Layer.BLENDED: "blend"}
 _DEFAULT = LayerSettings()
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 
@@ -163,9 +161,10 @@ def _add_changing(add: Callable[..., None], image_options: Mapping[str, Any]) ->
     add("chain", gr.Checkbox, value=False, **shown("chain"))
     for layer in Layer:
         with gr.Row(elem_classes=["layerdiffuse-changing"]):
-            for kind, hint in _HINTS.items():
+            for kind, main in _MAIN.items():
                 name = f"{layer.value}_{kind}"
-                add(name, gr.Textbox, value="", lines=1, placeholder=hint, **shown(name))
+                told = f"Added before the {main}, for the {_OF_LAYER[layer]} only"
+                add(name, gr.Textbox, value="", lines=1, info=told, **shown(name))
     add("output_origin", gr.Checkbox, value=False, visible=False)
 
 

@@ -351,6 +351,14 @@ class TestInputs:
         for name in ("show_matte", "show_composite"):
             assert changes[panel[name]] == {"interactive": True, "info": ""}
 
+    @pytest.mark.parametrize("layer", Layer)
+    def test_layer_prompts_say_what_they_do(self, page, layer):
+        panel = page.scripts["txt2img"].panel
+        whose = {"fg": "foreground", "bg": "background", "blended": "blend"}[layer.value]
+        for kind, main in (("prompt", "main"), ("negative_prompt", "negative")):
+            told = panel[f"{layer.value}_{kind}"].options["info"]
+            assert told == f"Added before the {main} prompt, for the {whose} only"
+
     def test_at_first_it_shows_what_its_first_method_needs(self, page):
         panel = page.scripts["txt2img"].panel
         changes = page.choose("txt2img", LayerSettings().method)

@@ -190,7 +190,8 @@ def test_the_first_method_is_of_the_checkpoints_family_until_one_is_chosen(
 def test_a_pasted_method_stays(page: WebuiPage, sdxl_name: str) -> None:
     page.load()
     page.open_panel()
-    page.set_prompt(f"a ball\nSteps: 1, layerdiffusion_method: {FG.label}, Size: 64x64")
+    ours = f"layerdiffusion_enabled: True, layerdiffusion_method: {FG.label}"
+    page.set_prompt(f"a ball\nSteps: 1, {ours}")
     page.page.locator("#paste").first.click()
     page.settle()
     page.choose_checkpoint(sdxl_name)
@@ -203,7 +204,7 @@ def test_an_output_that_is_off_says_why(page: WebuiPage) -> None:
     for id, reasons in (
         ("fg_attn_sd15", ["", "", "This method has no background.", ""]),
         ("fg_to_blended_sdxl", [NO_FG, NO_FG, "This method has no background.", NO_FG]),
-        ("bg_to_blended_sdxl", [NO_FG] * 4),
+        ("bg_to_blended_sdxl", [NO_FG, NO_FG, "This method has no foreground.", NO_FG]),
         ("joint_sd15", [""] * 4),
     ):
         page.choose_method(find_method(id).label)
@@ -225,6 +226,15 @@ def test_an_output_that_is_off_says_why(page: WebuiPage) -> None:
 
 def opacity(shown: Locator) -> float:
     return float(shown.evaluate("e => getComputedStyle(e).opacity"))
+
+
+def test_layer_prompts_say_what_they_do(page: WebuiPage) -> None:
+    page.open_panel()
+    page.choose_method(find_method("joint_sd15").label)
+    for layer, whose in (("fg", "foreground"), ("bg", "background"), ("blended", "blend")):
+        for kind, main in (("prompt", "main"), ("negative_prompt", "negative")):
+            told = f"Added before the {main} prompt, for the {whose} only"
+            assert page.component(f"{layer}_{kind}").get_by_text(told, exact=True).is_visible()
 
 
 @pytest.mark.parametrize("tab", TABS)
