@@ -86,7 +86,8 @@ def text(html):
 
 
 def said(update):
-    slot, method, enabled, told = update
+    slot, method, chosen, enabled, told = update
+    assert chosen == enabled  # What comes next is chosen, too.
     return slot, method, enabled, text(told)
 
 
@@ -105,7 +106,10 @@ class TestThePage:
             assert event["inputs"][:2] == [shown_gallery, info]
             assert event["inputs"][3:] == [page.fields["method"], *slots]
             names = (f"{layer.value}_image", "method", "enabled")
-            assert event["outputs"][:3] == [page.fields[name] for name in names]
+            slot, method, chosen, enabled, _ = event["outputs"]
+            assert [slot, method, enabled] == [page.fields[name] for name in names]
+            (noted,) = [e for e in method.events if e["kind"] == "input"]
+            assert noted["outputs"] == [chosen]
             assert event["fn"].args == (layer,)
             assert "selected_gallery_index()" in event["_js"]
         look, show = page.buttons["Composite view"].events
@@ -205,15 +209,46 @@ class TestPut:
     @pytest.mark.parametrize(
         ("chosen", "wanted"),
         [
-            (-1, "No image is chosen. Choose one in the gallery."),
-            (9, "No image is chosen. Choose one in the gallery."),
-            (0, "This is the grid. Choose a single image in the gallery."),
-            (4, "This only shows a layer. Choose the layer itself."),
+            (-1, "There are 2 sets. Choose the foreground of one in the gallery."),
+            (99, "There are 2 sets. Choose the foreground of one in the gallery."),
+            (0, "There are 2 sets. Choose the foreground of one in the gallery."),
+            (7, "This only shows a layer. Choose the layer itself."),
         ],
     )
     def test_what_is_no_result_by_itself_is_told(self, ui, gallery, chosen, wanted):
         ui.shared.opts.data["return_grid"] = True
-        result, _ = ui.generate(JOINT, {"show_matte": True})
+        result, _ = ui.generate(JOINT, {"show_matte": True}, batch_size=2)
+        assert self.put(gallery, result, FG, chosen) == (*NOTHING, wanted)
+
+    @pytest.mark.parametrize("chosen", [0, -1, 99])
+    @pytest.mark.parametrize("layer", Layer)
+    def test_the_only_sets_layer_is_taken_where_its_grid_is_chosen(
+        self, ui, gallery, layer, chosen
+    ):
+        ui.shared.opts.data["return_grid"] = True
+        result, _ = ui.generate(JOINT)
+        assert result.index_of_first_image == 1
+        slot, method, enabled, told = self.put(gallery, result, layer, chosen)
+        assert slot["value"] is result.images[1 + JOINT.outputs.index(layer)]
+        assert layer in find_method(method["value"]).inputs
+        assert enabled is True
+        assert told.startswith(f"The image of the set is now in the slot: {layer.label}.")
+
+    @pytest.mark.parametrize(
+        ("method", "chosen", "wanted"),
+        [
+            (TO_BG, 0, "No foreground was made. Choose an image in the gallery."),
+            (None, 0, "This is the grid. Choose a single image in the gallery."),
+            (None, -1, "No image is chosen. Choose one in the gallery."),
+        ],
+    )
+    def test_a_grid_without_that_layer_is_told(self, ui, gallery, method, chosen, wanted):
+        ui.shared.opts.data["return_grid"] = True
+        if method is None:
+            result = ui.run(ui.job(JOINT, False, batch_size=2))
+        else:
+            result, _ = ui.generate(method)
+        assert result.index_of_first_image == 1
         assert self.put(gallery, result, FG, chosen) == (*NOTHING, wanted)
 
     @pytest.mark.parametrize("empty", [None, []])

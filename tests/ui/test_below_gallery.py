@@ -108,12 +108,12 @@ def over(fg: np.ndarray, under: np.ndarray) -> np.ndarray:
 
 
 def test_a_result_goes_into_its_slot_and_the_next_method_runs(page: WebuiPage) -> None:
-    assert page.press("to_fg") == "There is no image yet. Generate one first."
     fg, *_ = joint_set(page)
-    page.choose_picture(1)  # After the grid.
-    said = page.press("to_fg")
+    said = page.press("to_fg")  # The page has chosen the grid by itself.
     wanted = find_method("fg_to_bg_sd15").label
-    assert said == f"This image is now in the slot: Foreground. The method is now: {wanted}."
+    assert said == (
+        f"The image of the set is now in the slot: Foreground. The method is now: {wanted}."
+    )
     assert page.method() == wanted
     np.testing.assert_array_equal(page.slot("fg_image"), fg)
     page.generate()
@@ -121,13 +121,24 @@ def test_a_result_goes_into_its_slot_and_the_next_method_runs(page: WebuiPage) -
     assert len(page.gallery()) == 3  # A grid and a set of two.
     made_bg = page.gallery()[1]
     page.choose_picture(1)
-    page.press("to_bg")
+    assert page.press("to_bg").startswith("This image is now in the slot: Background.")
     assert page.method() == find_method("bg_to_fg_sd15").label
     np.testing.assert_array_equal(page.slot("bg_image"), made_bg)
     page.generate()
     assert page.gallery()[1].shape[2] == 4
     page.choose_method(wanted)
     np.testing.assert_array_equal(page.slot("fg_image"), fg)  # It is still there.
+
+
+def test_two_sets_are_asked_about(page: WebuiPage) -> None:
+    page.small_job(side=64, steps=1)
+    page.set_number("batch_count", 2)
+    page.open_panel()
+    page.choose_method(find_method("fg_attn_sd15").label)
+    page.generate()
+    said = page.press("to_fg")
+    assert said == "There are 2 sets. Choose the foreground of one in the gallery."
+    assert page.slot("fg_image") is None
 
 
 def test_img2img_has_its_own(page: WebuiPage) -> None:

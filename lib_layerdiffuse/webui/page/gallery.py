@@ -97,7 +97,13 @@ class BelowGallery:
             button.click(
                 partial(put, layer),
                 inputs=[*what, part("method"), *slots],
-                outputs=[part(f"{layer.value}_image"), part("method"), part("enabled"), self.told],
+                outputs=[
+                    part(f"{layer.value}_image"),
+                    part("method"),
+                    self.panel.chosen,
+                    part("enabled"),
+                    self.told,
+                ],
                 **quiet,
             )
         self.view.click(
@@ -134,7 +140,9 @@ def put(
     method: str,
     *slots: Any,
 ) -> list[Any]:
-    """Returns the slot, the method and the tick box after a result was put there, and what to say.
+    """Returns what becomes of the panel after a result was put into it, and what to say.
+
+    The panel's part is the slot, the method, that it was chosen, and the tick box.
 
     Args:
         layer: The slot.
@@ -146,21 +154,22 @@ def put(
     """
     try:
         shown = GalleryImages.read(gallery, info)
-        index = shown.choose(int(chosen))
+        index = shown.choose(int(chosen), layer)
         made = shown.method(index)
         filled = {one for one, held in zip(Layer, slots, strict=True) if held is not None}
         current = find_method(method)
         after = next_method(layer, made=made, current=current, filled=filled - {layer})
     except LayerDiffuseError as error:
-        return [gr.update(), gr.update(), gr.update(), _told(error)]
-    said = [("This image is now in the slot", layer.label), ("The method is now", after.label)]
+        return [*(gr.update() for _ in range(4)), _told(error)]
+    took = "The image of the set" if len(shown.images) > 1 and index != chosen else "This image"
+    said = [(f"{took} is now in the slot", layer.label), ("The method is now", after.label)]
     if after.arch is not (made or current).arch:
         said.append(("This method needs a checkpoint of the family", after.arch.value))
     missing = [one.label for one in after.inputs if one not in filled | {layer}]
     if missing:
         said.append(("Still missing", ", ".join(missing)))
     image = _as_served(shown.images[index])
-    return [gr.update(value=image), gr.update(value=after.label), True, _said(*said)]
+    return [gr.update(value=image), gr.update(value=after.label), True, True, _said(*said)]
 
 
 def look(

@@ -52,8 +52,15 @@ class GalleryImages:
         infotexts = told.get("infotexts") or []
         return cls(images, names, infotexts, int(told.get("index_of_first_image") or 0))
 
-    def choose(self, index: int) -> int:
+    def choose(self, index: int, layer: Layer) -> int:
         """Returns the place of the chosen image; where there is only one, of that.
+
+        Where none is chosen, or the grid, which the host chooses by itself, it is the layer of the
+        only set.
+
+        Args:
+            index: The place of the chosen image.
+            layer: The layer to take from a set.
 
         Raises:
             SettingsError: None is chosen, or one that is no result by itself.
@@ -62,14 +69,28 @@ class GalleryImages:
             raise SettingsError("There is no image yet.", "Generate one first.")
         if len(self.images) == 1:
             return 0
-        if not 0 <= index < len(self.images):
-            raise SettingsError("No image is chosen.", "Choose one in the gallery.")
-        if index < self.first:
-            raise SettingsError("This is the grid.", "Choose a single image in the gallery.")
+        if not self.first <= index < len(self.images):
+            return self._only(layer, grid=0 <= index < self.first)
         name = self.names[index] or ""
         if name.endswith(("-preview", "-matte")):
             raise SettingsError("This only shows a layer.", "Choose the layer itself.")
         return index
+
+    def _only(self, layer: Layer, *, grid: bool) -> int:
+        """Returns the place of the only set's layer."""
+        sets, name = self.sets(), layer.label.lower()
+        made = [one[layer] for one in sets if layer in one]
+        if made and len(sets) == 1:
+            return made[0]
+        if made:
+            raise SettingsError(
+                f"There are {len(sets)} sets.", f"Choose the {name} of one in the gallery."
+            )
+        if sets:
+            raise SettingsError(f"No {name} was made.", "Choose an image in the gallery.")
+        if grid:
+            raise SettingsError("This is the grid.", "Choose a single image in the gallery.")
+        raise SettingsError("No image is chosen.", "Choose one in the gallery.")
 
     def method(self, index: int) -> LayerMethod | None:
         """Returns the method that made an image, or None if none did."""
