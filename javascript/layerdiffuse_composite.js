@@ -262,6 +262,11 @@
             if (!views[tab] || !views[tab].root.isConnected) views[tab] = new CompositeView(tab, place);
             views[tab].show(files);
         },
+        // Says on the button that opens the view what it does, or why it is off.
+        explain(tab, why) {
+            const button = gradioApp().getElementById(`layerdiffuse_view_${tab}`);
+            if (button) button.title = localization[why] || why;
+        },
         // Gives a file of layers to the user. Without any, the page says why.
         save(file) {
             if (file) give(address(file), address(file).replace(/^.*[/\\]/, ""));

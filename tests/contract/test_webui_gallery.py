@@ -92,6 +92,7 @@ def said(update):
 
 
 NOTHING = ({}, {}, {})
+VIEW = "Look at the foreground over its background, a colour or any image"
 NO_SLOTS = (None, None, None)
 
 
@@ -132,6 +133,25 @@ class TestThePage:
         ]
         assert len(ids) == len(set(ids)) == 22
 
+    def test_at_first_there_are_no_buttons(self, ui):
+        page = Page(ui)
+        rows = [c for c in page.made if isinstance(c, page.gradio.Row)]
+        assert [row.options["visible"] for row in rows] == [False, False]
+
+    @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+    def test_they_follow_the_gallery_without_its_images(self, ui, tab):
+        page = Page(ui, tab)
+        shown_gallery, _, info = page.host.values()
+        offer, explain = shown_gallery.events
+        assert offer["kind"] == "change"
+        assert offer["inputs"][:2] == [shown_gallery, info]
+        assert offer["_js"].startswith("(gallery, info) => [null, info, ")
+        rows = [c for c in page.made if isinstance(c, page.gradio.Row)]
+        *first, tooltip = offer["outputs"]
+        assert first == [*rows, page.buttons["Composite view"]]
+        assert explain["inputs"] == [tooltip]
+        assert f"layerdiffuseComposite.explain('{tab}'" in explain["_js"]
+
     def test_without_the_panel_there_are_no_buttons(self, ui):
         original = type("Original", (ui.scripts.Script,), {"title": lambda self: "LayerDiffuse"})
         data = ui.scripts.ScriptClassData(original, "extensions/sd-forge-layerdiffuse/x.py")
@@ -139,6 +159,39 @@ class TestThePage:
         script = ui.entry.LayerDiffuseScript()
         assert script.ui(False) == []
         assert not hasattr(script, "after_component")
+
+
+class TestOffer:
+    @staticmethod
+    def offer(gallery, result):
+        images, info = shown(result)
+        results, files, view, told = gallery.offer(None, info, len(images))
+        return results["visible"], files["visible"], view["interactive"], told
+
+    @pytest.mark.parametrize("info", ["", "{}", "no json"])
+    def test_an_empty_gallery_has_none(self, gallery, info):
+        results, files, *_ = gallery.offer(None, info, 0)
+        assert (results, files) == ({"visible": False}, {"visible": False})
+
+    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    def test_layers_have_all_and_the_view_says_why_it_is_off(self, ui, gallery, method):
+        result, _ = ui.generate(method)
+        why = "This set has no foreground. Make one of the blended image, or choose another."
+        can = FG in {*method.inputs, *method.outputs}
+        assert self.offer(gallery, result) == (True, True, can, VIEW if can else why)
+        assert bool(gallery.look(*shown(result), -1, *NO_SLOTS)[0]) is can
+
+    def test_a_chain_has_all(self, ui, gallery):
+        result, _ = ui.generate(FROM_BG, {"chain": True})
+        assert self.offer(gallery, result) == (True, True, True, VIEW)
+
+    def test_pictures_that_are_no_layers_can_only_be_put(self, ui, gallery):
+        why = "There are no layers in the gallery. Make some first."
+        result = ui.run(ui.job(JOINT, False))
+        assert self.offer(gallery, result) == (True, False, False, why)
+        made, _ = ui.generate(JOINT)
+        made.images.append(picture())  # Something came in between.
+        assert self.offer(gallery, made) == (True, False, False, why)
 
 
 class TestPut:

@@ -130,6 +130,15 @@ def test_a_result_goes_into_its_slot_and_the_next_method_runs(page: WebuiPage) -
     np.testing.assert_array_equal(page.slot("fg_image"), fg)  # It is still there.
 
 
+PUT = ["to_fg", "to_bg", "to_blended"]
+FILES = [f"as_{kind.value}" for kind in DocumentKind]
+
+
+def buttons(page: WebuiPage) -> list[str]:
+    """Returns the names of our buttons that are there."""
+    return [name for name in (*PUT, "view", *FILES) if page.below(name).is_visible()]
+
+
 def test_two_sets_are_asked_about(page: WebuiPage) -> None:
     page.small_job(side=64, steps=1)
     page.set_number("batch_count", 2)
@@ -141,12 +150,34 @@ def test_two_sets_are_asked_about(page: WebuiPage) -> None:
     assert page.slot("fg_image") is None
 
 
-def test_img2img_has_its_own(page: WebuiPage) -> None:
-    page.open_tab("img2img")
-    assert page.press("to_blended") == "There is no image yet. Generate one first."
-    assert page.press("view") == "There are no layers in the gallery. Make some first."
-    assert page.press("as_psd") == "There are no layers in the gallery. Make some first."
-    assert not page.below("composite").locator("canvas").is_visible()
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_a_button_is_there_when_it_has_something_to_act_on(
+    page: WebuiPage, tmp_path: Path, tab: str
+) -> None:
+    if tab == "img2img":
+        page.open_tab(tab)
+        Image.fromarray(lake_scene(64)).save(tmp_path / "lake.png")
+        page.page.locator("#img2img_image input[type=file]").first.set_input_files(
+            tmp_path / "lake.png"
+        )
+        page.settle()
+    page.small_job(side=64, steps=1)
+    assert buttons(page) == []
+    page.generate()  # Without layers.
+    assert buttons(page) == [*PUT, "view"]
+    assert page.below("view").is_disabled()
+    none = "There are no layers in the gallery. Make some first."
+    assert page.below("view").get_attribute("title") == none
+    page.open_panel()
+    page.choose_method(JOINT.label)
+    page.generate()
+    assert buttons(page) == [*PUT, "view", *FILES]
+    assert page.below("view").is_enabled()
+    assert "over its background" in (page.below("view").get_attribute("title") or "")
+    page.choose_method(find_method("bg_to_fg_sd15").label)
+    page.generate()  # It needs an image.
+    assert page.gallery() == []
+    assert buttons(page) == []
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,13 @@ from ...methods import Layer, find_method
 from ...settings.chains import next_method
 from ...ui.panel import Panel
 from ..job.layer_files import write_set
-from .gallery_images import GalleryImages
+from .gallery_images import NO_FOREGROUND, GalleryImages
 
 _WITH_CHOSEN = (
     "(gallery, info, chosen, ...rest) => [gallery, info, selected_gallery_index(), ...rest]"
 )
+_COUNTED = "(gallery, info) => [null, info, (gallery || []).length]"  # No image is sent for it.
+_VIEW = "Look at the foreground over its background, a colour or any image"
 
 
 class BelowGallery:
@@ -59,7 +61,8 @@ class BelowGallery:
 
     def _build(self, _made: Any) -> None:
         name = f"layerdiffuse_{{}}_{self.tab}".format
-        with gr.Row(elem_id=name("results"), elem_classes=["layerdiffuse-results"]):
+        hidden = {"visible": False, "elem_classes": ["layerdiffuse-results"]}
+        with gr.Row(elem_id=name("results"), **hidden) as self.results:
             self.put = {
                 layer: _button(
                     f"→ {layer.label}",
@@ -68,12 +71,8 @@ class BelowGallery:
                 )
                 for layer in Layer
             }
-            self.view = _button(
-                "Composite view",
-                name("view"),
-                "Look at the foreground over its background, a colour or any image",
-            )
-        with gr.Row(elem_id=name("files"), elem_classes=["layerdiffuse-results"]):
+            self.view = _button("Composite view", name("view"), _VIEW)
+        with gr.Row(elem_id=name("files"), **hidden) as self.documents:
             self.files = {
                 kind: _button(
                     f"Layers as {kind.label}",
@@ -85,10 +84,12 @@ class BelowGallery:
         self.told = gr.HTML("", elem_id=name("told"), elem_classes=["layerdiffuse-told"])
         gr.HTML('<div class="layerdiffuse-composite"></div>', elem_id=name("composite"))
         self.chosen = gr.Number(-1, precision=0, visible=False)
+        self.tooltip = gr.Textbox(_VIEW, visible=False)
         self.layers = gr.Gallery(visible=False, format="png", type="filepath")
         self.file = gr.File(visible=False)
 
     def _connect(self, made: Any) -> None:
+        self._follow(made.component)
         part = self.panel.component
         slots = [part(f"{layer.value}_image") for layer in Layer]
         what = [self.gallery, made.component, self.chosen]
@@ -127,9 +128,44 @@ class BelowGallery:
                 outputs=[],
             )
 
+    def _follow(self, info: Any) -> None:
+        """Has the buttons be there when there is something to act on."""
+        self.gallery.change(
+            offer,
+            inputs=[self.gallery, info, self.chosen],
+            outputs=[self.results, self.documents, self.view, self.tooltip],
+            _js=_COUNTED,
+            show_progress="hidden",
+            queue=False,
+        ).then(
+            None,
+            _js=f"(why) => layerdiffuseComposite.explain('{self.tab}', why)",
+            inputs=[self.tooltip],
+            outputs=[],
+        )
+
 
 def _button(label: str, elem_id: str, tooltip: str) -> Any:
     return gr.Button(label, elem_id=elem_id, size="sm", min_width=110, tooltip=tooltip)
+
+
+def offer(_gallery: None, info: str, count: int) -> list[Any]:
+    """Returns which buttons are there: those for images, those for layers, and the view's.
+
+    The last is the view's tooltip: what it does, or why it is off.
+
+    Args:
+        info: The page's generation info.
+        count: How many images are in the gallery.
+    """
+    shown = GalleryImages.named([None] * int(count), info)
+    lacks = shown.view_lacks()
+    return [
+        gr.update(visible=bool(shown.images)),
+        gr.update(visible=bool(shown.sets())),
+        gr.update(interactive=not lacks),
+        lacks or _VIEW,
+    ]
 
 
 def put(
@@ -186,9 +222,7 @@ def look(
     try:
         layers = _layers(gallery, info, chosen, slots)
         if Layer.FG not in layers:
-            raise SettingsError(
-                "This set has no foreground.", "Make one of the blended image, or choose another."
-            )
+            raise SettingsError(*NO_FOREGROUND)
     except LayerDiffuseError as error:
         return [], _told(error)
     seen = [layer for layer in (Layer.FG, Layer.BG) if layer in layers]

@@ -21,6 +21,14 @@ from ..job.kept_images import store
 
 Slots = Mapping[Layer, Any]
 
+NO_FOREGROUND = (
+    "This set has no foreground.",
+    "Make one of the blended image, or choose another.",
+)
+"""What is told of a set that the composite view cannot show."""
+
+_NO_LAYERS = "There are no layers in the gallery.", "Make some first."
+
 
 @dataclass(frozen=True)
 class GalleryImages:
@@ -44,7 +52,11 @@ class GalleryImages:
 
         Only files that the host serves are opened: the host sees to that.
         """
-        images = [image_from_url_text([one]) for one in gallery or ()]
+        return cls.named([image_from_url_text([one]) for one in gallery or ()], info)
+
+    @classmethod
+    def named(cls, images: Sequence[Any], info: str) -> GalleryImages:
+        """Returns images, or whatever stands for each, with what the page's info says of them."""
         told = _parsed(info)
         names = (told.get("extra_generation_params") or {}).get("layerdiffusion_layers") or []
         if len(names) != len(images):  # Other images than the job's have come in between.
@@ -92,6 +104,13 @@ class GalleryImages:
             raise SettingsError("This is the grid.", "Choose a single image in the gallery.")
         raise SettingsError("No image is chosen.", "Choose one in the gallery.")
 
+    def view_lacks(self) -> str:
+        """Returns why there is nothing to look at in the composite view; empty if there is."""
+        sets = self.sets()
+        if any(Layer.FG in one or self._was_given(Layer.FG, max(one.values())) for one in sets):
+            return ""
+        return " ".join(NO_FOREGROUND if sets else _NO_LAYERS)
+
     def method(self, index: int) -> LayerMethod | None:
         """Returns the method that made an image, or None if none did."""
         found: LayerMethod | None = from_infotext(self._params(index)).get("method")
@@ -133,7 +152,7 @@ class GalleryImages:
         """
         sets = self.sets()
         if not sets:
-            raise SettingsError("There are no layers in the gallery.", "Make some first.")
+            raise SettingsError(*_NO_LAYERS)
         chosen = next((one for one in sets if index in one.values()), sets[-1])
         found = {layer: self.images[place] for layer, place in chosen.items()}
         last = max(chosen.values())
@@ -142,6 +161,9 @@ class GalleryImages:
                 given = self._given(layer, last, slots)
                 found |= {} if given is None else {layer: given}
         return found
+
+    def _was_given(self, layer: Layer, place: int) -> bool:
+        return layer in images_of(self._params(place))
 
     def _given(self, layer: Layer, place: int, slots: Slots) -> Image.Image | None:
         shown = f"{layer.value}-{GIVEN}"
