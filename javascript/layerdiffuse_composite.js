@@ -5,6 +5,7 @@
     "use strict";
 
     const MIN_SCALE = 0.05, MAX_SCALE = 4, WHEEL_STEP = 1.05, FAR = 10;
+    const TALLEST = 0.75; // Of the window's height.
     const views = {};
 
     function element(tag, properties, ...children) {
@@ -99,6 +100,8 @@
             }
             this.canvas.addEventListener("wheel", event => this.wheel(event), {passive: false});
             this.canvas.addEventListener("keydown", event => this.key(event));
+            new ResizeObserver(() => this.fit()).observe(this.root);
+            window.addEventListener("resize", () => this.fit());
         }
 
         async show(files) {
@@ -144,10 +147,22 @@
             if (this.size !== `${width}x${height}`) {
                 this.size = `${width}x${height}`;
                 Object.assign(this.canvas, {width, height});
+                this.fit();
                 this.centre();
             } else {
                 this.draw();
             }
+        }
+
+        // Shows a small image larger, in whole steps so that its pixels stay even, and fits a large
+        // one. What is drawn keeps its own size.
+        fit() {
+            const {width, height} = this.canvas, room = this.root.clientWidth;
+            if (!room) return;
+            const most = Math.min(room / width, TALLEST * window.innerHeight / height);
+            const step = most < 1 ? most : Math.floor(most);
+            this.canvas.style.width = `${width * step}px`;
+            this.canvas.classList.toggle("layerdiffuse-enlarged", step > 1);
         }
 
         async read() {

@@ -232,6 +232,41 @@ def test_the_composite_view_shows_and_gives_the_true_composite(made: Made, tmp_p
     assert_close(downloaded(page, tmp_path), over(enlarged(fg, SIZE), lake), levels=3)
 
 
+def test_small_images_are_shown_large_and_large_ones_whole(made: Made, tmp_path: Path) -> None:
+    page = made.page
+    page.press("view")
+    view = page.below("composite")
+    canvas = view.locator("canvas")
+    canvas.wait_for(state="visible")
+    view.locator("select").select_option("Background")
+    side = made.bg.shape[1]
+    rendering = "e => getComputedStyle(e).imageRendering"
+    for width in (1500, 700, 1500):
+        page.page.set_viewport_size({"width": width, "height": 1500})
+        page.settle()
+        room, shown = view.bounding_box(), canvas.bounding_box()
+        assert room is not None
+        assert shown is not None
+        step = round(shown["width"] / side)
+        assert shown["width"] == shown["height"] == step * side
+        assert step >= 2
+        assert (step + 1) * side > min(room["width"] - 30, 0.75 * 1500)  # Its frame takes some.
+        assert canvas.evaluate(rendering) == "pixelated"
+    lake = np.tile(lake_scene(SIZE), (8, 12, 1))
+    Image.fromarray(lake).save(tmp_path / "lake.png")
+    view.locator("select").select_option("Image")
+    view.locator("input[type=file]").set_input_files(tmp_path / "lake.png")
+    page.settle()
+    room, shown = view.bounding_box(), canvas.bounding_box()
+    assert room is not None
+    assert shown is not None
+    assert 0.8 * room["width"] < shown["width"] <= room["width"]
+    assert shown["width"] / shown["height"] == pytest.approx(1.5, abs=0.02)
+    assert canvas.evaluate(rendering) == "auto"
+    assert downloaded(page, tmp_path).shape[:2] == lake.shape[:2]
+    view.locator("select").select_option("Background")
+
+
 def test_the_foreground_is_moved_and_scaled(made: Made, tmp_path: Path) -> None:
     page, fg, bg = made.page, made.fg, made.bg
     page.press("view")
