@@ -114,8 +114,7 @@ class Page:
             object_fit="contain",
             interactive=False,
         )
-        with gr.Row():
-            self.use = gr.Button("Use the chosen layer as input", size="sm")
+        self.use = gr.Button("Use the chosen layer as input", size="sm", visible=False)
         self.backdrop = gr.Radio(list(BACKDROPS), value=BACKDROPS[0], label="The foreground over")
         self.colour = gr.ColorPicker("#3478c8", label="Colour", visible=False)
         self.image = gr.Image(
@@ -154,6 +153,7 @@ class Page:
             api_name="generate",
         )
         done.success(self.look, view, [self.composite, self.infotext], show_progress="hidden")
+        done.success(offer_use, self.result, self.use, show_progress="hidden")
         self.stop.click(self.interrupt, None, None, queue=False, show_progress="hidden")
         self.gallery.select(choose, None, self.chosen, show_progress="hidden").then(
             self.look, view, [self.composite, self.infotext], show_progress="hidden"
@@ -219,6 +219,11 @@ class Page:
 def show_backdrop(backdrop: str) -> tuple[Any, Any]:
     """Returns whether the colour and the image slot are shown."""
     return gr.update(visible=backdrop == "Colour"), gr.update(visible=backdrop == "Image")
+
+
+def offer_use(result: Result | None) -> Any:
+    """Returns whether the button is there that uses a layer: when there is one."""
+    return gr.update(visible=bool(result and result.saved))
 
 
 def choose(event: gr.SelectData) -> int:

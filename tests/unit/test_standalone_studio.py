@@ -209,7 +209,10 @@ def test_a_result_becomes_an_input(page, bench):
     extras = bench.generate(short(), panel("joint_sd15", show_preview=True), go_on)
     assert [one.extra for one in extras.saved[:2]] == ["", "preview"]
     assert studio.use_as_input(extras, 1)[0] == str(extras.saved[0].path)  # The real layer.
+    assert not page.use.visible
+    assert studio.offer_use(result)["visible"]
     for nothing in (None, replace(result, saved=[])):
+        assert not studio.offer_use(nothing)["visible"]
         with pytest.raises(gr.Error, match="no layer yet"):
             studio.use_as_input(nothing, 0)
         assert page.look(nothing, 0, "Checkerboard", "", None) == (None, "")
