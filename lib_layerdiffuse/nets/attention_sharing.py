@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,8 @@ class SharedAttention(nn.Module):
         value: Tensor | None = None,
         control: Tensor | None = None,
         attend: Attend = attend,
+        *,
+        is_self: bool = False,
     ) -> Tensor:
         """Returns what the block adds to its residual stream, `(b f) n c`.
 
@@ -102,13 +105,21 @@ class SharedAttention(nn.Module):
             value: Values' input where it differs from `context`.
             control: `control_tokens`, or None.
             attend: The host's attention over `r n c`.
+            is_self: Whether `context` and `value` are of the image, too, and not of a prompt.
         """
         f, (rows, n, _) = self.frames, x.shape
-        h = _frames_first(x, f)
-        if control is not None:
-            h = (h.unflatten(1, (-1, n)) + control).flatten(1, 2)
-        c = h if context is None or context is x else _frames_first(context, f)
-        d = c if value is None or value is context else _frames_first(value, f)
+
+        def own(tokens: Tensor) -> Tensor:
+            first = _frames_first(tokens, f)
+            if control is None:
+                return first
+            return (first.unflatten(1, (-1, n)) + control).flatten(1, 2)
+
+        # A patch of another extension hands over keys and values of self-attention by themselves.
+        other = own if is_self else partial(_frames_first, frames=f)
+        h = own(x)
+        c = h if context is None or context is x else other(context)
+        d = c if value is None or value is context else other(value)
         q, k, v = (
             layer(t, linear).reshape(rows, -1, layer.weight.shape[1])
             for layer, t, linear in (
@@ -205,14 +216,23 @@ class SharingRun:
             raise _regrouped(f"the UNet was called for {rows} rows, no whole sets of {frames}")
         self._rows, self._part = rows, part
 
-    def _check_rows(self, rows: int) -> None:
+    def _fillers(self, x: Tensor) -> int:
+        """Returns how many empty rows follow the sets, to make the batch even.
+
+        Raises:
+            HostError: The rows are not those of the UNet call, nor its conditionings repeated.
+        """
+        rows = x.shape[0]
         expected, part, frames = self._rows or rows, self._part, self.sharing.frames
-        repeats = part is not None and rows > expected and rows % part == 0
-        if rows % frames or not (rows == expected or repeats):
+        if rows == expected and not rows % frames:
+            return 0
+        fillers = 0 if part is None or rows <= expected else rows % part
+        if part is None or rows <= expected or (fillers and x[-fillers:].any()):
             raise _regrouped(
                 f"{rows} rows reach one of the UNet's layers in a call for {expected}, "
                 f"in whole sets of {frames}"
             )
+        return fillers
 
     def __call__(
         self,
@@ -228,10 +248,16 @@ class SharingRun:
             HostError: The rows are not those of the UNet call, or the tokens not those of the
                 image.
         """
-        self._check_rows(x.shape[0])
+        fillers = self._fillers(x)
+        if fillers:
+            sets = slice(len(x) - fillers)
+            x = x[sets]
+            context, value = (t if t is None else t[sets] for t in (context, value))
         control = self._control(slot, x)
-        out: Tensor = self.sharing.layers[slot](base, x, context, value, control, self.attend)
-        return out
+        out: Tensor = self.sharing.layers[slot](
+            base, x, context, value, control, self.attend, is_self=slot % 2 == 0
+        )
+        return F.pad(out, (0, 0, 0, 0, 0, fillers)) if fillers else out
 
     def _control(self, slot: int, x: Tensor) -> Tensor | None:
         encoder = self.sharing.encoder

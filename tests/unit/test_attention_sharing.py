@@ -231,6 +231,27 @@ class TestRows:
         with pytest.raises(HostError, match="regroups"):
             run(SELF, base, torch.randn(3, 6, CHANNELS))
 
+    def test_empty_rows_that_fill_a_batch_up_stay_empty(self):
+        """Regions: an odd number of rows is made even."""
+        run, base = self.run()
+        x = torch.randn(9, 6, CHANNELS)
+        run.begin_call(6, 3)
+        filled = run(SELF, base, torch.cat([x, torch.zeros(1, 6, CHANNELS)]))
+        close(filled[:9], run(SELF, base, x), 1e-6)
+        assert not filled[9:].any()
+
+    @pytest.mark.parametrize("given", ["context", "value"])
+    def test_own_keys_and_values_of_a_patch_see_the_control_image(self, given):
+        """A patch hands over queries, keys and values as three, also where it leaves them."""
+        file = fakes.random_file(2, control=True)
+        control = torch.rand(1, 3, 64, 64)
+        run = SharingRun(AttentionSharing.from_state_dict(file, 0.7), control)
+        base = base_of(fakes.Attention.random(CHANNELS, CHANNELS, HEADS))
+        x = torch.randn(4, 4 * 4, CHANNELS)
+        run.begin_call(4, 2)
+        others = (x.clone(), x.clone() if given == "value" else None)
+        close(run(SELF, base, x, *others), run(SELF, base, x), 1e-5)
+
 
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
