@@ -70,6 +70,18 @@ class Host(Protocol):
         """Puts the injection on a clone of the UNet that the coming sampling run uses."""
         ...
 
+    def check_patched(self, method: LayerMethod, latent: Tensor) -> None:
+        """Checks, once all others have patched the UNet for a run, that the method can still act.
+
+        Args:
+            method: The method, attached.
+            latent: What the run starts from, `b 4 h w`.
+
+        Raises:
+            MissingCapabilityError: It cannot; the message names who is in the way.
+        """
+        ...
+
     def encode(self, image: Tensor) -> Tensor:
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
         ...

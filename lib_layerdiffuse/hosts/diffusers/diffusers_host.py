@@ -168,6 +168,9 @@ class DiffusersHost:
         train_timesteps = self.pipeline.scheduler.config.num_train_timesteps
         return attach(self.pipeline.unet, injection, train_timesteps, self.device)
 
+    def check_patched(self, method: LayerMethod, latent: Tensor) -> None:
+        """Checks nothing: nobody else patches this UNet."""
+
     @contextmanager
     def attached(self, injection: Injection) -> Iterator[UnetAttachment]:
         """Puts the injection on the UNet and takes it off again, whatever happens meanwhile."""

@@ -24,6 +24,7 @@ from ...methods import Arch, LayerMethod
 from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
 from ...weights.patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
 from . import memory
+from .attention_patches import check_patched, refuse_replaced
 from .forge_vae import posterior
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
@@ -145,6 +146,14 @@ class ForgeHost:
         self.sd_model.forge_objects.unet = unet
         return attachment
 
+    def check_patched(self, method: LayerMethod, latent: Tensor) -> None:
+        """Checks, once all extensions have patched the UNet, that the method can still act.
+
+        Raises:
+            MissingCapabilityError: One replaces attention or regroups what it gets.
+        """
+        check_patched(self.sd_model.forge_objects.unet, method, latent)
+
 
 _UnetCall = Callable[[Callable[..., Tensor], dict[str, Any]], Tensor]
 _Applied = Callable[[bool, dict[str, Any]], Any]
@@ -227,18 +236,9 @@ def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:
     return "diff", [patch.delta]
 
 
-def _refuse_replaced_attention(unet: Any) -> None:
-    replaced = unet.model_options.get("transformer_options", {}).get("patches_replace", {})
-    if any(replaced.get(name) for name in ("attn1", "attn2")):
-        raise MissingCapabilityError(
-            "Another extension replaces the UNet's attention, which this method has to change.",
-            "Turn off IP-Adapter, Reference, StyleAlign and the like for SD1.5 layer methods.",
-        )
-
-
 def _share_attention(unet: Any, injection: Injection) -> _Applied:
     assert injection.sharing is not None
-    _refuse_replaced_attention(unet)
+    refuse_replaced(unet)
     sharing = injection.sharing.to(unet.model.computation_dtype)
     unet.add_extra_model_patcher_during_sampling(
         memory.patcher(sharing, unet.load_device, unet.offload_device)

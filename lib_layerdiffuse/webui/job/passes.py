@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 from torch import Tensor
@@ -11,9 +12,10 @@ from ...host import Host
 from ...methods import LayerMethod
 from ...pipeline import Session, check_arch, inject
 from . import hires
+from .abort import abort
 from .backend import loaded
 from .init_images import cut_settings
-from .job import Job
+from .job import Job, job_of
 from .progress import stopped
 
 
@@ -58,6 +60,33 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
         settings = cut_settings(p, job)
         batch.injection = of, inject(settings, session, host, width, height)
     batch.attachment = host.attach(batch.injection[1])
+    _check_once_all_have_patched(p.sampler)
+
+
+def _check_once_all_have_patched(sampler: Any) -> None:
+    """Has a sampler check, before its first step, what other extensions have put on the UNet.
+
+    Their hooks may come after ours. The host makes a sampler for each pass, so nothing has to be
+    put back; it outlives the job, so it knows nothing of it.
+    """
+
+    def checking(inner: Any) -> Any:
+        @wraps(inner)
+        def sample(p: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            job = job_of(p)
+            if job is not None and job.settings.acts:
+                try:
+                    loaded(p).check_patched(job.settings.method, x)
+                except Exception as error:
+                    raise abort(p, error) from error
+            return inner(p, x, *args, **kwargs)
+
+        return sample
+
+    for name in ("sample", "sample_img2img"):
+        inner = getattr(sampler, name, None)
+        if inner is not None:
+            setattr(sampler, name, checking(inner))
 
 
 def check_acted(p: Any, job: Job) -> None:

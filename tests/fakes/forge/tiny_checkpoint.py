@@ -61,10 +61,24 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
 
     def forward(self, x: Tensor, context: Tensor, options: Any) -> Tensor:
-        n = self.norm1(x)
-        x = x + self.attn1(n, context=None, value=None, transformer_options=options)
-        n = self.norm2(x)
-        return x + self.attn2(n, context=context, value=None, transformer_options=options)
+        options = options or {}
+        patches = options.get("patches", {})
+        n, own, value = self.norm1(x), None, None
+        if "attn1_patch" in patches:
+            own = value = n
+        for patch in patches.get("attn1_patch", ()):
+            n, own, value = patch(n, own, value, options)
+        n = self.attn1(n, context=own, value=value, transformer_options=options)
+        for patch in patches.get("attn1_output_patch", ()):
+            n = patch(n, options)
+        x = x + n
+        n, value = self.norm2(x), context if "attn2_patch" in patches else None
+        for patch in patches.get("attn2_patch", ()):
+            n, context, value = patch(n, context, value, options)
+        n = self.attn2(n, context=context, value=value, transformer_options=options)
+        for patch in patches.get("attn2_output_patch", ()):
+            n = patch(n, options)
+        return x + n
 
 
 class SpatialTransformer(nn.Module):
@@ -109,6 +123,7 @@ class UNet(nn.Module):
         return [Res(), *([SpatialTransformer()] if i > 2 else []), *up]
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, options: Any = None) -> Tensor:
+        options = (options or {}) | {"original_shape": list(x.shape)}
         skips = []
         for block in self.input_blocks:
             x = self._run(block, x, context, options)
@@ -256,11 +271,13 @@ def call_unet(unet: UnetPatcher, x: Tensor, sigma: float, rows: list[Tensor]) ->
         rows: The chunks' conditioning, `b n d` each: the negative prompts', then the prompts'.
     """
     chunks = len(rows)
+    options = unet.model_options.get("transformer_options", {})
+    options = options | {"sigmas": sigma, "cond_or_uncond": [1, 0][:chunks]}
     args = {
         "input": torch.cat([x] * chunks),
         "timestep": torch.full((chunks * len(x),), float(sigma)),
-        "c": {"c_crossattn": torch.cat(rows), "transformer_options": {"sigmas": sigma}},
-        "cond_or_uncond": [1, 0][:chunks],
+        "c": {"c_crossattn": torch.cat(rows), "transformer_options": options},
+        "cond_or_uncond": options["cond_or_uncond"],
     }
     wrapper = unet.model_options.get("model_function_wrapper")
     if wrapper is None:

@@ -48,5 +48,9 @@ class ModelPatcher:
     def refresh_loras(self) -> None:
         self.lora_loader.refresh(self.lora_patches, offload_device=self.offload_device)
 
+    def set_model_patch(self, patch: Any, name: str) -> None:
+        patches = self.model_options["transformer_options"].setdefault("patches", {})
+        patches[name] = [*patches.get(name, []), patch]
+
     def set_model_unet_function_wrapper(self, unet_wrapper_function: Any) -> None:
         self.model_options["model_function_wrapper"] = unet_wrapper_function
