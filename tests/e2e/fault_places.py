@@ -8,7 +8,6 @@ HOOKS = {
         "process": "txt2img",
         "before_process_init_images": "inpaint",
         "before_process_batch": "txt2img",
-        "process_batch": "txt2img",
         "process_before_every_sampling": "txt2img",
         "before_hr": "hires",
         "post_sample": "txt2img",

@@ -30,9 +30,9 @@ from ..job.hooks import hook_of
 from ..job.job import Job, begin, end, is_nested, job_of
 from ..job.kept_images import keep
 from ..job.layer_files import add_layer_files
-from ..job.layer_prompts import row_prompts
 from ..job.progress import stopped, telling
 from ..job.rows import row_of
+from ..job.sets import lay_out_last
 from ..job.undecoded import add_latents
 from ..page import pasted_images
 from ..page import webui_panel as panel
@@ -120,11 +120,13 @@ class LayerDiffuseScript(scripts.Script):
         check_job(p, settings)
         asked = p.batch_size
         counts_images = getattr(p, "is_api", False) and not by_name(args)
-        job = begin(p, settings, asked if counts_images else None)
+        job = begin(p, settings, by_row=counts_images)
         LayerDiffuseScript.unfinished = job
-        init_images.lay_out(p, job, by_row=counts_images)
-        if counts_images and p.batch_size != asked:
-            job.note(p, f"{p.batch_size} images instead of {asked}, to make whole sets.")
+        init_images.check(p, job)
+        lay_out_last(p, job)
+        made = p.batch_size * settings.method.frames
+        if counts_images and made != asked:
+            job.note(p, f"{made} images instead of {asked}, to make whole sets.")
         if is_opaque(settings.fg_image):
             job.note(p, "the foreground image has no transparency.")
         _keep_alpha(p, job)
@@ -144,7 +146,8 @@ class LayerDiffuseScript(scripts.Script):
                 session.weights(job.settings)
             if method.decodes:
                 session.decoder(method.arch)
-            if method.decodes and (job.first_image is not None or job.init is not None):
+            begins_with = (job.first_image, getattr(p, "init_images", None))
+            if method.decodes and any(image is not None for image in begins_with):
                 session.encoder(method.arch)
         if job.settings.chain:
             second_step.prepare(p, job, loaded(p), session)
@@ -172,14 +175,9 @@ class LayerDiffuseScript(scripts.Script):
 
     @_hook
     def before_process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
-        """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
+        if job.settings.chain and not p.iteration:
+            second_step.announce(p)
         job.batch = Batch()
-        p.prompts = row_prompts(job.settings, p.prompts, negative=False)
-        p.negative_prompts = row_prompts(job.settings, p.negative_prompts, negative=True)
-
-    @_hook
-    def process_batch(self, p: Any, job: Job, *args: Any, **kwargs: Any) -> None:
-        hires.give_prompts(p, job.settings)
 
     @_hook
     def process_before_every_sampling(

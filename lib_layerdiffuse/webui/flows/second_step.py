@@ -65,9 +65,11 @@ def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
     with progress.telling("looking for the second step's weights"):
         for file in method.weight_files:
             session.store.ensure(file)
-    state = shared.state
-    known = p.n_iter if state.job_count == -1 else state.job_count
-    state.job_count = known + p.n_iter * p.batch_size
+
+
+def announce(p: Any) -> None:
+    """Tells the host of the runs to come, one for each set."""
+    shared.state.job_count += p.n_iter * p.batch_size
 
 
 def remember(p: Any, job: Job, row: int, image: Image.Image) -> None:

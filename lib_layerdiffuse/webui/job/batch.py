@@ -32,6 +32,7 @@ class Batch:
         overlay: How much of the init image the host would lay over the current row's image,
             `h w` in [0, 1]; None for nothing.
         layers: The current set's layers so far.
+        prompted: Whether its rows have their layers' prompts.
         stopped: Whether the user stopped it before its last step.
     """
 
@@ -43,6 +44,7 @@ class Batch:
     rows: list[int | None] = field(default_factory=list)
     overlay: Mask | None = None
     layers: dict[Layer, Image.Image] = field(default_factory=dict)
+    prompted: bool = False
     stopped: bool = False
 
     def pair(self, images: Sequence[Tensor]) -> None:

@@ -47,13 +47,12 @@ _MODES = (ResizeMode.STRETCH, ResizeMode.CROP, ResizeMode.FILL)  # As the host n
 _FILL, _NOISE, _NOTHING = 0, 2, 3  # What the host puts under a mask; 1 is the image itself.
 
 
-def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
-    """Gives each row of the batch its init image, and the host its mask; nothing in txt2img.
+def check(p: Any, job: Job) -> None:
+    """Gives the host its mask, and refuses early what of the init images cannot work.
 
     Args:
-        p: The host's processing object, its batch laid out as whole sets.
+        p: The host's processing object; nothing is done in txt2img.
         job: The job on it.
-        by_row: Whether several images count rows of the batch, not sets.
 
     Raises:
         MissingLayerError: There is no init image.
@@ -63,22 +62,47 @@ def lay_out(p: Any, job: Job, *, by_row: bool) -> None:
         BatchSizeError: There are more images than sets, or ones that count rows are not whole
             sets.
     """
-    given: Sequence[Any] | None = getattr(p, "init_images", None)
-    if given is None:
+    if getattr(p, "init_images", None) is None:
         return
-    settings = job.settings
-    read = {id(image): _read(image) for image in given}
-    inits = [read[id(image)] for image in given]
+    settings, inits = job.settings, _read_all(p)
+    outputs = settings.method.outputs
+    _rows(len(inits), outputs, p.batch_size * len(outputs), by_row=job.by_row)
     mapped = find(p, CHANGE_MAP) is not None  # A change map is a mask, too.
     if settings.mask_source is not MaskSource.TAB and not mapped:
         job.change(p, "image_mask", _own_mask(settings, inits))
         job.change(p, "inpainting_mask_invert", 0)
         forget_mask_afterwards(p, job)
-    rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=by_row)
+    check_init_images(p, settings, inits)
+
+
+def lay_out(p: Any, job: Job) -> None:
+    """Gives each row of the batch its init image; nothing in txt2img.
+
+    Args:
+        p: The host's processing object, its batch laid out as whole sets.
+        job: The job on it.
+
+    Raises:
+        MissingLayerError: There is no init image.
+        SettingsError: One cannot be read.
+        ImageSizeError: One is too small, or the mask that a part is cut out by has another size.
+        BatchSizeError: There are more images than sets, or ones that count rows are not whole
+            sets.
+    """
+    given: Sequence[Any] | None = getattr(p, "init_images", None)
+    if given is None:
+        return
+    settings, inits = job.settings, _read_all(p)
+    rows = _rows(len(given), settings.method.outputs, p.batch_size, by_row=job.by_row)
     check_init_images(p, settings, inits)
     shown = [_shown(p, settings, layer, given[i], inits[i]) for i, layer in rows]
     job.change(p, "init_images", shown)
     job.init = InitImages([inits[i] if layer is Layer.FG else None for i, layer in rows])
+
+
+def _read_all(p: Any) -> list[FloatImage]:
+    read = {id(image): _read(image) for image in p.init_images}
+    return [read[id(image)] for image in p.init_images]
 
 
 def _read(image: Any) -> FloatImage:

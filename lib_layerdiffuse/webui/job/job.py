@@ -88,6 +88,7 @@ class Job(State):
     Attributes:
         settings: The user's choices.
         asked: What stood on the processing object before sets were laid out, by attribute.
+        by_row: Whether several init images count rows of the batch, not sets.
         choices: What the settings page says, once the host has applied the job's own overrides.
         options: The host's options to put back, where the host is told not to.
         init: The init images, in img2img.
@@ -101,6 +102,7 @@ class Job(State):
 
     settings: LayerSettings
     asked: dict[str, Any]
+    by_row: bool = False
     choices: Choices = field(default_factory=choices)
     options: dict[str, Any] = field(default_factory=dict)
     init: InitImages | None = None
@@ -142,35 +144,21 @@ def job_of(p: Any) -> Job | None:
     return job
 
 
-def begin(p: Any, settings: LayerSettings, images: int | None = None) -> Job:
-    """Puts a job on a processing object and lays out its batch as whole sets.
+def begin(p: Any, settings: LayerSettings, *, by_row: bool = False) -> Job:
+    """Puts a job on a processing object, whose batch size counts sets from now on.
 
     Args:
-        p: The processing object. Its batch size, and lists of prompts and seeds, count sets.
+        p: The processing object. Its lists of prompts and seeds count sets, too.
         settings: The user's choices.
-        images: The smallest number of images, where that and not sets is asked for.
+        by_row: Whether its batch size counts images: it becomes that of the fewest sets.
     """
-    method = settings.method
     names = ["batch_size", *LISTS]
     asked = {name: getattr(p, name) for name in names if hasattr(p, name)}
-    if images is None:
-        p.batch_size *= method.frames
-        for name in set(LISTS) & asked.keys():
-            setattr(p, name, _each_frame(name, asked[name], method.frames))
-    else:
-        p.batch_size = whole_sets(method, images) * method.frames
-    job = Job(settings, asked)
+    if by_row:
+        p.batch_size = whole_sets(settings.method, p.batch_size)
+    job = Job(settings, asked, by_row=by_row)
     put(p, JOB, job)
     return job
-
-
-def _each_frame(name: str, value: Any, frames: int) -> Any:
-    """Returns a list with each set's item once for each frame; seeds count on, as in a batch."""
-    if not isinstance(value, list):
-        return value
-    if name == "seed":
-        return [seed + frame for seed in value for frame in range(frames)]
-    return [item for item in value for _ in range(frames)]
 
 
 def end(p: Any) -> None:

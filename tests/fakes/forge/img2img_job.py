@@ -69,7 +69,7 @@ class Img2ImgJob(Processing):
         self.evaluated: list[tuple[float, Tensor]] = []
         self.began_with: list[Tensor] = []
 
-    def init(self) -> None:
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         region, mask = self._cut_mask()
         self.overlay_images = []
         if self.scripts is not None:
@@ -94,7 +94,7 @@ class Img2ImgJob(Processing):
                 self.init_latent, size=size, mode="bilinear"
             )
         if mask is not None:
-            self._set_masks(self.latent_mask or mask, size)
+            self._set_masks(self.latent_mask or mask, size, all_seeds)
 
     def _cut_mask(self) -> tuple[Any, Image.Image | None]:
         """Returns the part that is cut out and the mask at the job's size."""
@@ -127,7 +127,7 @@ class Img2ImgJob(Processing):
             image = masking.fill(image, self.latent_mask or mask)
         return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
-    def _set_masks(self, mask: Image.Image, size: tuple[int, int]) -> None:
+    def _set_masks(self, mask: Image.Image, size: tuple[int, int], all_seeds: list[int]) -> None:
         small = np.asarray(mask.convert("L").resize(size[::-1])).astype(np.float32) / 255
         if self.mask_round:
             small = np.around(small)
@@ -135,7 +135,7 @@ class Img2ImgJob(Processing):
         self.mask = 1 - self.nmask
         if self.inpainting_fill == 2:
             count = len(self.init_latent)
-            noise = create_random_tensors(self.init_latent.shape[1:], self.all_seeds[:count])
+            noise = create_random_tensors(self.init_latent.shape[1:], all_seeds[:count])
             self.init_latent = self.init_latent * self.mask + noise * self.nmask
         if self.inpainting_fill == 3:
             self.init_latent = self.init_latent * self.mask

@@ -83,6 +83,7 @@ class Processing:
     negative_prompt: str = "blurry"
     seed: Any = 100
     subseed: Any = -1
+    subseed_strength: float = 0.0
     width: int = 64
     height: int = 64
     steps: int = 20
@@ -143,11 +144,15 @@ class Processing:
         if isinstance(prompt, str):
             prompt = ", ".join([prompt, *self.styles])
         self.all_prompts = prompt if isinstance(prompt, list) else [prompt] * count
-        self.all_negative_prompts = [self.negative_prompt] * count
-        self.all_seeds = seed if isinstance(seed, list) else [seed + i for i in range(count)]
-        self.all_subseeds = [1000 + seed for seed in self.all_seeds]
+        self.all_negative_prompts = [self.negative_prompt] * len(self.all_prompts)
+        self.main_prompt = self.all_prompts[0]
+        self.main_negative_prompt = self.all_negative_prompts[0]
+        rows = range(len(self.all_prompts))
+        step = 0 if self.subseed_strength else 1
+        self.all_seeds = seed if isinstance(seed, list) else [seed + step * i for i in rows]
+        self.all_subseeds = [1100 + i for i in rows]
 
-    def init(self) -> None:
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         self.sampler = Sampler()
 
     def set_rows(self, n: int) -> None:
@@ -252,7 +257,7 @@ def process_images_inner(p: Processing) -> Processed:
     pictures: list[Any] = []
     infotexts: list[str] = []
     with torch.inference_mode():
-        p.init()
+        p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
         if shared.state.job_count == -1:
             shared.state.job_count = p.n_iter
         for n in range(p.n_iter):
