@@ -246,17 +246,17 @@ class TestGroupings:
     @pytest.mark.parametrize("patch", GROUPINGS, ids=lambda patch: patch.__name__)
     @pytest.mark.parametrize("name", ["attn1_patch", "attn2_patch"])
     def test_are_refused_by_their_extensions_name(self, run, patch, name):
-        with pytest.raises(MissingCapabilityError, match='"sd-grouping" regroups') as caught:
+        with pytest.raises(MissingCapabilityError, match="with sd-grouping, which would") as caught:
             self.check(run, JOINT, placed(patch), name)
-        assert 'Turn off "sd-grouping"' in caught.value.hint
+        assert "Turn off sd-grouping" in caught.value.hint
 
     @pytest.mark.parametrize("patch", [tiles, merged, mixed_up], ids=lambda patch: patch.__name__)
     def test_are_refused_where_a_control_image_counts(self, run, patch):
-        with pytest.raises(MissingCapabilityError, match="regroups"):
+        with pytest.raises(MissingCapabilityError, match="regroup the parts"):
             self.check(run, TO_FG, placed(patch))
 
     def test_in_one_block_alone_are_refused(self, run):
-        with pytest.raises(MissingCapabilityError, match="regroups"):
+        with pytest.raises(MissingCapabilityError, match="regroup the parts"):
             self.check(run, JOINT, only_in_the_middle(tiles), size=32)
 
     @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ class TestGroupings:
         ],
     )
     def test_the_name_is_of_a_folder_or_module(self, run, place, name):
-        with pytest.raises(MissingCapabilityError, match=f'^"{name}" regroups'):
+        with pytest.raises(MissingCapabilityError, match=f"work with {name}, "):
             self.check(run, JOINT, placed(tiles, place))
 
     @pytest.mark.parametrize("patch", GROUPINGS, ids=lambda patch: patch.__name__)
@@ -291,6 +291,15 @@ class TestGroupings:
         self.check(run, JOINT, draws)
         assert torch.equal(torch.random.get_rng_state(), state)
         assert "drawn" not in run.plain.model_options["transformer_options"]
+
+    @pytest.mark.parametrize("method", [JOINT, find_method("fg_attn_sd15")], ids=lambda m: m.id)
+    def test_a_modules_own_forward_is_refused(self, run, method):
+        """As sd-webui-regional-prompter sets it, in the modules themselves."""
+        run.open(method)
+        net = run.plain.model.diffusion_model
+        net.output_blocks[4][1].transformer_blocks[0].attn2.forward = placed(tiles)
+        with pytest.raises(MissingCapabilityError, match="sd-grouping, which would replace"):
+            run.host.check_patched(method, torch.zeros(method.frames, 4, 8, 8))
 
     def test_replaced_attention_is_refused_too(self, run):
         run.open(JOINT)

@@ -41,6 +41,7 @@ def check_patched(unet: Any, method: LayerMethod, latent: Tensor) -> None:
     if method.patch is not PatchKind.ATTENTION_SHARING:
         return
     refuse_replaced(unet)
+    _refuse_hooked(unet)
     if method.frames > 1 or method.uses_control:
         _refuse_regrouping(unet, method.frames, latent)
 
@@ -59,6 +60,14 @@ def refuse_replaced(unet: Any) -> None:
         )
 
 
+def _refuse_hooked(unet: Any) -> None:
+    """Checks that no attention module has a forward of its own, which the method's would hide."""
+    for path in ATTENTION_SLOTS:
+        forward = vars(unet.model.diffusion_model.get_submodule(path)).get("forward")
+        if forward is not None:
+            raise _refused(forward, "replace the attention that it has to change")
+
+
 def _refuse_regrouping(unet: Any, frames: int, latent: Tensor) -> None:
     """Checks that a set's layers stay beside each other, token by token, in every layer."""
     patches: dict[str, list[_Patch]] = _options(unet).get("patches", {})
@@ -70,7 +79,7 @@ def _refuse_regrouping(unet: Any, frames: int, latent: Tensor) -> None:
             except Exception:  # It wants what only a run has; then each layer's rows are checked.
                 continue
             if not _keeps_sets(q, given, frames):
-                raise _regroups(patch)
+                raise _refused(patch, "regroup the parts of the image whose layers meet")
 
 
 def _options(unet: Any) -> dict[str, Any]:
@@ -139,21 +148,20 @@ def _keeps_sets(q: Tensor, given: Tensor, part: int) -> bool:
     return torch.equal(before[which], parts)
 
 
-def _regroups(patch: _Patch) -> MissingCapabilityError:
-    name = _origin(patch)
+def _refused(function: Any, would: str) -> MissingCapabilityError:
+    name = _origin(function)
     return MissingCapabilityError(
-        f'"{name}" regroups the parts of the images in the UNet\'s attention, where this method '
-        "brings the layers together part by part.",
-        f'Turn off "{name}" for this job, or choose a method that makes one layer from text alone.',
+        f"This method does not work with {name}, which would {would}.",
+        f"Turn off {name} for this job.",
     )
 
 
-def _origin(patch: _Patch) -> str:
-    """Returns the name of the extension that a patch is of, or of its module."""
-    function = inspect.unwrap(patch)
-    code = getattr(function, "__code__", None) or getattr(type(patch).__call__, "__code__", None)
+def _origin(given: Any) -> str:
+    """Returns the name of the extension that a function is of, or of its module."""
+    function = inspect.unwrap(given)
+    code = getattr(function, "__code__", None) or getattr(type(given).__call__, "__code__", None)
     parts = Path(code.co_filename).parts if code is not None else ()
     for place in reversed(range(len(parts) - 1)):
         if parts[place] in ("extensions", "extensions-builtin"):
             return parts[place + 1]
-    return str(getattr(function, "__module__", type(patch).__module__)).rpartition(".")[-1]
+    return str(getattr(function, "__module__", type(given).__module__)).rpartition(".")[-1]
