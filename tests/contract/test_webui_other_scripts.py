@@ -73,8 +73,11 @@ def places(script, order):
     return {"before": [script]} if order == "first" else {"after": [script]}
 
 
-@pytest.mark.parametrize("order", ["first", "last"])
+ORDERS = pytest.mark.parametrize("order", ["first", "last"])
+
+
 class TestWildcards:
+    @ORDERS
     def test_are_drawn_once_a_set(self, ui, order):
         p = ui.job(
             JOINT,
@@ -82,31 +85,29 @@ class TestWildcards:
             prompt=TEMPLATE,
             negative_prompt="{dark|bright} fog",
             batch_size=2,
-            n_iter=3,
+            n_iter=2,
             **places(wildcards(ui), order),
         )
         result = ui.run(p)
         prompts = [text for rows, _ in p.conditioned_on for text in sets(rows)]
         negatives = [text for _, rows in p.conditioned_on for text in sets(rows)]
-        assert prompts == [drawn(TEMPLATE, 100 + i) for i in range(6)]
-        assert negatives == [drawn("{dark|bright} fog", 100 + i) for i in range(6)]
+        assert prompts == [drawn(TEMPLATE, 100 + i) for i in range(4)]
+        assert negatives == [drawn("{dark|bright} fog", 100 + i) for i in range(4)]
         assert sets(result.all_prompts) == prompts
-        assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 6
+        assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 4
         assert [text.split("\n")[0] for text in result.infotexts] == result.all_prompts
 
-    def test_keep_the_seed_that_they_were_drawn_by(self, ui, order):
+    def test_keep_the_seed_that_they_were_drawn_by(self, ui):
         script = wildcards(ui)
-        p = ui.job(
-            JOINT, request(JOINT), prompt=TEMPLATE, n_iter=2, seed=7, **places(script, order)
-        )
+        p = ui.job(JOINT, request(JOINT), prompt=TEMPLATE, n_iter=2, seed=7, before=[script])
         assert ui.run(p).all_seeds == [7, 8, 9, 8, 9, 10]
 
-    def test_of_one_fixed_seed(self, ui, order):
+    def test_of_one_fixed_seed(self, ui):
         script = wildcards(ui, combine=True, fixed_seed=True)
-        p = ui.job(JOINT, request(JOINT), prompt=TEMPLATE, seed=7, **places(script, order))
+        p = ui.job(JOINT, request(JOINT), prompt=TEMPLATE, seed=7, before=[script])
         assert ui.run(p).all_seeds == [7, 8, 9] * 4
 
-    @pytest.mark.parametrize("batch_size", [1, 3])
+    @pytest.mark.parametrize(("order", "batch_size"), [("first", 1), ("last", 3)])
     def test_combined_make_as_many_sets_as_there_are(self, ui, order, batch_size):
         script = wildcards(ui, combine=True)
         p = ui.job(
@@ -121,18 +122,19 @@ class TestWildcards:
         assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 4
         assert p.batch_size == batch_size
 
-    def test_stand_beside_layer_prompts_and_styles(self, ui, order):
+    def test_stand_beside_layer_prompts_and_styles(self, ui):
         p = ui.job(
             JOINT,
             request(JOINT, fg_additional_prompt="a cat"),
             prompt="{a|b}",
             styles=["{c|d}"],
-            **places(wildcards(ui), order),
+            before=[wildcards(ui)],
         )
         ui.run(p)
         main = drawn("{a|b}, {c|d}", 100)
         assert p.conditioned_on[0][0] == [f"a cat, {main}", main, main]
 
+    @ORDERS
     def test_are_the_same_in_both_passes_of_hires_fix(self, ui, order):
         p = ui.job(
             JOINT,
@@ -149,6 +151,7 @@ class TestWildcards:
             drawn(TEMPLATE, 100 + i) for i in range(2)
         ]
 
+    @ORDERS
     def test_of_img2img(self, ui, order):
         p = ui.job(
             JOINT,
@@ -164,7 +167,7 @@ class TestWildcards:
         assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 2
         assert len(p.init_images) == p.batch_size == 2
 
-    def test_over_the_api_a_list_counts_images(self, ui, order):
+    def test_over_the_api_a_list_counts_images(self, ui):
         p = ui.job(
             JOINT,
             True,
@@ -172,22 +175,22 @@ class TestWildcards:
             prompt=TEMPLATE,
             is_api=True,
             batch_size=4,
-            **places(wildcards(ui), order),
+            before=[wildcards(ui)],
         )
         result = ui.run(p)
         assert sets(result.all_prompts) == [drawn(TEMPLATE, 100 + i) for i in range(2)]
 
-    def test_of_a_job_that_is_switched_off(self, ui, order):
-        p = ui.job(JOINT, False, prompt=TEMPLATE, n_iter=3, **places(wildcards(ui), order))
+    def test_of_a_job_that_is_switched_off(self, ui):
+        p = ui.job(JOINT, False, prompt=TEMPLATE, n_iter=3, before=[wildcards(ui)])
         assert ui.run(p).all_prompts == [drawn(TEMPLATE, 100 + i) for i in range(3)]
 
-    def test_of_one_layer_stay_as_they_are(self, ui, order):
+    def test_of_one_layer_stay_as_they_are(self, ui):
         p = ui.job(
             FG_SD15,
             request(FG_SD15),
             prompt=TEMPLATE,
             n_iter=3,
-            **places(wildcards(ui), order),
+            before=[wildcards(ui)],
         )
         result = ui.run(p)
         assert result.all_prompts == [drawn(TEMPLATE, 100 + i) for i in range(3)]
@@ -195,8 +198,9 @@ class TestWildcards:
 
 
 class TestOtherWriters:
-    @pytest.mark.parametrize("hook", ["before_process_batch", "process_batch"])
-    @pytest.mark.parametrize("order", ["first", "last"])
+    @pytest.mark.parametrize(
+        ("hook", "order"), [("before_process_batch", "last"), ("process_batch", "first")]
+    )
     def test_prompts_written_in_a_batch(self, ui, hook, order):
         def write(self, p, *_, **__):
             p.prompts = [drawn(TEMPLATE, seed) for seed in p.seeds]
@@ -260,6 +264,35 @@ class TestOtherWriters:
         texts = {"fg_additional_prompt": "a cat"}
         ui.run(ui.job(JOINT, request(JOINT, **texts), after=[script]))
         assert seen == ["a boat"] * 3
+
+
+class TestLayerPrompts:
+    def run(self, ui, *before, **fields):
+        texts = {"fg_additional_prompt": "a __pet__", "bg_negative_prompt": "__fog__"}
+        p = ui.job(JOINT, request(JOINT, **texts), before=before, **fields)
+        return p, ui.run(p)
+
+    def test_are_drawn_once_a_set_by_a_script_that_offers_to(self, ui):
+        """As stable-diffusion-webui-wildcards does, by texts and seeds."""
+
+        def replace_prompts(self, prompts, seeds):
+            pairs = zip(prompts, seeds, strict=True)
+            return [text.replace("__", f"<{seed}>") for text, seed in pairs]
+
+        script = ui.new_script(replace_prompts=replace_prompts)
+        p, result = self.run(ui, script, batch_size=2, n_iter=2)
+        for first, (prompts, negatives) in zip((100, 106), p.conditioned_on, strict=True):
+            drawn = [f"a <{seed}>pet<{seed}>, a boat" for seed in (first, first + 3)]
+            assert prompts == [drawn[0], *["a boat"] * 2, drawn[1], *["a boat"] * 2]
+            assert negatives[4] == f"<{first + 3}>fog<{first + 3}>, blurry"
+        assert "additional_prompt: a __pet__" in result.infotexts[0]
+        assert not p.comments
+
+    def test_are_told_of_where_nothing_draws_them(self, ui):
+        p, _ = self.run(ui)
+        (note,) = p.comments
+        assert "__pet__ stays as it is written" in note
+        assert p.conditioned_on[0][0][0] == "a __pet__, a boat"
 
 
 class TestTheProcessingObject:

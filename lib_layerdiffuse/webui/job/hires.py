@@ -1,4 +1,4 @@
-"""Hires fix: what is refused before sampling, the second pass's prompts, and its true latent."""
+"""Hires fix: what is refused before sampling, and the second pass's true latent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from ...imaging.colours import fill_hidden
 from ...imaging.images import FloatImage, flatten, from_u8, matte, to_u8
 from ...methods import LayerMethod
 from ...pipeline import encode
-from ...settings.layer_settings import LayerSettings
 from ...weights.checkpoints import read_shapes, text_width
 from .init_images import whole_cells
 from .job import Job
-from .layer_prompts import row_prompts
 from .progress import telling
 
 _FAMILIES = {768: "SD1.5", 1024: "SD2", 1280: "SDXL refiner", 2048: "SDXL"}  # by text channels
@@ -130,16 +128,6 @@ def _upscaled(rgba: FloatImage, width: int, height: int, upscaler: str) -> Float
 
     alpha = upscaled(matte(rgba))[..., :1]
     return np.concatenate([upscaled(fill_hidden(rgba)[..., :3]), alpha], axis=2)
-
-
-def give_prompts(p: Any, settings: LayerSettings) -> None:
-    """Gives each row of the second pass its layer's prompt.
-
-    The host sets these prompts after its hooks for the first pass's.
-    """
-    if getattr(p, "enable_hr", False):
-        p.hr_prompts = row_prompts(settings, p.hr_prompts, negative=False)
-        p.hr_negative_prompts = row_prompts(settings, p.hr_negative_prompts, negative=True)
 
 
 def keep_latent(p: Any, job: Job) -> None:

@@ -88,6 +88,7 @@ class Job(State):
     Attributes:
         settings: The user's choices.
         asked: What stood on the processing object before sets were laid out, by attribute.
+        of_sets: The settings of each set, once laid out: with its own words for wildcards.
         by_row: Whether several init images count rows of the batch, not sets.
         choices: What the settings page says, once the host has applied the job's own overrides.
         options: The host's options to put back, where the host is told not to.
@@ -103,6 +104,7 @@ class Job(State):
     settings: LayerSettings
     asked: dict[str, Any]
     by_row: bool = False
+    of_sets: list[LayerSettings] = field(default_factory=list)
     choices: Choices = field(default_factory=choices)
     options: dict[str, Any] = field(default_factory=dict)
     init: InitImages | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain, repeat
 
 from ...errors import SettingsError
 from ...methods import Layer
@@ -15,18 +16,28 @@ _AND = re.compile(r"\bAND\b")  # As the host splits a prompt into those that it 
 _EXTRA_NETWORK = re.compile(r"<\w+:[^<>]+>")
 
 
-def row_prompts(settings: LayerSettings, prompts: Sequence[str], negative: bool) -> list[str]:
+def row_prompts(
+    of_sets: Sequence[LayerSettings], prompts: Sequence[str], negative: bool
+) -> list[str]:
     """Returns each row's prompt, with its layer's own before each prompt that AND composes.
 
     Args:
-        settings: The layers' own prompts.
+        of_sets: The layers' own prompts, set by set; the last one's count for any rows more.
         prompts: The batch's (negative) prompts by row.
         negative: Whether these are the negative ones, which the host does not compose.
 
     Raises:
         BatchSizeError: The rows are not whole sets.
     """
-    return layer_prompts(settings, prompts, negative, step_prompt if negative else _put_before_each)
+    put = step_prompt if negative else _put_before_each
+    frames = of_sets[0].method.frames
+    sets = (prompts[row : row + frames] for row in range(0, len(prompts), frames))
+    own = chain(of_sets, repeat(of_sets[-1]))
+    return [
+        text
+        for of_set, rows in zip(own, sets, strict=False)
+        for text in layer_prompts(of_set, rows, negative, put)
+    ]
 
 
 def _put_before_each(own: str, main: str) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from . import hires, init_images
+from . import init_images
 from .abort import abort
 from .job import Job, job_of
 from .layer_prompts import row_prompts
+from .wildcards import drawn, undrawn
 
 _PROMPTS = ("all_prompts", "all_negative_prompts")
 _HIRES_PROMPTS = ("all_hr_prompts", "all_hr_negative_prompts")
@@ -68,6 +69,10 @@ def _lay_out(p: Any, job: Job) -> None:
             setattr(p, name, _each(getattr(p, name), frames))
         p.all_seeds, p.all_subseeds = seeds, subseeds
         job.change(p, "batch_size", p.batch_size * frames)
+    job.of_sets = drawn(p, job.settings, p.all_seeds[::frames])
+    left = undrawn(job.of_sets[0])
+    if left:
+        job.note(p, f"nothing draws wildcards in layer prompts; {left} stays as it is written.")
     init_images.lay_out(p, job)
 
 
@@ -105,12 +110,14 @@ def _are_hosts(p: Any) -> bool:
 
 def _give_prompts(p: Any, job: Job) -> None:
     """Gives each row its layer's prompt; the host sets the main ones again for the infotext."""
-    settings, frames = job.settings, job.settings.method.frames
+    frames = job.settings.method.frames
     for name in _PROMPTS:  # For the infotexts, where a hook has written rows.
         setattr(p, name, _firsts(getattr(p, name), frames))
-    p.prompts = row_prompts(settings, _firsts(p.prompts, frames), negative=False)
-    p.negative_prompts = row_prompts(settings, _firsts(p.negative_prompts, frames), negative=True)
-    hires.give_prompts(p, settings)
+    own = job.of_sets[p.iteration * p.batch_size // frames :]
+    hires = ("hr_prompts", "hr_negative_prompts") if getattr(p, "enable_hr", False) else ()
+    for name in ("prompts", "negative_prompts", *hires):
+        rows = _firsts(getattr(p, name), frames)
+        setattr(p, name, row_prompts(own, rows, negative="negative" in name))
 
 
 def _firsts(rows: Sequence[str], frames: int) -> list[str]:
