@@ -288,6 +288,22 @@ class TestLayerPrompts:
         assert "additional_prompt: a __pet__" in result.infotexts[0]
         assert not p.comments
 
+    def test_of_a_chain_are_drawn_for_both_steps(self, ui):
+        def draw(self, prompts, seeds):
+            pairs = zip(prompts, seeds, strict=True)
+            return [text.replace("__pet__", str(seed)) for text, seed in pairs]
+
+        method = find_method("bg_to_blended_sdxl")
+        own = {"blend_additional_prompt": "__pet__ here", "fg_additional_prompt": "__pet__"}
+        p = ui.job(
+            method,
+            request(method, chain=True, **own),
+            before=[ui.new_script(replace_prompts=draw)],
+        )
+        result = ui.run(p)
+        assert p.conditioned_on[0][0] == ["100 here, a boat"]
+        assert result.all_prompts == ["a boat", "100, a boat"]
+
     def test_are_told_of_where_nothing_draws_them(self, ui):
         p, _ = self.run(ui)
         (note,) = p.comments

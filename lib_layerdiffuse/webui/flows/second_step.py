@@ -77,6 +77,7 @@ def remember(p: Any, job: Job, row: int, image: Image.Image) -> None:
     job.first_steps.append(
         FirstStep(
             image,
+            job.of_sets[p.iteration * p.batch_size + row],
             p.prompts[row],
             p.negative_prompts[row],
             p.seeds[row],
@@ -152,8 +153,10 @@ def _processing(p: Any, job: Job, first: FirstStep, settings: LayerSettings) -> 
     layer = settings.method.outputs[0]
     common = {f.name: getattr(p, f.name) for f in fields(StableDiffusionProcessing) if f.init}
     changed: dict[str, Any] = {
-        "prompt": step_prompt(job.settings.prompt(layer), first.prompt),
-        "negative_prompt": step_prompt(job.settings.negative_prompt(layer), first.negative_prompt),
+        "prompt": step_prompt(first.settings.prompt(layer), first.prompt),
+        "negative_prompt": step_prompt(
+            first.settings.negative_prompt(layer), first.negative_prompt
+        ),
         "prompt_for_display": None,
         "styles": [],  # They are in the prompts.
         "seed": first.seed,

@@ -50,10 +50,12 @@ class FirstStep:
 
     Attributes:
         image: The blended image.
+        settings: The set's, with its own words for wildcards.
         whole: Whether it was drawn to its end; a second step has no use for half an image.
     """
 
     image: Image.Image
+    settings: LayerSettings
     prompt: str
     negative_prompt: str
     seed: int

@@ -70,7 +70,7 @@ def _lay_out(p: Any, job: Job) -> None:
         p.all_seeds, p.all_subseeds = seeds, subseeds
         job.change(p, "batch_size", p.batch_size * frames)
     job.of_sets = drawn(p, job.settings, p.all_seeds[::frames])
-    left = undrawn(job.of_sets[0])
+    left = undrawn(job.of_sets[0]) if job.of_sets else None
     if left:
         job.note(p, f"nothing draws wildcards in layer prompts; {left} stays as it is written.")
     init_images.lay_out(p, job)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...methods import Layer
+from ...settings.chains import prompted_layers
 from ...settings.layer_settings import LayerSettings
 
 _FIELDS = tuple(
@@ -26,8 +27,11 @@ def drawn(p: Any, settings: LayerSettings, seeds: Sequence[int]) -> list[LayerSe
         settings: The job's.
         seeds: Each set's first.
     """
+    offered = _offered(p)
+    if not offered:
+        return [settings] * len(seeds)
     texts = {name: [getattr(settings, name)] * len(seeds) for name in _FIELDS}
-    for draw in _offered(p):
+    for draw in offered:
         texts = {
             name: list(draw(of_sets, seeds)) if any(of_sets) else of_sets
             for name, of_sets in texts.items()
@@ -46,6 +50,10 @@ def _offered(p: Any) -> list[_Draw]:
 
 
 def undrawn(settings: LayerSettings) -> str | None:
-    """Returns a wildcard that a layer prompt still holds, or None."""
-    found = (_WILDCARD.search(getattr(settings, name)) for name in _FIELDS)
+    """Returns a wildcard that a layer prompt which counts still holds, or None."""
+    layers = prompted_layers(settings.method, settings.chain) if settings.acts else ()
+    texts = (
+        text for one in layers for text in (settings.prompt(one), settings.negative_prompt(one))
+    )
+    found = (_WILDCARD.search(text) for text in texts)
     return next((match[0] for match in found if match), None)
