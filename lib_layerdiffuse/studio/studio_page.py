@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from ..errors import LayerDiffuseError
 from ..hosts.diffusers import SAMPLERS, SamplingStopped
 from ..imaging.images import ImageU8
 from ..methods import Layer
@@ -22,6 +19,7 @@ from ..standalone.saved import SavedImage
 from ..ui.panel import CSS as PANEL_CSS
 from ..ui.panel import build as build_panel
 from .checkpoint_field import checkpoint_field
+from .failures import shown_errors
 from .workbench import (
     AUTOMATIC,
     BACKDROPS,
@@ -35,8 +33,6 @@ from .workbench import (
 
 TITLE = "LayerDiffuse Studio"
 CSS = Path(__file__).with_name("studio.css").read_text(encoding="utf-8")
-
-_log = logging.getLogger(__name__)
 
 
 class Page:
@@ -239,22 +235,6 @@ def use_as_input(result: Result | None, index: int) -> list[Any]:
     chosen = next(one for one in result.saved if one.image is shown.image and not one.extra)
     gr.Info(f"It is now the {chosen.layer.label} image of the methods that take one.")
     return [str(chosen.path) if layer is chosen.layer else gr.skip() for layer in Layer]
-
-
-@contextmanager
-def shown_errors() -> Iterator[None]:
-    """Shows what goes wrong on the page, with what to do about it."""
-    try:
-        yield
-    except LayerDiffuseError as error:
-        said = "<br>".join(html.escape(text) for text in (error.message, error.hint) if text)
-        raise gr.Error(said, title="This job cannot work", print_exception=False) from error
-    except gr.Error:
-        raise
-    except Exception as error:
-        _log.exception("The studio's job failed")
-        said = html.escape(f"{type(error).__name__}: {error}")
-        raise gr.Error(said, title="Unexpected error", print_exception=False) from error
 
 
 @contextmanager
