@@ -102,6 +102,19 @@ class TestWhatIsTheOwners:
             assert not opts.set(key, "//nas/share", is_api=True)
         assert opts.data == before
 
+    def test_nor_where_the_host_does_not_know_them_for_programs(self, ui):
+        app, opts = ui.serve(FG_SD15), ui.shared.opts
+        before = dict(opts.data)
+        asked = dict.fromkeys(OWNERS, "//nas/share")
+        asked["layerdiffuse_decoder_views"] = 2
+        assert app.request("POST", "/sdapi/v1/options", asked)[0] == 200
+        assert opts.data == before | {"layerdiffuse_decoder_views": 2}
+
+    def test_the_page_can(self, ui):
+        for key in OWNERS:
+            assert ui.shared.opts.set(key, "7")
+            assert ui.shared.opts.data[key] == "7"
+
     def test_whatever_names_a_path_is(self, ui):
         labels = ui.shared.opts.data_labels
         words = ("folder", "dir", "path", "file")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 import gradio as gr
 from modules import shared
 
+from ...errors import SettingsError
 from ..job.choices import (
     DEFAULTS,
     FILES,
@@ -116,5 +119,23 @@ def _add(
     if key in OWNERS:
         if not hasattr(info, "restrict_api"):
             return
-        info.restrict_api = True
+        info.restrict_api, info.onchange = True, _refuse_programs
     shared.opts.add_option(key, info.info(told) if told else info)
+
+
+def _refuse_programs() -> None:
+    """Raises where a program sets an option, which the host puts back then.
+
+    The host keeps programs off by itself where it knows them for such; Forge's own address for
+    options does not tell it.
+
+    Raises:
+        SettingsError: The host's API is among the callers.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("modules.api."):
+            raise SettingsError(
+                "This option cannot be set over the API.", "Choose it under Settings, LayerDiffuse."
+            )
+        frame = frame.f_back

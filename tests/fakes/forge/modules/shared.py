@@ -20,6 +20,7 @@ class OptionInfo:
         self.default, self.label, self.section = default, label, section
         self.component, self.component_args = component, component_args
         self.comment_after, self.restrict_api = "", False
+        self.onchange: Any = None
 
     def info(self, text: str) -> OptionInfo:
         self.comment_after += text
@@ -38,10 +39,17 @@ class Options:
         self.data.setdefault(key, info.default)
 
     def set(self, key: str, value: Any, is_api: bool = False) -> bool:
-        """Returns whether an option is set; one that is not for programs is left out."""
-        if is_api and self.data_labels[key].restrict_api:
+        """Returns whether an option is set; what it calls then may still refuse."""
+        label, before = self.data_labels[key], self.data.get(key)
+        if before == value or (is_api and label.restrict_api):
             return False
         self.data[key] = value
+        try:
+            if label.onchange is not None and not is_api:  # An override calls nothing.
+                label.onchange()
+        except Exception:
+            self.data[key] = before
+            return False
         return True
 
     def get_default(self, name: str) -> Any:

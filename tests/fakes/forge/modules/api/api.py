@@ -77,6 +77,7 @@ class Api:
         self.default_script_args[0] = 0
         self.add_api_route("/sdapi/v1/txt2img", self.text2imgapi, methods=["POST"])
         self.add_api_route("/sdapi/v1/img2img", self.img2imgapi, methods=["POST"])
+        self.add_api_route("/sdapi/v1/options", self.set_config, methods=["POST"])
 
     def add_api_route(self, path: str, endpoint: Any, **options: Any) -> None:
         if shared.cmd_opts.api_auth:
@@ -105,6 +106,11 @@ class Api:
             args[script.args_from : script.args_to] = values
             args[0] = titles.index(name.lower()) + 1
         return args
+
+    def set_config(self, request: dict[str, Any]) -> None:
+        """Sets options as Forge does: without a word that a program asks for it."""
+        for name, value in request.items():
+            shared.opts.set(name, value)
 
     def text2imgapi(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._generate(dict(request))
