@@ -92,6 +92,22 @@ def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
     assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
 
 
+@pytest.mark.parametrize("step", ["_lay_out", "_give_prompts"])
+def test_an_error_where_sets_are_laid_out_ends_the_job(ui, monkeypatch, step):
+    """No hook does that, but what the host calls between them."""
+
+    def fail(*_):
+        raise Fault
+
+    monkeypatch.setattr(import_module("lib_layerdiffuse.webui.job.sets"), step, fail)
+    p = job(ui, "txt2img", override_settings_restore_afterwards=False)
+    kind = type(p)
+    with pytest.raises(Fault):
+        ui.run(p)
+    assert (type(p), p.batch_size, p.sampled_with) == (kind, 1, [])
+    assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
+
+
 def test_an_error_where_a_file_is_named_ends_the_job(ui, monkeypatch):
     """The host would save the image without its transparency, and say nothing."""
     monkeypatch.setattr(
