@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import count, groupby
 from operator import attrgetter
 from pathlib import Path
+from tempfile import mkdtemp
 
 from ..documents.kinds import DocumentKind
 from ..documents.layer_set import document_of
@@ -61,13 +62,26 @@ class OutputFolder:
                 free. A name that is there already is not written over.
 
         Raises:
-            SettingsError: Nothing can be written there.
+            SettingsError: Nothing can be written there, such as on a disk that is full by now. Then
+                all of them are in a new folder among the system's temporary ones, which it names.
         """
         views = [
             view
             for _, of_set in groupby(images, attrgetter("set_index"))
             for view in _views(list(of_set), settings)
         ]
+        try:
+            return self._save(views, settings, number)
+        except SettingsError as error:
+            with suppress(OSError, SettingsError):
+                elsewhere = Path(mkdtemp(prefix="layerdiffuse-"))
+                OutputFolder(elsewhere)._save(views, settings, number)
+                error.hint = f"What was made is in {elsewhere} instead. {error.hint}"
+            raise
+
+    def _save(
+        self, views: Sequence[_View], settings: LayerSettings, number: int | None
+    ) -> list[SavedImage]:
         with ExitStack() as until_written:
             paths = self._take_names(views, number, until_written)
             return [_write(path, view, settings) for path, view in zip(paths, views, strict=True)]

@@ -97,7 +97,6 @@ def save_undrawn(
         path = folder.folder / name
         paths.append(write_latent(path, one.vae_latent, error.settings.method.arch))
     error.hint = _hint(paths)
-    error.args = (str(error),)
     return saved
 
 

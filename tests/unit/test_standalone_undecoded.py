@@ -17,6 +17,7 @@ from tiny_diffusers import host, layer_folder
 from tiny_weights import CountingStore
 
 from lib_layerdiffuse import cli, tiny
+from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.hosts.diffusers import DiffusersHost
 from lib_layerdiffuse.methods import DECODERS, Arch, find_method
 from lib_layerdiffuse.nets.unet1024 import UNet1024
@@ -207,6 +208,29 @@ def test_an_interrupt_while_sampling_keeps_the_sets_before_it(tmp_path, capsys, 
     assert command(tmp_path, "--sets", "4", "--quiet") == 130
     assert len(list(tmp_path.glob("*.safetensors"))) == 6
     assert "is kept as a latent in" in capsys.readouterr().err
+
+
+def test_what_a_full_disk_does_not_take_is_saved_elsewhere(monkeypatch, tmp_path, capsys):
+    write, other = output.write_png, tmp_path / "temporary"
+    other.mkdir()
+    calls = count()
+
+    def full(path, *args):
+        if path.parent != other and next(calls) >= 2:
+            raise SettingsError(
+                f"{path} could not be written: No space left on device.", "Free it."
+            )
+        return write(path, *args)
+
+    monkeypatch.setattr(output, "write_png", full)
+    monkeypatch.setattr(output, "mkdtemp", lambda prefix: str(other))
+    assert command(tmp_path / "out") == 2
+    assert sorted(path.name for path in other.glob("*.png")) == sorted(
+        f"00000-{7 + n}-{layer}.png" for n, layer in NAMES
+    )
+    assert f"No space left. What was made is in {other} instead. Free" in (
+        capsys.readouterr().err
+    )
 
 
 def test_an_image_beside_the_layers_that_does_not_fit_is_told(monkeypatch, tmp_path):
