@@ -6,9 +6,11 @@ Only what a command needs is imported: `methods` starts without torch.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import LayerDiffuseError
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None, *, interrupts: Sequence[int] = ()) -
     try:
         args = _parser().parse_args(argv)
         check_texts(args)
-        status: int = args.run(args)
+        with _warnings(quiet=getattr(args, "quiet", False)):
+            status: int = args.run(args)
         sys.stdout.flush()
     except LayerDiffuseError as error:
         if interrupts:
@@ -49,9 +52,24 @@ def main(argv: Sequence[str] | None = None, *, interrupts: Sequence[int] = ()) -
         if interrupts:
             return _fail("interrupted", _INTERRUPTED)
         return _fail(f"A file could not be read or written: {error}.")
+    except MemoryError:
+        return _fail("The memory is full. Close other programs, or choose a smaller image.")
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
     return status
+
+
+@contextmanager
+def _warnings(*, quiet: bool) -> Iterator[None]:
+    """Writes what our log warns of as the command's own notes, unless none are wanted."""
+    handler, log = logging.StreamHandler(), logging.getLogger(__package__.partition(".")[0])
+    handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+    handler.setFormatter(logging.Formatter("layerdiffuse: %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _fail(text: str, status: int = _ERROR) -> int:

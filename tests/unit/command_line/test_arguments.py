@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -168,6 +169,27 @@ def test_interrupted(capfd, monkeypatch):
     monkeypatch.setattr(json, "dumps", interrupt)
     assert main(["methods", "--json"]) == 130
     assert capfd.readouterr().err == "layerdiffuse: interrupted\n"
+
+
+def test_a_full_memory_is_told_wherever_it_is_met(capfd, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(json, "dumps", full)
+    assert fails(capfd, "methods", "--json").startswith("layerdiffuse: The memory is full. Close")
+
+
+def test_warnings_are_notes_of_the_command(capfd, monkeypatch):
+    def warn(*_: object, **__: object) -> str:
+        logging.getLogger("lib_layerdiffuse.hosts").warning("The LoRA acts, but for %d parts.", 1)
+        return "{}"
+
+    monkeypatch.setattr(json, "dumps", warn)
+    assert main(["methods", "--json"]) == 0
+    assert set(capfd.readouterr().err.splitlines()) == {
+        "layerdiffuse: The LoRA acts, but for 1 parts."
+    }
+    assert not logging.getLogger("lib_layerdiffuse").handlers
 
 
 def test_an_error_after_an_interrupt_is_the_interrupts(capfd, monkeypatch):
