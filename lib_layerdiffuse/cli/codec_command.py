@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ from ..released import WeightFile
 from .parsing import add_command, device, one_of, path
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..codec.attempts import Attempt
+    from ..codec.transparent import TransparentDecoder, TransparentEncoder
     from .parsing import Commands, Parser
 
 _TENSORS = "FILE.safetensors"
@@ -89,7 +94,14 @@ def _decode(args: argparse.Namespace) -> int:
     with whole_file(args.out) as out, _computing(args):
         with _loading(args.decoder, DECODERS):
             net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
-        (decoded,) = rgba_u8(net.decode(pixels, latent, views=args.views))
+        found = _climbed(
+            net,
+            lambda one: net.decode(pixels, latent, views=one.views, tile=one.tile),
+            "transparent decoder",
+            max(pixels.shape[2:]),
+            args.views,
+        )
+        (decoded,) = rgba_u8(found)
         out.write(png_bytes(decoded))
     print(f"Wrote {args.out}")
     return 0
@@ -112,9 +124,43 @@ def _encode(args: argparse.Namespace) -> int:
     with whole_file(args.out) as out, _computing(args):
         with _loading(args.encoder, ENCODERS):
             net = TransparentEncoder.from_state_dict(weights, dtype=dtype, device=args.device)
-        out.write(save({"offset": net.offset(rgba)[0].cpu().contiguous()}))
+        offset = _climbed(
+            net,
+            lambda one: net.offset(rgba, tile=one.tile),
+            "transparent encoder",
+            max(rgba.shape[2:]),
+        )
+        out.write(save({"offset": offset[0].cpu().contiguous()}))
     print(f"Wrote {args.out}")
     return 0
+
+
+def _climbed(
+    codec: TransparentDecoder | TransparentEncoder,
+    run: Callable[[Attempt], Tensor],
+    network: str,
+    longest: int,
+    views: int = 1,
+) -> Tensor:
+    """Returns what the first attempt gives that has a result; says what was changed for it."""
+    from ..codec.attempts import Attempt, climb
+
+    def attempt(one: Attempt) -> Tensor:
+        codec.net.to(dtype=one.dtype)  # None leaves it as it is.
+        return run(one)
+
+    told: list[str] = []
+    found = climb(
+        Attempt(views=views),
+        attempt,
+        network=network,
+        longest=longest,
+        computed_in=lambda: next(codec.net.parameters()).dtype,
+        on_retry=told.append,
+    )
+    for text in told:
+        print("layerdiffuse:", text, file=sys.stderr)
+    return found
 
 
 def _check_suffix(out: Path, suffix: str) -> None:

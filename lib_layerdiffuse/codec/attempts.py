@@ -20,6 +20,9 @@ _SAID_WHEN_FULL = re.compile(
 )
 """What PyTorch's back ends say in a RuntimeError of no kind of its own."""
 
+_FULL = "the memory was full"
+_DIFFERS = "the result may differ a little"
+
 Result = TypeVar("Result")
 
 
@@ -56,16 +59,20 @@ class Attempt:
             return replace(self, tile=smaller[0])
         return replace(self, views=1) if self.views > 1 else None
 
-    def told_after(self, before: Attempt, network: str) -> str:
-        """Returns what the user should know of this attempt, a sentence without a capital."""
+    def told_after(self, before: Attempt, network: str, *, overflowed: bool = False) -> str:
+        """Returns what the user should know of this attempt, a sentence without a capital.
+
+        Args:
+            before: The one that failed.
+            network: As in `climb`.
+            overflowed: Whether that was for its numbers, not for want of memory.
+        """
         if self.dtype is not before.dtype:
             return f"the {network} overflowed in half precision, so it computed in float32."
+        why = f"the {network} overflowed, so it" if overflowed else f"{_FULL}, so the {network}"
         if self.tile != before.tile:
-            return (
-                f"the memory was full, so the {network} took the image in parts of {self.tile} "
-                "pixels; the result may differ a little."
-            )
-        return f"the memory was full, so the {network} took a single view; edges are rougher."
+            return f"{why} took the image in parts of {self.tile} pixels; {_DIFFERS}."
+        return f"{why} took a single view; edges are rougher."
 
 
 def is_memory_error(error: BaseException, types: Collection[type[BaseException]] = ()) -> bool:
@@ -123,7 +130,8 @@ def climb(
                 raise failed
             raise _full(network) from failed
         if on_retry is not None:
-            on_retry(following.told_after(attempt, network))
+            overflowed = isinstance(failed, OverflowsError)
+            on_retry(following.told_after(attempt, network, overflowed=overflowed))
         attempt = following
         del failed
 

@@ -96,6 +96,12 @@ class TestClimb:
     def test_the_first_attempt_may_do(self):
         assert self.climb([]) == ("done", [Attempt(views=8)], [])
 
+    def test_numbers_that_overflow_are_not_called_a_full_memory(self):
+        _, _, told = self.climb([OverflowsError("NaN")] * 3, dtype=FLOAT)
+        assert len(told) == 3
+        assert not [text for text in told if "memory" in text]
+        assert told[-1].startswith("the transparent decoder overflowed, so it took")
+
     def test_each_failure_leads_to_the_next_attempt_and_is_told(self):
         result, tried, told = self.climb([OverflowsError("NaN"), HostsOwn(), HostsOwn()])
         assert result == "done"

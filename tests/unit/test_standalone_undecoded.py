@@ -228,9 +228,7 @@ def test_what_a_full_disk_does_not_take_is_saved_elsewhere(monkeypatch, tmp_path
     assert sorted(path.name for path in other.glob("*.png")) == sorted(
         f"00000-{7 + n}-{layer}.png" for n, layer in NAMES
     )
-    assert f"No space left. What was made is in {other} instead. Free" in (
-        capsys.readouterr().err
-    )
+    assert f"No space left. What was made is in {other} instead. Free" in (capsys.readouterr().err)
 
 
 def test_an_image_beside_the_layers_that_does_not_fit_is_told(monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from tiny_codec import tiny_decoder_weights, tiny_encoder_weights
 
 from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder, rgba_u8
+from lib_layerdiffuse.errors import OverflowsError
 from lib_layerdiffuse.imaging.images import pad_colours
 from lib_layerdiffuse.methods import DECODERS, METHODS
 
@@ -249,8 +250,7 @@ def test_decode_makes_the_folder(capfd, job, tmp_path):
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (RuntimeError("out of memory\nat length"), 2, "failed: out of memory. Try"),
-        (MemoryError(), 2, "failed: MemoryError. Try"),
+        (RuntimeError("no such kernel\nat length"), 2, "failed: no such kernel. Try"),
         (
             OSError(28, "No space left on device"),
             2,
@@ -269,6 +269,39 @@ def test_nothing_half_written_is_left(capfd, monkeypatch, job, tmp_path, error, 
     assert main(["decode", *map(str, options(job))]) == status
     assert re.fullmatch(rf"layerdiffuse: [^\n]*{said}[^\n]*\n", capfd.readouterr().err)
     assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory\nat length"), MemoryError()])
+def test_without_memory_less_is_tried(capfd, monkeypatch, job, error):
+    asked = []
+
+    def fail(_: object, *images: object, **ways: object) -> None:
+        asked.append((ways["views"], ways["tile"]))
+        raise error
+
+    monkeypatch.setattr(TransparentDecoder, "decode", fail)
+    assert main(["decode", *map(str, options(job))]) == 2
+    (failed,) = capfd.readouterr().err.splitlines()
+    assert "The memory is full: the transparent decoder does not fit" in failed
+    assert asked == [(8, None), (1, None)]
+    assert not job["--out"].exists()
+
+
+def test_what_overflows_in_half_is_computed_in_float32(capfd, monkeypatch, picture_job):
+    offset = TransparentEncoder.offset
+
+    def overflow(codec: TransparentEncoder, *images: object, **ways: object) -> torch.Tensor:
+        if next(codec.net.parameters()).dtype is torch.bfloat16:
+            raise OverflowsError("It holds NaN.")
+        return offset(codec, *images, **ways)
+
+    monkeypatch.setattr(TransparentEncoder, "offset", overflow)
+    command = ["encode", *map(str, options(picture_job))]
+    assert main([*command, "--dtype", "bfloat16"]) == 0
+    assert "overflowed in half precision" in capfd.readouterr().err
+    found = load_file(picture_job["--out"])["offset"]
+    assert main(command) == 0
+    assert torch.equal(found, load_file(picture_job["--out"])["offset"])
 
 
 def test_a_closed_folder_is_told_before_the_work(capfd, monkeypatch, job):
