@@ -217,9 +217,7 @@ def test_what_a_full_disk_does_not_take_is_saved_elsewhere(monkeypatch, tmp_path
 
     def full(path, *args):
         if path.parent != other and next(calls) >= 2:
-            raise SettingsError(
-                f"{path} could not be written: No space left on device.", "Free it."
-            )
+            raise SettingsError(f"{path} could not be written: No space left.", "Free it.")
         return write(path, *args)
 
     monkeypatch.setattr(output, "write_png", full)
@@ -228,7 +226,8 @@ def test_what_a_full_disk_does_not_take_is_saved_elsewhere(monkeypatch, tmp_path
     assert sorted(path.name for path in other.glob("*.png")) == sorted(
         f"00000-{7 + n}-{layer}.png" for n, layer in NAMES
     )
-    assert f"No space left. What was made is in {other} instead. Free" in (capsys.readouterr().err)
+    said = f"No space left. What was made is in {other} instead. Free it."
+    assert said in capsys.readouterr().err
 
 
 def test_an_image_beside_the_layers_that_does_not_fit_is_told(monkeypatch, tmp_path):
