@@ -26,7 +26,7 @@ def read_shapes(path: Path) -> Shapes:
 def text_width(shapes: Shapes, prefix: str = UNET) -> int:
     """Returns how many channels of text the UNet under a prefix reads; 0 where there is none."""
     keys = (key for key in shapes if key.startswith(prefix) and key.endswith(_CROSS))
-    return max((shapes[key][-1] for key in keys), default=0)
+    return max((shapes[key][-1] for key in keys if shapes[key]), default=0)
 
 
 def arch_of(shapes: Shapes) -> Arch | None:

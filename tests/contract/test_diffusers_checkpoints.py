@@ -122,6 +122,17 @@ class TestMissingTensors:
         assert said.startswith("model.safetensors lacks ")
         assert named in said
 
+    @pytest.mark.parametrize("shape", [(), (4,), (1, 4, 4, 3, 3)])
+    def test_a_first_convolution_that_is_none(self, shape, tmp_path):
+        key = "model.diffusion_model.input_blocks.0.0.weight"
+        cross = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+        path = tmp_path / "model.safetensors"
+        tensors = {key: torch.zeros(shape), cross: torch.zeros(())}
+        save_file(tensors, path)
+        assert f"is damaged: its {key} is {list(shape)}" in refusal(path)
+        save_file({key: torch.zeros(8, 4, 3, 3), cross: torch.zeros(())}, path)
+        assert "is another model" in refusal(path)
+
     def test_one_of_another_shape(self, folder, tmp_path):
         path = folder(Arch.SD15)
         file = weights(path, "text_encoder")

@@ -81,6 +81,11 @@ def family_of_shapes(
     """
     if _CONV_IN not in shapes:
         raise _other("another model", "such as SD3, Flux, a LoRA or a bare UNet")
+    if len(shapes[_CONV_IN]) != 4:
+        raise WeightsError(
+            f"The checkpoint is damaged: its {_CONV_IN} is {list(shapes[_CONV_IN])}.",
+            "Download it again.",
+        )
     _check_channels(shapes[_CONV_IN][1])
     arch = arch_of(shapes)
     if arch is None:
