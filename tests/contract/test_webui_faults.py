@@ -84,12 +84,10 @@ def job(ui, kind, **more):
 @pytest.mark.parametrize(("title", "hook", "kind"), HOOK_FAULTS)
 def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
     break_hook(monkeypatch, scripts_of(ui)[title], hook)
-    p = job(ui, kind, override_settings_restore_afterwards=False)
+    p = job(ui, kind)
     with pytest.raises(Fault):
         list(ui.run(p).images)
     assert p.batch_size == 1
-    assert p.override_settings == {}
-    assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
 
 
 @pytest.mark.parametrize("step", ["_lay_out", "_give_prompts"])
@@ -128,28 +126,13 @@ def test_an_error_in_a_plots_grid_ends_it(ui, monkeypatch):
         import_module("modules.images").image_grid([Image.new("RGBA", (8, 8))], rows=1)
 
 
-def test_an_error_where_alpha_is_brought_back_ends_the_saving(ui, monkeypatch, tmp_path):
-    extras = import_module("lib_layerdiffuse.webui.flows.extras")
-    image = Image.new("RGB", (8, 8))
-    extras.put_alpha(image, Image.new("L", (8, 8), 128))
-    monkeypatch.setattr(extras, "put_alpha", lambda *_: 1 / 0)
+def test_an_error_where_alpha_is_looked_for_ends_the_saving(ui, monkeypatch, tmp_path):
+    """The host would save a transparent image in a format that has no alpha."""
+    alpha = import_module("lib_layerdiffuse.webui.job.alpha")
+    monkeypatch.setattr(alpha, "is_transparent", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        import_module("modules.images").save_image(image, str(tmp_path), "")
+        import_module("modules.images").save_image(Image.new("RGBA", (8, 8)), str(tmp_path), "")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_next_job_gives_back_what_a_fault_of_the_host_has_left(ui, monkeypatch):
-    """The host calls no hook then, and may be told not to restore its options itself."""
-    kept = {"override_settings_restore_afterwards": False}
-    with monkeypatch.context() as fault:
-        fault.setattr(import_module("modules.processing").Sampler, "sample", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            ui.run(job(ui, "txt2img", **kept))
-    ui.run(ui.job(JOINT, False, **kept))
-    assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
-    ui.shared.opts.data["stealth_pnginfo_option"] = "RGB"
-    ui.run(ui.job(JOINT, False, **kept))
-    assert ui.shared.opts.stealth_pnginfo_option == "RGB", "it was given back twice"
 
 
 @pytest.mark.parametrize("kind", ["txt2img", "hires", "inpaint", "map"])

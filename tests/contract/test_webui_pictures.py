@@ -209,19 +209,6 @@ class TestSaving:
             alpha = np.asarray(saved)[..., 3]
         assert alpha.min() < 255
         assert np.array_equal(alpha, np.asarray(result.images[0])[..., 3])
-        assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
-
-    def test_hidden_infotext_comes_back_where_the_host_keeps_overrides(self, ui):
-        _, p = ui.generate(FG_SD15, override_settings_restore_afterwards=False)
-        assert ui.shared.opts.stealth_pnginfo_option == "Alpha"
-        assert p.override_settings == {}
-
-    def test_a_webui_without_hidden_infotext_gets_no_such_option(self, ui):
-        del ui.shared.opts.data_labels["stealth_pnginfo_option"]
-        p = ui.job(FG_SD15, request(FG_SD15), do_not_save_samples=True)
-        ui.run(p)
-        assert p.override_settings == {}
-        assert "stealth_pnginfo_option" not in ui.shared.opts.data
 
     def test_other_jobs_pictures_keep_their_names(self, ui):
         ui.run(ui.job(JOINT, False))

@@ -238,11 +238,3 @@ def test_a_script_that_samples_by_itself_is_an_error(ui):
     p.sample = lambda: torch.zeros(1, 4, 8, 8)
     with pytest.raises(Exception, match="another extension has replaced the UNet"):
         ui.run(p)
-
-
-def test_options_come_back_after_an_error_too(ui):
-    p = ui.job(FG_SD15, request(FG_SD15), override_settings_restore_afterwards=False)
-    p.sample = lambda: torch.zeros(1, 4, 8, 8)
-    with pytest.raises(Exception, match="another extension has replaced the UNet"):
-        ui.run(p)
-    assert ui.shared.opts.stealth_pnginfo_option == "Alpha"

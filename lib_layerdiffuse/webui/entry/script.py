@@ -19,6 +19,7 @@ from ..flows.axes import axis_values
 from ..flows.grids import give_a_plot_a_sheet, give_one_image_a_set
 from ..job import hires, init_images, inpaint, passes, results
 from ..job.abort import abort, is_aborted
+from ..job.alpha import tell_what_is_lost
 from ..job.answers import public
 from ..job.arguments import read_settings
 from ..job.backend import is_possible, loaded
@@ -39,7 +40,6 @@ from ..page import webui_panel as panel
 from ..page.gallery import BelowGallery
 
 TITLE = "LayerDiffuse"
-_GREY = "#808080"
 _INPAINT_UPLOAD = "img_inpaint_base"  # The other tabs hand over alpha.
 _log = logging.getLogger(__name__)
 _hook = hook_of(job_of)
@@ -98,6 +98,8 @@ class LayerDiffuseScript(scripts.Script):
             settings = step or self._asked(p, args)
             if settings is not None and settings.enabled:
                 self._begin(p, settings, args)
+            else:
+                tell_what_is_lost(p)
         except Exception as error:
             abort(p, error)
 
@@ -109,12 +111,10 @@ class LayerDiffuseScript(scripts.Script):
 
     @staticmethod
     def _clear_up() -> None:
-        """Takes off what an exception may have left on the UNet and among the host's options."""
+        """Takes off what an exception may have left on the UNet."""
         left, LayerDiffuseScript.unfinished = LayerDiffuseScript.unfinished, None
-        if left is not None:
-            left.give_back()
-            if left.batch.attachment is not None:
-                left.batch.attachment.detach()
+        if left is not None and left.batch.attachment is not None:
+            left.batch.attachment.detach()
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         check_job(p, settings)
@@ -129,7 +129,6 @@ class LayerDiffuseScript(scripts.Script):
             job.note(p, f"{made} images instead of {asked}, to make whole sets.")
         if is_opaque(settings.fg_image):
             job.note(p, "the foreground image has no transparency.")
-        _keep_alpha(p, job)
 
     @_hook
     def process(self, p: Any, job: Job, *args: Any) -> None:
@@ -262,17 +261,6 @@ class LayerDiffuseScript(scripts.Script):
 def _is_answer(p: Any) -> bool:
     """Whether the images go straight into an API's answer, not through a selectable script."""
     return getattr(p, "is_api", False) and not p.script_args[0]
-
-
-def _keep_alpha(p: Any, job: Job) -> None:
-    """Keeps the host, for this job, from erasing alpha by hidden infotext or laying it on white."""
-    for name, value in (("stealth_pnginfo_option", "None"), ("img2img_background_color", _GREY)):
-        if name in shared.opts.data_labels:
-            # The host restores only what has a value; a default alone is none.
-            before = shared.opts.data.setdefault(name, shared.opts.get_default(name))
-            if not p.override_settings_restore_afterwards:
-                job.options[name] = before
-            job.change(p, "override_settings", p.override_settings | {name: value})
 
 
 def _keep_alpha_of_uploads(created: Any) -> None:

@@ -20,11 +20,11 @@ from PIL import Image
 from ...errors import LayerDiffuseError, MissingCapabilityError
 from ...imaging.colours import fill_hidden
 from ...imaging.images import from_u8, to_u8
+from ..job.alpha import is_transparent
 from ..job.answers import as_http
-from ..job.hooks import callback_of
 
 _MARK = "layerdiffuse_keep"
-_ALPHA = "layerdiffuse_alpha"  # On an image that we have put together.
+_FILLED = "layerdiffuse_filled"  # On an image that we have put together.
 _RESIZERS = ("Upscale",)
 _NEARLY = 2  # levels by which an upscaler may miss clear and solid
 
@@ -53,11 +53,11 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
             MissingCapabilityError: The host could not hand the result out with its transparency;
                 over the API, an HTTP answer.
         """
-        if keep is False or not _is_transparent(pp.image):
+        if keep is False or not is_transparent(pp.image):
             return
         over_the_api = keep is None
         with _answering(over_the_api):
-            _check_options(over_the_api)
+            _check_format(over_the_api)
         setattr(pp.shared, _MARK, True)  # Copies of an image have this object in common.
         pp.info[self.name] = self.name
         for script in scripts.scripts_postproc.scripts_in_preferred_order():
@@ -65,17 +65,12 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
                 _take_care_of(script, pp, over_the_api)
 
 
-def _check_options(over_the_api: bool) -> None:
+def _check_format(over_the_api: bool) -> None:
     if over_the_api and shared.opts.samples_format.lower() != "png":
         raise MissingCapabilityError(
             f"The WebUI's API would send the result as {shared.opts.samples_format}, without "
             "its transparency.",
             "Set the option samples_format to png.",
-        )
-    if shared.opts.data.get("stealth_pnginfo_option") == "RGB":
-        raise MissingCapabilityError(
-            "The WebUI cannot hide an infotext in the colours of a transparent image.",
-            "Set the stealth infotext to Alpha or None in the settings.",
         )
 
 
@@ -90,10 +85,6 @@ def _answering(over_the_api: bool) -> Iterator[None]:
         raise as_http(error) from error
 
 
-def _is_transparent(image: Image.Image) -> bool:
-    return image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
-
-
 def _take_care_of(script: Any, pp: Any, over_the_api: bool) -> None:
     """Has a script process a marked image without its alpha when it is called next.
 
@@ -105,7 +96,7 @@ def _take_care_of(script: Any, pp: Any, over_the_api: bool) -> None:
 
     def process(pp: Any, **args: Any) -> None:
         give_back()
-        if getattr(pp.shared, _MARK, False) and _is_transparent(pp.image):
+        if getattr(pp.shared, _MARK, False) and is_transparent(pp.image):
             with _answering(over_the_api):
                 _process_apart(script, inner, pp, args)
         else:
@@ -138,12 +129,13 @@ def _process_apart(script: Any, inner: Process, pp: Any, args: dict[str, Any]) -
         inner(copy, **args)
         alpha = _settled(copy.image.convert("L"))
     pp.image = pp.image.convert("RGB")
-    put_alpha(pp.image, alpha)
+    pp.image.putalpha(alpha)
+    setattr(pp.image, _FILLED, True)
 
 
 def _colours(rgba: Image.Image) -> Image.Image:
     """Returns an image's colours, continued where alpha hides them; once for all scripts."""
-    if hasattr(rgba, _ALPHA):
+    if hasattr(rgba, _FILLED):
         return rgba.convert("RGB")
     return Image.fromarray(to_u8(fill_hidden(from_u8(np.asarray(rgba)))[..., :3]))
 
@@ -152,19 +144,3 @@ def _settled(alpha: Image.Image) -> Image.Image:
     """Returns alpha with clear and solid where an upscaler has just missed them."""
     table = [0 if v <= _NEARLY else 255 if v >= 255 - _NEARLY else v for v in range(256)]
     return alpha.point(table)
-
-
-def put_alpha(image: Image.Image, alpha: Image.Image) -> None:
-    """Gives an image alpha, and remembers it: the host may erase it to hide an infotext there."""
-    image.putalpha(alpha)
-    setattr(image, _ALPHA, alpha)
-
-
-@callback_of("image")
-def keep_alpha(params: Any) -> None:
-    """Brings back the alpha of an image that is about to be saved, as PNG."""
-    alpha = getattr(params.image, _ALPHA, None)
-    if alpha is not None:
-        put_alpha(params.image, alpha)
-        stem, _, _ = params.filename.rpartition(".")
-        params.filename = f"{stem}.png"

@@ -37,6 +37,7 @@ from ...methods import Layer
 from ...outputs import given_layer
 from ...pipeline import Session, encode, first_image
 from ...settings.layer_settings import LayerSettings
+from .alpha import on_grey
 from .given_images import read_given
 from .init_checks import LATENT_UPSCALE, check_init_images, is_cut
 from .job import InitImages, Job
@@ -146,7 +147,7 @@ def _shown(
     read = to_u8(init)
     read = read[..., :3] if image.mode == "RGB" and (read[..., 3] == 255).all() else read
     as_is = image.mode in ("RGB", "RGBA") and np.array_equal(np.asarray(image), read)
-    return image if as_is else Image.fromarray(read)
+    return on_grey(image if as_is else Image.fromarray(read))
 
 
 def _own_mask(settings: LayerSettings, inits: Sequence[FloatImage]) -> Image.Image:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from modules import shared
 from PIL import Image
 from torch import Tensor
 
@@ -93,7 +92,6 @@ class Job(State):
         of_sets: The settings of each set, once laid out: with its own words for wildcards.
         by_row: Whether several init images count rows of the batch, not sets.
         choices: What the settings page says, once the host has applied the job's own overrides.
-        options: The host's options to put back, where the host is told not to.
         init: The init images, in img2img.
         first_image: The transparent image to be upscaled, until it is encoded.
         batch: The current batch.
@@ -108,7 +106,6 @@ class Job(State):
     by_row: bool = False
     of_sets: list[LayerSettings] = field(default_factory=list)
     choices: Choices = field(default_factory=choices)
-    options: dict[str, Any] = field(default_factory=dict)
     init: InitImages | None = None
     first_image: FloatImage | None = None
     batch: Batch = field(default_factory=Batch)
@@ -116,11 +113,6 @@ class Job(State):
     first_steps: list[FirstStep] = field(default_factory=list)
     undecoded: list[Undecoded] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def give_back(self) -> None:
-        """Gives the host's options back that it was told not to restore."""
-        options, self.options = self.options, {}
-        shared.opts.data.update(options)
 
     def note(self, p: Any, text: str) -> None:
         """Tells the user something once, below the images and in the API's `info`."""

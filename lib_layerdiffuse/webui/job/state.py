@@ -23,9 +23,6 @@ class State:
         self.asked.setdefault(name, getattr(p, name))
         setattr(p, name, value)
 
-    def give_back(self) -> None:
-        """Gives back what was changed elsewhere."""
-
 
 def put(p: Any, attribute: str, state: object) -> None:
     """Puts a state on a processing object; a copy of the object, such as a plot's, has none."""
@@ -44,7 +41,6 @@ def take(p: Any, attribute: str) -> None:
     if state is not None:
         for name, value in state.asked.items():
             setattr(p, name, value)
-        state.give_back()
     setattr(p, attribute, (None, None))
 
 

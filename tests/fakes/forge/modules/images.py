@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from modules import script_callbacks, shared
+from modules import script_callbacks, shared, stealth_infotext
 
 
 def image_grid(
@@ -36,15 +36,17 @@ def save_image(
     *,
     p: Any = None,
     suffix: str = "",
+    existing_info: dict[str, Any] | None = None,
 ) -> str:
     """Returns the name of the file; the option for hidden infotext may erase alpha before."""
     assert image.width < 65535  # The host looks at the size first.
     Path(path).mkdir(parents=True, exist_ok=True)
     number = len(list(Path(path).iterdir()))
     name = Path(path) / f"{number:05}-{seed}{suffix}.{extension}"
-    if image.mode == "RGBA" and shared.opts.stealth_pnginfo_option == "Alpha":
-        image.putalpha(255)
-    params = script_callbacks.ImageSaveParams(image, p, str(name), {"parameters": info or ""})
+    texts = (existing_info or {}) | ({} if info is None else {"parameters": info})
+    params = script_callbacks.ImageSaveParams(image, p, str(name), texts)
+    if shared.opts.enable_pnginfo:
+        stealth_infotext.add_stealth_pnginfo(params)
     script_callbacks.before_image_saved_callback(params)
     name = Path(params.filename)
     lossy = name.suffix in (".jpg", ".webp")
@@ -61,6 +63,21 @@ def flatten(image: Image.Image, colour: str) -> Image.Image:
         below.alpha_composite(image)
         image = below
     return image.convert("RGB")
+
+
+def read(source: Any) -> Image.Image:
+    """Returns a file's image; transparency of palettes that is a list of bytes becomes alpha."""
+    return fix_image(Image.open(source))
+
+
+def fix_image(image: Image.Image) -> Image.Image:
+    return fix_png_transparency(image)
+
+
+def fix_png_transparency(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        return image.convert("RGBA")
+    return image
 
 
 def resize_image(

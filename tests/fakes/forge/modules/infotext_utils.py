@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import webui_infotext
+from PIL import Image
 
 reports: list[Exception] = []
+registered_param_bindings: list[Any] = []
 
 
 def paste(fields: Sequence[tuple[Any, Any]], text: str) -> dict[Any, Any]:
@@ -39,8 +41,16 @@ def parse_generation_parameters(x: str, skip_fields: list[str] | None = None) ->
 
 def image_from_url_text(filedata: Any) -> Any:
     """Returns the image of one item of a gallery's value."""
+    if filedata is None:
+        return None
     (image, _caption) = filedata[0]
     return image
+
+
+def send_image_and_dimensions(x: Any) -> tuple[Any, Any, Any]:
+    """Returns an image for another tab, with its size; one by itself, not in a gallery, is RGB."""
+    image = x.convert("RGB") if isinstance(x, Image.Image) else image_from_url_text(x)
+    return (None, None, None) if image is None else (image, image.width, image.height)
 
 
 def _read(target: Any, params: dict[str, str]) -> Any:

@@ -11,6 +11,7 @@ from PIL import Image
 before_saved: list[Callable[[Any], None]] = []
 after_saved: list[Callable[[Any], None]] = []
 app_started: list[Callable[[Any, Any], None]] = []
+script_unloaded: list[Callable[[], None]] = []
 before_ui: list[Callable[[], None]] = []
 after_component: list[Callable[..., None]] = []
 image_grid: list[Callable[[Any], None]] = []
@@ -56,6 +57,10 @@ def on_app_started(callback: Callable[[Any, Any], None]) -> None:
     app_started.append(callback)
 
 
+def on_script_unloaded(callback: Callable[[], None]) -> None:
+    script_unloaded.append(callback)
+
+
 def on_before_ui(callback: Callable[[], None]) -> None:
     before_ui.append(callback)
 
@@ -66,7 +71,16 @@ def on_after_component(callback: Callable[..., None]) -> None:
 
 def clear_callbacks() -> None:
     """Forgets all, as before scripts are loaded again."""
-    for callbacks in (before_saved, app_started, before_ui, after_component, image_grid):
+    for unloaded in script_unloaded:
+        unloaded()
+    for callbacks in (
+        before_saved,
+        app_started,
+        script_unloaded,
+        before_ui,
+        after_component,
+        image_grid,
+    ):
         callbacks.clear()
 
 

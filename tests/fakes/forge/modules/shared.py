@@ -74,6 +74,7 @@ opts = Options(
         "overlay_inpaint": True,
         "upscaler_for_img2img": None,
         "outdir_samples": "",
+        "outdir_save": "",
         "outdir_txt2img_samples": "",
         "outdir_img2img_samples": "",
         "api_enable_requests": True,
