@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -110,3 +112,21 @@ def test_paste_last_has_the_settings(forge: ForgeServer, client: Client, tmp_pat
     assert "layerdiffusion_weight: 0.5" in last
     assert "layerdiffusion_bg_additional_prompt: a chair" in last
     assert last.startswith("a glass ball\n")
+
+
+def test_settings_saved_while_a_job_runs_are_the_users(forge: ForgeServer, client: Client) -> None:
+    client.use_checkpoint(SD15)
+    before = client.options()
+    job: dict[str, Any] = {"prompt": "a glass ball", "width": 64, "height": 64, "steps": 8}
+    job["alwayson_scripts"] = {"layerdiffuse": {"args": [{"method": "fg_attn_sd15"}]}}
+    running = Thread(target=client.call, args=("POST", "/sdapi/v1/txt2img", job))
+    running.start()
+    saves = 0
+    while running.is_alive():
+        client.set_options(save_txt=False)
+        kept = json.loads((forge.data_dir / "config.json").read_text())
+        for name in ("stealth_pnginfo_option", "img2img_background_color"):
+            assert kept.get(name, before[name]) == before[name]
+        saves += client.progress()["state"]["sampling_step"] > 0
+        running.join(0.2)
+    assert saves

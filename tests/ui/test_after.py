@@ -73,16 +73,17 @@ class TestExtras:
     def test_a_folder(self, page: WebuiPage, tmp_path: Path) -> None:
         source, results = tmp_path / "in", tmp_path / "out"
         source.mkdir()
-        for name in ("one", "two"):
-            Image.fromarray(glass_ball(64)).save(source / f"{name}.png")
+        for name, mode in (("one", "RGBA"), ("grey", "LA")):
+            Image.fromarray(glass_ball(64)).convert(mode).save(source / f"{name}.png")
         open_extras(page)
         page.page.locator("#mode_extras").get_by_role("tab", name="Batch from Directory").click()
         for field, folder in (("input", source), ("output", results)):
             box = page.page.locator(f"#extras_batch_{field}_dir textarea").first
             box.fill(str(folder))
         upscale(page)
-        made = sorted(results.glob("*.png"))
-        assert [np.asarray(Image.open(path)).shape for path in made] == [(128, 128, 4)] * 2
+        made = [np.asarray(Image.open(path)) for path in results.glob("*.png")]
+        assert [image.shape for image in made] == [(128, 128, 4)] * 2
+        assert [image[..., 3].min() for image in made] == [0, 0]
 
 
 def test_the_button_that_upscales_a_result(page: WebuiPage) -> None:
