@@ -301,13 +301,6 @@ class TestGroupings:
         with pytest.raises(MissingCapabilityError, match="sd-grouping, which would replace"):
             run.host.check_patched(method, torch.zeros(method.frames, 4, 8, 8))
 
-    def test_replaced_attention_is_refused_too(self, run):
-        run.open(JOINT)
-        replaced = {"patches_replace": {"attn2": {("input", 1, 0): print}}}
-        run.plain.model_options["transformer_options"] = replaced
-        with pytest.raises(MissingCapabilityError, match="replaces"):
-            run.host.check_patched(JOINT, torch.zeros(3, 4, 8, 8))
-
 
 class TestJobs:
     @pytest.fixture

@@ -246,7 +246,7 @@ class TestOtherExtensions:
         run.open(JOINT)
         replaced = {"patches_replace": {name: {("input", 1, 0): print}}}
         run.plain.model_options["transformer_options"] = replaced
-        with pytest.raises(MissingCapabilityError, match="replaces"):
+        with pytest.raises(MissingCapabilityError, match="would replace the attention"):
             run.host.attach(injection(JOINT))
         assert run.checkpoint.forge_objects.unet is run.plain
 

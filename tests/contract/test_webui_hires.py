@@ -160,10 +160,10 @@ class TestRefused:
         error, _ = self.refused(ui, p, MissingCapabilityError)
         assert "0.3" in str(error)
 
-    def test_another_unet_in_the_first_pass_alone(self, ui):
+    def test_another_sampler_in_the_first_pass_alone(self, ui):
         def replace(self, p, *_, **__):
             if not p.is_hr_pass:
-                p.sd_model.forge_objects.unet = ui.plain.clone()
+                p.sampler = type(p.sampler)()
 
         other = ui.new_script(process_before_every_sampling=replace)
         error, _ = self.refused(ui, hires(ui, JOINT, after=[other]), HostError)
@@ -179,7 +179,7 @@ class TestRefused:
             )
         )
         error, _ = self.refused(ui, hires(ui, FG_SD15, after=[late]), HostError)
-        assert "second pass" in str(error)
+        assert "or its sampler" in str(error)
 
 
 class TestUpscaleButton:

@@ -11,7 +11,12 @@ import pytest
 from started_webui import WebUI, arrays, request
 
 from lib_layerdiffuse import pipeline
-from lib_layerdiffuse.errors import DownloadError, HostError, WeightsNotFoundError
+from lib_layerdiffuse.errors import (
+    DownloadError,
+    HostError,
+    MissingCapabilityError,
+    WeightsNotFoundError,
+)
 from lib_layerdiffuse.methods import find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
 from lib_layerdiffuse.weights.store import WeightStore
@@ -85,18 +90,38 @@ class TestReplacedUNet:
         )
         p.sd_model.forge_objects.unet = unet
 
-    def test_it_ends_the_job(self, ui):
+    @pytest.mark.parametrize("place", ["before", "after"])
+    def test_the_method_goes_on_over_it(self, ui, place):
         other = ui.new_script(process_before_every_sampling=self.replace)
+        wanted = arrays(ui.generate(JOINT)[0])
+        got = arrays(ui.generate(JOINT, **{place: [other]})[0])
+        assert all(map(np.array_equal, got, wanted))
+
+    def test_another_sampler_ends_the_job(self, ui):
+        def replace(self, p, *_, **__):
+            p.sampler = type(p.sampler)()
+
+        other = ui.new_script(process_before_every_sampling=replace)
         p = ui.job(JOINT, request(JOINT), after=[other])
         with pytest.raises(HostError, match="another extension has replaced the UNet"):
             ui.run(p)
         assert ui.saved() == []
 
-    def test_one_that_came_before_is_chained(self, ui):
-        other = ui.new_script(process_before_every_sampling=self.replace)
-        wanted = arrays(ui.generate(JOINT)[0])
-        got = arrays(ui.generate(JOINT, before=[other])[0])
-        assert all(map(np.array_equal, got, wanted))
+    def test_what_comes_later_is_refused_by_name_before_the_first_step(self, ui):
+        def replace(self, p, *_, **__):
+            unet = p.sd_model.forge_objects.unet.clone()
+            replaced = {"patches_replace": {"attn1": {("middle", 0): lambda q, k, v, o: v}}}
+            unet.model_options["transformer_options"] = replaced
+            p.sd_model.forge_objects.unet = unet
+
+        other = ui.new_script(
+            process_before_every_sampling=replace, title=lambda self: "Guidance of another kind"
+        )
+        other.filename = __file__
+        p = ui.job(JOINT, request(JOINT), after=[other])
+        with pytest.raises(MissingCapabilityError, match="with Guidance of another kind, which"):
+            ui.run(p)
+        assert p.sampled_with == []
 
     def test_a_stop_before_the_first_step_is_no_error(self, ui):
         def stop(self, p, *_, **__):

@@ -36,28 +36,13 @@ def check_patched(unet: Any, method: LayerMethod, latent: Tensor) -> None:
         latent: What the run starts from, `b 4 h w`.
 
     Raises:
-        MissingCapabilityError: A patch replaces attention, or regroups rows or tokens.
+        MissingCapabilityError: A forward replaces attention, or a patch regroups rows or tokens.
     """
     if method.patch is not PatchKind.ATTENTION_SHARING:
         return
-    refuse_replaced(unet)
     _refuse_hooked(unet)
     if method.frames > 1 or method.uses_control:
         _refuse_regrouping(unet, method.frames, latent)
-
-
-def refuse_replaced(unet: Any) -> None:
-    """Checks that no other extension computes the attention that a method has to compute.
-
-    Raises:
-        MissingCapabilityError: One does.
-    """
-    replaced = _options(unet).get("patches_replace", {})
-    if any(replaced.get(name) for name in ("attn1", "attn2")):
-        raise MissingCapabilityError(
-            "Another extension replaces the UNet's attention, which this method has to change.",
-            "Turn off IP-Adapter, Reference, StyleAlign and the like for SD1.5 layer methods.",
-        )
 
 
 def _refuse_hooked(unet: Any) -> None:

@@ -24,11 +24,13 @@ from ...methods import Arch, LayerMethod
 from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
 from ...weights.patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
 from . import memory
-from .attention_patches import check_patched, refuse_replaced
+from .attention_patches import check_patched
 from .forge_vae import posterior
+from .others import Named, UnetCall, check_others, inner_call
 
 _SLOTS_OF_A_PATCH = 16  # The host reads optional parts of a LoRA by position.
 _AsRaised = Callable[[LayerDiffuseError], Exception]
+_Applied = Callable[[bool, dict[str, Any]], Any]
 
 
 class ForgeAttachment:
@@ -59,10 +61,13 @@ class ForgeHost:
         sd_model: The WebUI's `p.sd_model`.
         as_raised: Returns the exception to raise for an error of ours in a UNet call, since the
             host swallows some kinds; None to raise the error itself.
+        named: Returns what a user calls the extension that a file of code belongs to.
     """
 
-    def __init__(self, sd_model: Any, as_raised: _AsRaised | None = None) -> None:
-        self.sd_model, self._as_raised = sd_model, as_raised
+    def __init__(
+        self, sd_model: Any, as_raised: _AsRaised | None = None, named: Named = str
+    ) -> None:
+        self.sd_model, self._as_raised, self._named = sd_model, as_raised, named
 
     def arch(self) -> Arch | None:
         """Returns the checkpoint's family; None for one that no method fits."""
@@ -131,10 +136,11 @@ class ForgeHost:
 
         Raises:
             ChecksumError: The weight file has keys that the UNet lacks.
-            MissingCapabilityError: Another extension replaces the attention that must be shared.
+            MissingCapabilityError: Others have put on it what the method cannot work with.
         """
         memory.unload_sharing_but(injection.sharing)
         plain = self.sd_model.forge_objects.unet
+        check_others(plain, injection, self._named)
         unet = plain.clone()
         attachment = ForgeAttachment(plain)
         patched = (
@@ -142,7 +148,8 @@ class ForgeHost:
             if injection.sharing is not None
             else _patch_weights(unet, plain, injection)
         )
-        _wrap_unet_call(unet, injection.stop_at, attachment, patched, self._as_raised)
+        inner = inner_call(unet, injection, self._named)
+        _wrap_unet_call(unet, injection.stop_at, attachment, patched, inner, self._as_raised)
         self.sd_model.forge_objects.unet = unet
         return attachment
 
@@ -155,19 +162,15 @@ class ForgeHost:
         check_patched(self.sd_model.forge_objects.unet, method, latent)
 
 
-_UnetCall = Callable[[Callable[..., Tensor], dict[str, Any]], Tensor]
-_Applied = Callable[[bool, dict[str, Any]], Any]
-
-
 def _wrap_unet_call(
     unet: Any,
     stop_at: float,
     attachment: ForgeAttachment,
     applied: _Applied,
+    inner: UnetCall,
     as_raised: _AsRaised | None,
 ) -> None:
     """Runs each UNet call of a clone inside `applied(whether the method acts, arguments)`."""
-    inner: _UnetCall = unet.model_options.get("model_function_wrapper") or _plain_call
     sigma_end = unet.model.predictor.percent_to_sigma(stop_at)
 
     def call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
@@ -182,10 +185,6 @@ def _wrap_unet_call(
             raise as_raised(error) from error
 
     unet.set_model_unet_function_wrapper(call)
-
-
-def _plain_call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
-    return apply_model(args["input"], args["timestep"], **args["c"])
 
 
 def _patch_weights(unet: Any, plain: Any, injection: Injection) -> _Applied:
@@ -238,7 +237,6 @@ def _encode(patch: WeightPatch) -> tuple[str, list[Tensor | None]]:
 
 def _share_attention(unet: Any, injection: Injection) -> _Applied:
     assert injection.sharing is not None
-    refuse_replaced(unet)
     sharing = injection.sharing.to(unet.model.computation_dtype)
     unet.add_extra_model_patcher_during_sampling(
         memory.patcher(sharing, unet.load_device, unet.offload_device)

@@ -6,6 +6,7 @@ from typing import Any
 from weakref import ref
 
 from .abort import abort
+from .extension_names import title_of
 
 try:
     from ...hosts.forge import ForgeHost
@@ -24,4 +25,8 @@ def loaded(p: Any) -> ForgeHost:
     To keep it would keep its memory.
     """
     known = ref(p)  # The UNet outlives it.
-    return ForgeHost(p.sd_model, lambda error: abort(known(), error))
+    return ForgeHost(
+        p.sd_model,
+        lambda error: abort(known(), error),
+        named=lambda file: title_of(known(), file),
+    )

@@ -23,6 +23,7 @@ class Batch:
 
     Attributes:
         injection: What the current pass injects, and which pass of which size that is.
+        pending: The injection of the coming pass, until its sampler starts.
         attachment: The injection of the current pass.
         second_pass: The latents of hires fix's second pass `b 4 h w`, sampler's scale.
         vae_latents: The latents `b 4 h w`, VAE's scale.
@@ -37,6 +38,7 @@ class Batch:
     """
 
     injection: tuple[Any, Injection] | None = None
+    pending: Injection | None = None
     attachment: Attachment | None = None
     second_pass: Tensor | None = None
     vae_latents: Tensor | None = None

@@ -18,6 +18,8 @@ from .init_images import cut_settings
 from .job import Job, job_of
 from .progress import stopped
 
+_ATTACHES = "layerdiffuse_attaches"
+
 
 def checked(p: Any, method: LayerMethod) -> Host:
     """Returns the loaded checkpoint if the method can act on it.
@@ -33,7 +35,10 @@ def checked(p: Any, method: LayerMethod) -> Host:
 
 
 def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
-    """Puts the method on the UNet of the coming pass.
+    """Has the coming pass's sampler put the method on the UNet when it starts.
+
+    By then every script has had the UNet: the method sees what they have put on it, and nothing
+    comes between the two.
 
     Args:
         p: The host's processing object.
@@ -59,34 +64,45 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
     if batch.injection is None or batch.injection[0] != of:  # The host may call twice for a pass.
         settings = cut_settings(p, job)
         batch.injection = of, inject(settings, session, host, width, height)
-    batch.attachment = host.attach(batch.injection[1])
-    _check_once_all_have_patched(p.sampler)
+    batch.attachment, batch.pending = None, batch.injection[1]
+    _attach_at_start(p.sampler)
 
 
-def _check_once_all_have_patched(sampler: Any) -> None:
-    """Has a sampler check, before its first step, what other extensions have put on the UNet.
+def _attach_at_start(sampler: Any) -> None:
+    """Has a sampler put on what is pending whenever it starts; img2img has one for all batches.
 
-    Their hooks may come after ours. The host makes a sampler for each pass, so nothing has to be
-    put back; it outlives the job, so it knows nothing of it.
+    The hooks of other extensions may come after ours. The sampler outlives the job, so it knows
+    nothing of it.
     """
 
-    def checking(inner: Any) -> Any:
+    def attaching(inner: Any) -> Any:
         @wraps(inner)
         def sample(p: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            job = job_of(p)
-            if job is not None and job.settings.acts:
-                try:
-                    loaded(p).check_patched(job.settings.method, x)
-                except Exception as error:
-                    raise abort(p, error) from error
+            _attach(p, x)
             return inner(p, x, *args, **kwargs)
 
         return sample
 
+    if getattr(sampler, _ATTACHES, False):
+        return
+    setattr(sampler, _ATTACHES, True)
     for name in ("sample", "sample_img2img"):
         inner = getattr(sampler, name, None)
         if inner is not None:
-            setattr(sampler, name, checking(inner))
+            setattr(sampler, name, attaching(inner))
+
+
+def _attach(p: Any, x: Tensor) -> None:
+    job = job_of(p)
+    if job is None or job.batch.pending is None:
+        return
+    injection, job.batch.pending = job.batch.pending, None
+    host = loaded(p)
+    try:
+        host.check_patched(job.settings.method, x)
+        job.batch.attachment = host.attach(injection)
+    except Exception as error:
+        raise abort(p, error) from error
 
 
 def check_acted(p: Any, job: Job) -> None:
@@ -98,8 +114,8 @@ def check_acted(p: Any, job: Job) -> None:
     acted = job.batch.attachment is not None and job.batch.attachment.calls
     if job.settings.acts and not acted and not stopped() and not _is_idle(p, job):
         raise HostError(
-            "The layer method did not act: another extension has replaced the UNet.",
-            "Turn off extensions that wrap the UNet, such as tiled diffusion.",
+            "The layer method did not act: another extension has replaced the UNet or its sampler.",
+            "Turn off extensions that sample in a way of their own.",
         )
 
 

@@ -23,7 +23,11 @@ class Denoiser:
         self.sigmas = sigmas
         self.model_wrap_cfg = SimpleNamespace(step=0)
 
-    def run(self, p: Img2ImgJob, x: Tensor, init: Tensor) -> Tensor:
+    def sample(self, *_: Any) -> Tensor:
+        raise AssertionError("img2img starts from an image")
+
+    def sample_img2img(self, p: Img2ImgJob, init: Tensor, noise: Tensor) -> Tensor:
+        x = init + SIGMAS[0] * noise
         sampler, ends = Sampler(), (*self.sigmas, 0.0)[1:]
         sampler.load(p)
         p.began_with.append(init)
@@ -150,7 +154,7 @@ class Img2ImgJob(Processing):
                 self, x=self.init_latent, noise=noise, c=self.c, uc=self.uc
             )
         init = self.init_latent
-        samples = self.sampler.run(self, init + SIGMAS[0] * noise, init)
+        samples = self.sampler.sample_img2img(self, init, noise)
         return samples if self.mask is None else _blend(self, samples, init)
 
     def overlaid(self, row: int, image: Image.Image) -> Image.Image:

@@ -29,6 +29,9 @@ class Sampler:
             x = self.denoise(p, x, sigma, c, uc)
         return x
 
+    def sample_img2img(self, *_: Any) -> Tensor:
+        raise AssertionError("there is no image to start from")
+
     def load(self, p: Processing) -> None:
         unet = p.sd_model.forge_objects.unet
         load_for_sampling(unet)
