@@ -151,11 +151,28 @@ class TestPlotGrids:
         assert first.mode == "RGBA"
 
 
-def test_sd_upscale_is_refused(ui):
-    p = ui.job(FG_SD15, request(FG_SD15), before=[selectable(ui, "SD upscale")])
-    with pytest.raises(MissingCapabilityError, match="SD upscale"):
+@pytest.mark.parametrize(
+    ("title", "instead"),
+    [
+        ("SD upscale", "Extras tab"),
+        ("Ultimate SD upscale", "Extras tab"),
+        ("Poor man's outpainting", 'Redraw set to "Transparent part"'),
+        ("Outpainting mk2", 'Redraw set to "Transparent part"'),
+    ],
+)
+def test_scripts_that_put_images_together_are_refused(ui, title, instead):
+    p = ui.job(FG_SD15, request(FG_SD15), before=[selectable(ui, title)])
+    with pytest.raises(MissingCapabilityError, match=title) as caught:
         ui.run(chosen(p))
+    assert instead in caught.value.hint
     assert p.sampled_with == []
+
+
+def test_a_selectable_script_that_samples_by_itself_is_refused_before(ui):
+    p = ui.job(FG_SD15, request(FG_SD15), before=[selectable(ui, "img2img alternative test")])
+    p.sample = lambda: pytest.fail("it was sampled")
+    with pytest.raises(MissingCapabilityError, match="img2img alternative test, which samples"):
+        ui.run(chosen(p))
 
 
 class TestPairing:

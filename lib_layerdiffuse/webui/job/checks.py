@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import MissingCapabilityError, SettingsError
+from ...imaging.masks import MaskSource
 from ...methods import PatchKind
 from ...settings.chains import check_chain
 from ...settings.layer_settings import LayerSettings
@@ -12,6 +13,10 @@ from .arguments import selected_script
 from .choices import OWNERS
 from .hires import check_hires
 from .layer_prompts import check_layer_prompts
+
+_ENLARGING = ("SD upscale", "Ultimate SD upscale")
+_OUTPAINTING = ("Poor man's outpainting", "Outpainting mk2")
+"""Titles of scripts that put an image of their own together; nothing else tells them."""
 
 
 def check_job(p: Any, settings: LayerSettings) -> None:
@@ -45,17 +50,37 @@ def _check_overrides(p: Any) -> None:
 
 
 def _check_options(p: Any) -> None:
-    if selected_script(p) == "SD upscale":
-        raise MissingCapabilityError(
-            "LayerDiffuse does not work with SD upscale, which puts its tiles together without "
-            "transparency.",
-            "Use Hires. fix, or upscale the finished image in the Extras tab, which can keep its "
-            "transparency.",
-        )
+    script = selected_script(p)
+    if script is not None:
+        _check_script(p, script)
     if getattr(p, "refiner_checkpoint", None) not in (None, "", "None", "none"):
         raise MissingCapabilityError(
             "LayerDiffuse does not work with the refiner, which would drop the method halfway.",
             "Turn the refiner off for this job.",
+        )
+
+
+def _check_script(p: Any, script: str) -> None:
+    """Checks that the selectable script leaves layers and their sampling as they are."""
+    if script in _ENLARGING:
+        raise MissingCapabilityError(
+            f"LayerDiffuse does not work with {script}, which puts its tiles together without "
+            "transparency.",
+            "Use Hires. fix, or upscale the finished image in the Extras tab, which can keep its "
+            "transparency.",
+        )
+    if script in _OUTPAINTING:
+        raise MissingCapabilityError(
+            f"LayerDiffuse does not work with {script}, which puts its parts together without "
+            "transparency and other layers.",
+            "Give the image transparent margins in an image editor, and inpaint it with the script "
+            f'off and Redraw set to "{MaskSource.TRANSPARENT.value}".',
+        )
+    if "sample" in vars(p):
+        raise MissingCapabilityError(
+            f"LayerDiffuse does not work with {script}, which samples in a way of its own, past "
+            "the layer method.",
+            "Choose another script, or none.",
         )
 
 
