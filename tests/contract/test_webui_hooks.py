@@ -142,6 +142,23 @@ class TestPrompts:
         assert prompts == ["a cat, a boat", "a boat", "a boat"] * 2
         assert negatives == ["blurry", "blurry", "fog, blurry"] * 2
 
+    @pytest.mark.parametrize("on", [True, False])
+    def test_comments_are_what_the_host_takes_for_such(self, ui, on):
+        ui.shared.opts.add_option("enable_prompt_comments", ui.shared.OptionInfo(not on))
+        written = "a cat # AND <lora:x:1>\n#fog\nin rain" if on else "a #1 cat"
+        texts = {"fg_additional_prompt": written, "blend_negative_prompt": "fog # or haze"}
+        override = {"enable_prompt_comments": on}
+        result, p = ui.generate(JOINT, texts, override_settings=override)
+        prompts, negatives = p.conditioned_on[0]
+        assert prompts[0] == ("a cat\nin rain, a boat" if on else "a #1 cat, a boat")
+        assert negatives[2] == ("fog, blurry" if on else "fog # or haze, blurry")
+        assert ("haze" in result.infotexts[0]) != on
+
+    def test_a_host_without_comments_keeps_them(self, ui):
+        assert "enable_prompt_comments" not in ui.shared.opts.data
+        _, p = ui.generate(JOINT, {"fg_additional_prompt": "a #1 cat"})
+        assert p.conditioned_on[0][0][0] == "a #1 cat, a boat"
+
     def test_the_infotext_keeps_the_main_prompts(self, ui):
         texts = {"fg_additional_prompt": "a cat", "blend_negative_prompt": "fog"}
         result, p = ui.generate(JOINT, texts)

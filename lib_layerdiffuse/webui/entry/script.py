@@ -26,6 +26,7 @@ from ..job.backend import is_possible, loaded
 from ..job.batch import Batch
 from ..job.checks import check_job, check_token_merging
 from ..job.choices import Choices, choices
+from ..job.comments import without_comments
 from ..job.given_images import is_opaque, png_base64
 from ..job.hooks import hook_of
 from ..job.job import Job, begin, end, is_nested, job_of
@@ -117,6 +118,7 @@ class LayerDiffuseScript(scripts.Script):
             left.batch.attachment.detach()
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
+        settings = without_comments(p, settings)
         check_job(p, settings)
         asked = p.batch_size
         counts_images = getattr(p, "is_api", False) and not by_name(args)

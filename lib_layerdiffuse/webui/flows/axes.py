@@ -18,6 +18,7 @@ from ...methods import METHODS, find_method
 from ...settings.chains import check_chain
 from ..job.abort import as_raised
 from ..job.arguments import read_settings
+from ..job.comments import without_comments
 from ..job.layer_prompts import check_layer_prompts
 from ..job.state import find, put
 
@@ -97,7 +98,7 @@ def _check(p: Any, script_class: type, name: str, values: list[Any]) -> None:
         if name == "method":
             check_chain(settings)
             settings.check_images()
-        check_layer_prompts(settings)
+        check_layer_prompts(without_comments(p, settings))
 
 
 def _arguments(p: Any, script_class: type) -> list[Any]:
