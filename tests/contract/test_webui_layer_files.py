@@ -85,8 +85,7 @@ def test_each_set_has_its_own_with_its_number(ui):
     ui.shared.opts.data[OPTION] = ["zip"]
     result, _ = ui.generate(JOINT, {"show_matte": True, "show_preview": True}, n_iter=2)
     first, second = files(ui)
-    # The number of a set's first saved layer; the extras of the foreground are saved before it.
-    assert (first, second) == ("00002-100-layers.zip", "00007-103-layers.zip")
+    assert (first, second) == ("00000-100-layers.zip", "00001-103-layers.zip")
     for number, name in ((1, first), (2, second)):
         listed, pictures = unzipped(ui.outputs / name)
         labels = ("Background", "Foreground", "Blended")
@@ -104,12 +103,12 @@ def test_the_layer_is_lossless_whatever_the_pictures_are(ui):
 
 
 def test_nothing_is_overwritten(ui):
-    ui.shared.opts.data[OPTION] = ["zip"]
+    ui.shared.opts.data |= {OPTION: ["zip"], "save_images_add_number": False}
     ui.outputs.mkdir()
-    (ui.outputs / "00001-100-layers.zip").write_bytes(b"mine")
+    (ui.outputs / "100-layers.zip").write_bytes(b"mine")
     ui.generate(JOINT)
-    assert files(ui) == ["00001-100-layers-2.zip", "00001-100-layers.zip"]
-    assert (ui.outputs / "00001-100-layers.zip").read_bytes() == b"mine"
+    assert files(ui) == ["100-layers-2.zip", "100-layers.zip"]
+    assert (ui.outputs / "100-layers.zip").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("is_api", [False, True])

@@ -142,8 +142,8 @@ class TestPictures:
         assert np.array_equal(shown, preview(rgba))
         assert len(result.images) == 2
         assert [name.split("-", 2)[2] for name in ui.saved()] == [
-            "fg-preview.png",
             "fg-matte.png",
+            "fg-preview.png",
             "fg.png",
             "blended.png",
         ]
@@ -182,8 +182,55 @@ class TestSaving:
     def test_names_carry_the_layer(self, ui):
         ui.generate(JOINT, batch_size=2)
         layers = ["fg", "bg", "blended"] * 2
-        wanted = [f"{i:05}-{100 + i}-{layer}.png" for i, layer in enumerate(layers)]
+        wanted = [f"{i // 3:05}-{100 + i}-{layer}.png" for i, layer in enumerate(layers)]
         assert ui.saved() == wanted
+
+    def test_a_set_has_one_number_with_what_is_beside_it(self, ui):
+        ui.shared.opts.data["layerdiffuse_outputs"] = ["Matte"]
+        ui.generate(JOINT, batch_size=2, n_iter=2)
+        numbers: dict[str, set[str]] = {}
+        for name in ui.saved():
+            number, seed, *_ = name.split("-")
+            numbers.setdefault(number, set()).add(seed)
+        assert len(ui.saved()) == 16
+        assert numbers == {
+            f"0000{n}": {str(100 + 3 * n + frame) for frame in range(3)} for n in range(4)
+        }
+
+    def test_a_second_job_goes_on_counting(self, ui):
+        p = ui.job(TO_FG, request(TO_FG))
+        for _ in range(2):
+            ui.run(p)
+        assert [name.split("-")[0] for name in ui.saved()] == ["00000"] * 2 + ["00001"] * 2
+
+    def test_what_others_save_meanwhile_is_not_of_the_set(self, ui):
+        save_image = import_module("modules.images").save_image
+
+        def save(self, p, pp, *_):
+            save_image(pp.image, str(ui.outputs), "", 7, "", "png", p=p)
+
+        ui.generate(TO_FG, before=[ui.new_script(postprocess_image=save)])
+        assert ui.saved() == [
+            "00000-7.png",
+            "00001-100-fg.png",
+            "00001-101-blended.png",
+            "00002-7.png",
+        ]
+
+    def test_names_without_numbers_stay(self, ui):
+        ui.shared.opts.data["save_images_add_number"] = False
+        ui.generate(JOINT)
+        assert ui.saved() == ["100-fg.png", "101-bg.png", "102-blended.png"]
+
+    def test_a_number_that_would_overwrite_a_file_is_left(self, ui):
+        def put_there(self, p, pp, *_):
+            if p.batch_index == 1:
+                (ui.outputs / "00000-101-bg.png").write_bytes(b"mine")
+
+        ui.generate(JOINT, before=[ui.new_script(postprocess_image=put_there)])
+        assert ui.saved()[1:3] == ["00000-101-bg.png", "00000-102-blended.png"]
+        assert "00001-101-bg.png" in ui.saved()
+        assert (ui.outputs / "00000-101-bg.png").read_bytes() == b"mine"
 
     def test_equal_pictures_have_names_of_their_own(self, ui):
         def edit(self, p, pp, *_):
@@ -197,7 +244,7 @@ class TestSaving:
     def test_transparency_is_saved_as_png(self, ui, kind):
         ui.shared.opts.data["samples_format"] = kind
         result, p = ui.generate(TO_FG)
-        assert ui.saved() == ["00000-100-fg.png", f"00001-101-blended.{kind}"]
+        assert ui.saved() == ["00000-100-fg.png", f"00000-101-blended.{kind}"]
         with Image.open(ui.outputs / "00000-100-fg.png") as saved:
             assert np.array_equal(np.asarray(saved), np.asarray(result.images[0]))
         assert any("saved as PNG" in c for c in p.comments)

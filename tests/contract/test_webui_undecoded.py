@@ -120,8 +120,8 @@ def test_an_edited_foreground_is_given_as_the_decoder_needs_it_too(ui, full):
     ui.generate(FG, before=[edit])
     assert ui.saved() == [
         "00000-100-fg-raw.png",
-        "00001-100-fg.png",
-        "00001-100-fg.safetensors",
+        "00000-100-fg.png",
+        "00000-100-fg.safetensors",
     ]
 
 

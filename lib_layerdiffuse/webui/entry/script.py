@@ -34,6 +34,7 @@ from ..job.kept_images import keep
 from ..job.layer_files import add_layer_files
 from ..job.progress import stopped, telling
 from ..job.rows import row_of
+from ..job.set_numbers import take_number
 from ..job.sets import lay_out_last
 from ..job.undecoded import add_latents
 from ..page import pasted_images
@@ -124,6 +125,7 @@ class LayerDiffuseScript(scripts.Script):
         counts_images = getattr(p, "is_api", False) and not by_name(args)
         job = begin(p, settings, by_row=counts_images)
         LayerDiffuseScript.unfinished = job
+        take_number(p, job)
         init_images.check(p, job)
         lay_out_last(p, job)
         made = p.batch_size * settings.method.frames

@@ -30,6 +30,7 @@ from ..job import progress
 from ..job.job import FirstStep, Job
 from ..job.layer_files import add_layer_files
 from ..job.notes import tell
+from ..job.set_numbers import go_on
 from ..job.state import find, put
 
 _ATTRIBUTE = "layerdiffuse_step"
@@ -145,6 +146,7 @@ def _run(p: Any, job: Job, first: FirstStep, text: str) -> Any:
     shared.state.skipped = False  # That was said of the image before.
     with progress.telling(text), closing(_processing(p, job, first, settings)) as step:
         put(step, _ATTRIBUTE, settings)
+        go_on(step, first.image)
         return process_images(step)
 
 

@@ -98,6 +98,8 @@ class Job(State):
         results: The images made so far with the layer that each is.
         first_steps: What a chain's first step made, set by set.
         undecoded: The foregrounds that stay RGB.
+        numbers: What the host numbered the first saved image of each set, by folder, batch and
+            place in the batch.
         notes: What the user should know of this job.
     """
 
@@ -112,6 +114,7 @@ class Job(State):
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
     first_steps: list[FirstStep] = field(default_factory=list)
     undecoded: list[Undecoded] = field(default_factory=list)
+    numbers: dict[tuple[Path, int, int], str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def note(self, p: Any, text: str) -> None:

@@ -24,6 +24,7 @@ from .abort import abort
 from .choices import wanted
 from .job import Job, job_of
 from .rows import Row, with_edits, with_original
+from .set_numbers import with_number_of_set
 from .undecoded import beside_the_layers, is_no_fault, keep_undecoded
 
 
@@ -173,7 +174,8 @@ def _name(params: Any, job: Job) -> None:
     extension = ".png" if exact else path.suffix
     if suffix and extension != path.suffix:
         job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
-    params.filename = str(path.with_name(stem + extension))
+    path = path.with_name(stem + extension)
+    params.filename = str(with_number_of_set(params.p, job, path) if suffix else path)
 
 
 def name_images(job: Job, processed: Any) -> list[str | None]:

@@ -41,8 +41,8 @@ def save_image(
     """Returns the name of the file; the option for hidden infotext may erase alpha before."""
     assert image.width < 65535  # The host looks at the size first.
     Path(path).mkdir(parents=True, exist_ok=True)
-    number = len(list(Path(path).iterdir()))
-    name = Path(path) / f"{number:05}-{seed}{suffix}.{extension}"
+    number = f"{_next_number(Path(path)):05}-" if shared.opts.save_images_add_number else ""
+    name = Path(path) / f"{number}{seed}{suffix}.{extension}"
     texts = (existing_info or {}) | ({} if info is None else {"parameters": info})
     params = script_callbacks.ImageSaveParams(image, p, str(name), texts)
     if shared.opts.enable_pnginfo:
@@ -54,6 +54,12 @@ def save_image(
     params.image.already_saved_as = str(name)
     script_callbacks.image_saved_callback(params)
     return str(name)
+
+
+def _next_number(folder: Path) -> int:
+    """Returns one more than the largest number that a file's name begins with."""
+    begins = (path.stem.partition("-")[0] for path in folder.iterdir())
+    return max((int(one) for one in begins if one.isdigit()), default=-1) + 1
 
 
 def flatten(image: Image.Image, colour: str) -> Image.Image:

@@ -65,6 +65,7 @@ class Options:
 opts = Options(
     {
         "samples_format": "png",
+        "save_images_add_number": True,
         "uni_pc_order": 3,
         "token_merging_ratio": 0.0,
         "stealth_pnginfo_option": "Alpha",
