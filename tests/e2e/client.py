@@ -8,8 +8,6 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,28 +201,25 @@ class Client:
         probe.append(checksums)
         titles = {"e2e probe": probe, **(scripts or {})}
         payload["alwayson_scripts"] = {title: {"args": args} for title, args in titles.items()}
-        with self._overrides_ended(payload):
-            start = time.monotonic()
-            answer = self.call("POST", path, DEFAULTS | payload)
-            seconds = time.monotonic() - start
+        self._write_options(payload)
+        start = time.monotonic()
+        answer = self.call("POST", path, DEFAULTS | payload)
+        seconds = time.monotonic() - start
         images = [decode_image(text) for text in answer["images"]]
         return Result(images, json.loads(answer["info"]), seconds, record)
 
-    @contextmanager
-    def _overrides_ended(self, payload: dict[str, Any]) -> Iterator[None]:
-        """Puts back the settings that a request overrides.
+    def _write_options(self, payload: dict[str, Any]) -> None:
+        """Writes the options that a request overrides into the host's settings file, as they are.
 
-        The host does not, where they are not in its settings file; it does with ours, which its
-        answer does not list.
+        At a job's end the host puts back only what is in there, and there it writes no option that
+        is None.
         """
         names = payload.get("override_settings", {})
-        lasts = not payload.get("override_settings_restore_afterwards", True)
-        before = {} if lasts or not names else self.options()
-        try:
-            yield
-        finally:
-            if before:
-                self.set_options(**{name: before[name] for name in names if name in before})
+        if names and payload.get("override_settings_restore_afterwards", True):
+            now = {name: value for name, value in self.options().items() if name in names}
+            unset = [name for name, value in now.items() if value is None]
+            assert not unset, f"the host would not put back {unset}; use set_options"
+            self.set_options(**now)
 
     def options(self) -> dict[str, Any]:
         """Returns all settings."""
@@ -265,6 +260,17 @@ class Client:
         assert not unknown, f"{title} has {names}, not {unknown}"
         args = [values.get(n, a["value"]) for n, a in zip(names, infos[0]["args"], strict=True)]
         return {"script_name": title, "script_args": args}
+
+    def panel_args(self, title: str, *values: Any, **named: Any) -> dict[str, list[Any]]:
+        """Returns the arguments of one of txt2img's panels, for a request's `scripts`.
+
+        Args:
+            title: The panel's, in lower case.
+            *values: Its first arguments.
+            **named: Others by their labels, as in `script_args`.
+        """
+        args = self.script_args(title, **named)["script_args"]
+        return {title: [*values, *args[len(values) :]]}
 
     def script_info(self) -> list[dict[str, Any]]:
         """Returns every script's title and arguments."""
