@@ -23,7 +23,9 @@ def forge(
     make_forge: Callable[..., ForgeServer], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ForgeServer]:
     """A running server with this extension, shared by all tests of the session."""
-    with make_forge(tmp_path_factory.mktemp("forge")) as server:
+    # The host's panel of extra options is empty without.
+    options = {"extra_options_txt2img": ["skip_early_cond"]}
+    with make_forge(tmp_path_factory.mktemp("forge"), options=options) as server:
         print(f"log of the server: {server.log_path}")
         yield server
 

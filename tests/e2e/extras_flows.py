@@ -39,6 +39,54 @@ def _folder(forge: ForgeServer) -> None:
     _check(np.asarray(Image.open(saved)))
 
 
+def _step(forge: ForgeServer, **steps: dict[str, Any]) -> np.ndarray:
+    """Returns what steps of the Extras tab make of the ball, by their names with _ for blanks."""
+    named = {name.replace("_", " "): values for name, values in steps.items()}
+    others = {"Upscale": UPSCALE | {"upscale_enabled": False}, "Keep transparency": {"keep": True}}
+    body = {"image": encode_image(glass_ball(SIDE)), "steps": others | named}
+    return decode_image(Client(forge.url).call("POST", "/e2e/steps", body)["image"])
+
+
+UPSCALE = {
+    "upscale_enabled": True,
+    "upscale_mode": 0,
+    "upscale_by": 2,
+    "max_side_length": 0,
+    "upscaler_1_name": "E2E",
+    "upscaler_2_name": "None",
+    "upscaler_2_visibility": 0,
+}
+
+
+def _upscale(forge: ForgeServer) -> None:
+    _check(_step(forge, Upscale=UPSCALE))
+
+
+def _restored(got: np.ndarray) -> None:
+    """Checks for the ball with other colours in its upper half, and its own alpha."""
+    ball, half = glass_ball(SIDE), SIDE // 2
+    np.testing.assert_array_equal(got[..., 3], ball[..., 3])
+    seen = ball[..., 3] == 255
+    np.testing.assert_array_equal(got[half:][seen[half:]], ball[half:][seen[half:]])
+    assert (got[:half][seen[:half]][:, :3] == 255 - ball[:half][seen[:half]][:, :3]).all()
+
+
+def _gfpgan(forge: ForgeServer) -> None:
+    _restored(_step(forge, GFPGAN={"enable": True, "gfpgan_visibility": 1}))
+
+
+def _codeformer(forge: ForgeServer) -> None:
+    values = {"enable": True, "codeformer_visibility": 1, "codeformer_weight": 0.5}
+    _restored(_step(forge, CodeFormer=values))
+
+
+def _focal_crop(forge: ForgeServer) -> None:
+    to_size = UPSCALE | {"upscale_mode": 1, "upscale_to_width": SIDE, "upscale_to_height": 48}
+    weights = {"face_weight": 0.9, "entropy_weight": 0.15, "edges_weight": 0.5, "debug": False}
+    to_size["upscale_crop"] = False
+    _step(forge, Upscale=to_size, Auto_focal_point_crop={"enable": True, **weights})
+
+
 def _post(forge: ForgeServer, route: str, **body: Any) -> Any:
     body = {"upscaling_resize": 2, "upscaler_1": "E2E"} | body
     return Client(forge.url).call("POST", f"/sdapi/v1/extra-{route}", body)
@@ -55,4 +103,8 @@ RUNS_FOR_ANY: dict[str, Callable[[ForgeServer], None]] = {
     "Extras, single image": _single,
     "Extras, several images": _batch,
     "Extras, folder": _folder,
+    "Upscale": _upscale,
+    "GFPGAN": _gfpgan,
+    "CodeFormer": _codeformer,
+    "Auto focal point crop": _focal_crop,
 }

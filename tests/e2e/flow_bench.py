@@ -90,6 +90,10 @@ class Bench:
     def check(self, made: Result, sets: int = 1, side: int = SIDE) -> None:
         """Checks whole sets, each foreground decoded from its own latent, and that UNet's patch."""
         self.check_layers(made, sets, side)
+        self.check_decoded(made)
+
+    def check_decoded(self, made: Result) -> None:
+        """Checks that each foreground is decoded from its own latent."""
         if self.method.fg_frame is not None:
             for row in range(self.method.fg_frame, len(made.images), self.method.frames):
                 assert_decoded(made.images[row], made, row, self.method.arch)

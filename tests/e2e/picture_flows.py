@@ -75,6 +75,29 @@ def sd_upscale(bench: Bench) -> None:
     bench.img2img(**bench.client.script_args("sd upscale", img2img=True, tile_overlap=16))
 
 
+@flow("Poor man's outpainting")
+def poor_mans_outpainting(bench: Bench) -> None:
+    title = "poor man's outpainting"
+    made = bench.img2img(**bench.client.script_args(title, img2img=True, pixels_to_expand=16))
+    bench.check_acted(made)
+
+
+@flow("Outpainting mk2")
+def outpainting_mk2(bench: Bench) -> None:
+    title = "outpainting mk2"
+    made = bench.img2img(**bench.client.script_args(title, img2img=True, pixels_to_expand=64))
+    bench.check_acted(made)
+
+
+@flow("img2img alternative test")
+def alternative_test(bench: Bench) -> None:
+    title = "img2img alternative test"
+    prompts = {"original_prompt": "a ball", "original_negative_prompt": "blurry"}
+    script = bench.client.script_args(title, img2img=True, decode_steps=2, **prompts)
+    made = bench.img2img(**script)
+    bench.check_acted(made)
+
+
 BOX = np.zeros((SIDE, SIDE, 3), np.uint8)
 BOX[16:48, 16:48] = 255
 AROUND = np.ones((SIDE // 8, SIDE // 8), bool)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 
+import host_lists
+import panel_flows
 import picture_flows
 import pytest
 import text_flows
@@ -16,7 +18,7 @@ from forge_server import ForgeServer
 
 from lib_layerdiffuse.methods import LayerMethod
 
-RUNS = text_flows.RUNS | picture_flows.RUNS
+RUNS = text_flows.RUNS | picture_flows.RUNS | panel_flows.RUNS
 Benches = Callable[[LayerMethod], Bench]
 
 
@@ -63,4 +65,14 @@ def test_the_cell_is_true(benches: Benches, cell: Cell) -> None:
 
 @pytest.mark.parametrize("flow", outcomes_for_any())
 def test_what_knows_no_method(forge: ForgeServer, flow: str) -> None:
-    RUNS_FOR_ANY[flow](forge)
+    if outcomes_for_any()[flow] != REFUSED:
+        RUNS_FOR_ANY[flow](forge)
+        return
+    with pytest.raises(ApiError, match="transparency"):
+        RUNS_FOR_ANY[flow](forge)
+
+
+def test_the_hosts_own_lists_are_those_that_the_page_is_compared_with(forge: ForgeServer) -> None:
+    client = Client(forge.url)
+    steps = client.call("GET", "/e2e/steps")
+    assert host_lists.from_host(client.script_info(), steps) == host_lists.recorded()

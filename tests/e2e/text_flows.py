@@ -97,7 +97,7 @@ def prompt_matrix(bench: Bench) -> None:
     bench.check_repeats(made.images[-2 * bench.method.frames :])
 
 
-@flow("Prompts from file")
+@flow("Prompts from file or textbox")
 def prompts_from_file(bench: Bench) -> None:
     title, lines = "prompts from file or textbox", "a glass ball\na dog"
     script = bench.client.script_args(title, list_of_prompt_inputs=lines)

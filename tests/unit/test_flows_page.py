@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 
+import panel_flows
 import picture_flows
 import pytest
 import text_flows
 from extras_flows import RUNS_FOR_ANY
 from flows_page import ANY, PAGE, REFUSED, WORKS, cells, head, methods_of, outcomes_for_any, table
+from host_lists import from_host, recorded, rows_of
 
 from lib_layerdiffuse.methods import METHODS, Arch
 
-RUNS = [*text_flows.RUNS, *picture_flows.RUNS]
+RUNS = [*text_flows.RUNS, *picture_flows.RUNS, *panel_flows.RUNS]
 
 
 @pytest.mark.parametrize("arch", Arch)
@@ -28,7 +30,7 @@ def test_each_row_has_a_run_and_each_run_a_row(arch: Arch) -> None:
 
 def test_flows_that_know_no_method_have_runs() -> None:
     assert list(outcomes_for_any()) == list(RUNS_FOR_ANY)
-    assert set(outcomes_for_any().values()) == {WORKS}
+    assert set(outcomes_for_any().values()) == {WORKS, REFUSED}
     assert table(ANY)[0] == ["Flow", "Outcome"]
 
 
@@ -43,3 +45,32 @@ def test_each_cell_says_what_the_legend_knows() -> None:
 def test_the_page_says_what_it_was_run_in() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert re.search(r"[Oo]n \d{4}-\d\d-\d\d in .* at commit `[0-9a-f]{40}`", text)
+
+
+@pytest.mark.parametrize("title", recorded()["scripts"] + recorded()["panels"])
+@pytest.mark.parametrize("arch", Arch)
+def test_each_script_and_panel_of_the_host_has_a_row(arch: Arch, title: str) -> None:
+    assert rows_of(title, [row[0] for row in table(arch.value)[1:]])
+
+
+@pytest.mark.parametrize("name", recorded()["steps"])
+def test_each_step_of_the_extras_tab_has_a_row(name: str) -> None:
+    assert rows_of(name, list(outcomes_for_any()))
+
+
+def test_a_row_is_found_by_the_beginning_of_its_name() -> None:
+    rows = ["ControlNet unit", "ControlNet unit, Reference", "FreeU", "SD upscale", "Seeds"]
+    assert rows_of("controlnet", rows) == rows[:2]
+    assert rows_of("freeu integrated (sd 1.x, sd 2.x, sdxl)", rows) == ["FreeU"]
+    assert rows_of("upscale", rows) == rows_of("see", rows) == []
+
+
+def test_a_hosts_lists_leave_out_what_is_ours() -> None:
+    infos = [
+        {"name": name, "is_alwayson": always}
+        for name, always in (("seed", True), ("layerdiffuse", True), ("loopback", False))
+        for _ in range(2)  # One for each tab.
+    ]
+    infos.append({"name": "e2e probe", "is_alwayson": True})
+    found = from_host(infos, ["Upscale", "Keep transparency"])
+    assert found == {"scripts": ["loopback"], "panels": ["seed"], "steps": ["Upscale"]}

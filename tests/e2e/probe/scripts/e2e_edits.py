@@ -6,8 +6,9 @@ Arguments of the always-on script "E2E Edits":
        list of images: "turn" it round, or "insert" a grey one before it
     1. folder that nested jobs' images are written to
 
-It also brings a face restorer and an upscaler that know RGB only, both called "E2E", and
-``POST /e2e/extras``, which runs the Extras tab on a folder.
+It also brings a face restorer and an upscaler that know RGB only, both called "E2E"; the former
+stands for the models of GFPGAN and CodeFormer, too. ``POST /e2e/extras`` runs the Extras tab on a
+folder, ``POST /e2e/steps`` runs steps of it on an image, and ``GET /e2e/steps`` lists them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from modules import postprocessing, processing, script_callbacks, scripts, shared
+from modules import (
+    codeformer_model,
+    gfpgan_model,
+    postprocessing,
+    processing,
+    script_callbacks,
+    scripts,
+    shared,
+)
+from modules.api.api import decode_base64_to_image, encode_pil_to_base64
 from modules.face_restoration import FaceRestoration
 from modules.upscaler import Upscaler, UpscalerData
 from PIL import Image
@@ -34,7 +44,7 @@ class Restorer(FaceRestoration):
         """Names it for the option."""
         return "E2E"
 
-    def restore(self, np_image: np.ndarray) -> np.ndarray:
+    def restore(self, np_image: np.ndarray, w: float | None = None) -> np.ndarray:
         """Returns the image with its upper half inverted."""
         half = len(np_image) // 2
         return np.concatenate([255 - np_image[:half], np_image[half:]])
@@ -159,6 +169,25 @@ def add_routes(demo: Any, app: Any) -> None:
         )
         return {"modes": [image.mode for image in made[0]]}
 
+    @app.get("/e2e/steps")
+    def names() -> list[str]:
+        return [step.name for step in scripts.scripts_postproc.scripts_in_preferred_order()]
 
+    @app.post("/e2e/steps")
+    def steps(body: dict[str, Any]) -> dict[str, str]:
+        args = scripts.scripts_postproc.create_args_for_run(body["steps"])
+        image = decode_base64_to_image(body["image"])
+        made, *_ = postprocessing.run_postprocessing(
+            0, image, None, "", "", True, *args, save_output=False
+        )
+        return {"image": encode_pil_to_base64(made[0]).decode()}
+
+
+def lend_models(demo: Any, app: Any) -> None:
+    """Puts the restorer in the place of models that nobody has downloaded."""
+    gfpgan_model.gfpgan_face_restorer = codeformer_model.codeformer = Restorer()
+
+
+script_callbacks.on_app_started(lend_models)
 shared.face_restorers.append(Restorer())
 script_callbacks.on_app_started(add_routes)
