@@ -165,6 +165,18 @@ def test_token_merging_is_refused_for_sets(client: Client, tmp_path: Path, metho
     assert "token merging" in refused(client, method_id, tmp_path, **merging, **SMALL)["message"]
 
 
+def test_comments_in_prompts(client: Client, tmp_path: Path) -> None:
+    choose(client, FG)
+
+    def made(name: str, prompt: str, own: str) -> Result:
+        settings = {"fg_additional_prompt": own}
+        return generate(client, FG, tmp_path / name, prompt=prompt, settings=settings, **SMALL)
+
+    without = made("without", "a ball", "a cat")
+    assert_same(made("comment", "a ball # in fog", "a cat # AND <lora:x:1>"), without)
+    assert difference(made("other", "a ball", "a cat in fog"), without) > 0.001
+
+
 @pytest.mark.parametrize("method_id", [JOINT, TO_FG])
 def test_a_users_lora(client: Client, plain: Plain, tmp_path: Path, method_id: str) -> None:
     before = plain(SD15, **SMALL)

@@ -95,6 +95,16 @@ def test_lossy_formats_keep_alpha_as_png(
     assert any("PNG" in text for text in notes(made))
 
 
+def test_a_set_has_one_number(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
+    numbers = []
+    for n in range(2):
+        _, saved = save(forge, client, tmp_path / str(n), show_matte=True)
+        layers = [by_layer(saved, layer) for layer in ("fg", "bg", "blended", "fg-matte")]
+        [number] = {path.stem.partition("-")[0] for path in layers}
+        numbers.append(int(number))
+    assert numbers[1] > numbers[0]
+
+
 def test_preview_and_matte(forge: ForgeServer, client: Client, tmp_path: Path) -> None:
     made, saved = save(forge, client, tmp_path, show_preview=True, show_matte=True)
     rgba, (preview, matte) = transparent(made), made.images[-2:]
