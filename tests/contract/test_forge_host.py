@@ -207,15 +207,15 @@ class TestPosterior:
     @pytest.mark.parametrize("told", [True, False])
     def test_tiles_where_told_or_where_memory_is_full(self, run, vae, monkeypatch, told):
         memory, shapes = import_module("backend.memory_management"), []
-        encode = vae.first_stage_model.encode
+        encode = vae.first_stage_model.encoder.forward
 
-        def small_memory(signed, regulation=None):
+        def small_memory(signed):
             if max(signed.shape[2:]) > 1024:
                 raise memory.OOM_EXCEPTION
             shapes.append(tuple(signed.shape[2:]))
-            return encode(signed, regulation)
+            return encode(signed)
 
-        monkeypatch.setattr(vae.first_stage_model, "encode", small_memory)
+        monkeypatch.setattr(vae.first_stage_model.encoder, "forward", small_memory)
         monkeypatch.setattr(memory, "VAE_ALWAYS_TILED", told)
         width = 600 if told else 1200
         picture = torch.rand(1, 3, 600, width)
@@ -231,7 +231,7 @@ class TestPosterior:
         def full(*_):
             raise memory.OOM_EXCEPTION
 
-        monkeypatch.setattr(vae.first_stage_model, "encode", full)
+        monkeypatch.setattr(vae.first_stage_model.encoder, "forward", full)
         with pytest.raises(HostError, match="memory is full"):
             run.host.posterior(torch.rand(1, 3, 16, 16))
 

@@ -10,6 +10,7 @@ from backend.patcher.vae import tiled_scale
 from torch import Tensor
 
 from ...errors import HostError
+from ..vae_moments import moments
 
 _TILES, _TILE_OVERLAP = ((512, 512), (1024, 256), (256, 1024)), 64  # As the host encodes in tiles.
 
@@ -28,18 +29,18 @@ def posterior(vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
         HostError: Memory does not suffice even for tiles, or the result is not finite.
     """
     try:
-        moments = _moments(vae, image)
+        found = _moments(vae, image)
     except memory_management.OOM_EXCEPTION as error:
         raise HostError(
             "The memory is full: there is no room for the VAE, not even for tiles.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
         ) from error
-    if not moments.isfinite().all():
+    if not found.isfinite().all():
         raise HostError(
             "The VAE overflows: what it makes of the image holds NaN or infinity.",
             "Start the WebUI with --vae-in-fp32, or choose another VAE.",
         )
-    mean, std = moments.chunk(2, dim=1)
+    mean, std = found.chunk(2, dim=1)
     return mean, std
 
 
@@ -47,22 +48,21 @@ def posterior(vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
 def _moments(vae: Any, image: Tensor) -> Tensor:
     """Returns mean and standard deviation beside each other, `b 8 h w`."""
 
-    def moments(pixels: Tensor) -> Tensor:
+    def of_pixels(pixels: Tensor) -> Tensor:
         signed = (2 * pixels - 1).to(device=vae.device, dtype=vae.vae_dtype)
-        found: Tensor = vae.first_stage_model.encode(signed, _mean_and_std)
-        return found.float().to(vae.output_device)
+        return moments(vae.first_stage_model, signed).float().to(vae.output_device)
 
     needed = vae.memory_used_encode(image.shape, vae.vae_dtype)
     memory_management.load_models_gpu([vae.patcher], memory_required=needed)
     if not memory_management.VAE_ALWAYS_TILED:
         try:
-            return moments(image)
+            return of_pixels(image)
         except memory_management.OOM_EXCEPTION:
             memory_management.soft_empty_cache()
     tiled = [
         tiled_scale(
             image,
-            moments,
+            of_pixels,
             *tile,
             _TILE_OVERLAP,
             upscale_amount=1 / vae.downscale_ratio,
@@ -73,6 +73,3 @@ def _moments(vae: Any, image: Tensor) -> Tensor:
     ]
     return torch.stack(tiled).mean(0)
 
-
-def _mean_and_std(distribution: Any) -> Tensor:
-    return torch.cat([distribution.mean, distribution.std], dim=1)

@@ -180,19 +180,28 @@ class KModel(nn.Module):
         return x - out * t.view(-1, 1, 1, 1)
 
 
+class Averages(nn.Module):
+    """Makes an image's cells of 8 by 8 their means, and a deviation of 0.01 (1 + |mean|)."""
+
+    def forward(self, signed: Tensor) -> Tensor:
+        rgb = F.avg_pool2d(signed, 8)
+        mean = torch.cat([rgb, rgb.mean(1, keepdim=True)], dim=1)
+        return torch.cat([mean, 2 * (0.01 * (1 + mean.abs())).log()], dim=1)
+
+
 class FirstStage(nn.Module):
-    """The VAE's network: an image's cells of 8 by 8 are averaged."""
+    """The VAE's network."""
+
+    quant_conv = None
 
     def __init__(self, scaling_factor: float) -> None:
         super().__init__()
+        self.encoder = Averages()
         self.scaling_factor = scaling_factor
 
-    def encode(self, signed: Tensor, regulation: Any = None) -> Tensor:
-        """Returns the posterior's mean, or what a function makes of the posterior, VAE's scale."""
-        rgb = F.avg_pool2d(signed, 8)
-        mean = torch.cat([rgb, rgb.mean(1, keepdim=True)], dim=1)
-        posterior = SimpleNamespace(mean=mean, std=0.01 * (1 + mean.abs()))
-        return mean if regulation is None else regulation(posterior)
+    def encode(self, signed: Tensor) -> Tensor:
+        """Returns a sample of the posterior, as if it had no deviation, VAE's scale."""
+        return self.encoder(signed).chunk(2, dim=1)[0]
 
     def process_in(self, latent: Tensor) -> Tensor:
         return latent * self.scaling_factor

@@ -33,7 +33,7 @@ def _network(name: str) -> type:
 
 PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "vae.decode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model, "decode"),
-    "vae.encode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model, "encode"),
+    "vae.encode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model.encoder, "forward"),
     "patcher.add": lambda: (ModelPatcher, "add_patches"),
     "patcher.merge": lambda: (lora, "merge_lora_to_weight"),
     "memory": lambda: (memory_management, "load_models_gpu"),
