@@ -9,8 +9,7 @@ behind by an exception.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,8 +20,9 @@ from torch import Tensor, nn
 from ...errors import ChecksumError, HostError, LayerDiffuseError, MissingCapabilityError
 from ...host import Injection
 from ...methods import Arch, LayerMethod
-from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
-from ...weights.patches import ATTENTION_SLOTS, CONV_IN, LoRA, WeightPatch
+from ...nets.attention_sharing import SharingRun
+from ...weights.patches import CONV_IN, LoRA, WeightPatch
+from ..attention_swap import AttentionSwap
 from . import memory
 from .attention_patches import check_patched
 from .forge_vae import posterior
@@ -242,57 +242,12 @@ def _share_attention(unet: Any, injection: Injection) -> _Applied:
         memory.patcher(sharing, unet.load_device, unet.offload_device)
     )
     run = SharingRun(sharing, injection.control, attend=attention_function)
-    net = unet.model.diffusion_model
-    modules = [get_attr(net, slot) for slot in ATTENTION_SLOTS]
+    swap = AttentionSwap(unet.model.diffusion_model, run)
 
     @contextmanager
     def applied(acts: bool, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if not acts:
+        rows = len(args["input"]) // len(args["cond_or_uncond"])
+        with swap.during_call(rows) if acts else nullcontext():
             yield args
-            return
-        part = len(args["input"]) // len(args["cond_or_uncond"])
-        hook = net.register_forward_pre_hook(lambda _, given: run.begin_call(len(given[0]), part))
-        previous = [vars(module).get("forward") for module in modules]
-        try:
-            for slot, module in enumerate(modules):
-                module.forward = partial(_shared_forward, run, slot, module)
-            yield args
-        finally:
-            hook.remove()
-            for module, forward in zip(modules, previous, strict=True):
-                _restore_forward(module, forward)
 
     return applied
-
-
-def _restore_forward(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:
-    if forward is not None:
-        module.forward = forward
-    elif "forward" in vars(module):
-        del module.forward
-
-
-def _shared_forward(
-    run: SharingRun,
-    slot: int,
-    module: Any,
-    x: Tensor,
-    context: Tensor | None = None,
-    value: Tensor | None = None,
-    **_: Any,
-) -> Tensor:
-    layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
-    base = BaseAttention(module.heads, *map(_projection, layers))
-    return run(slot, base, x, context, value)
-
-
-def _projection(layer: nn.Module) -> Projection:
-    """Returns the layer, or its bare call where more than its weight decides what it computes."""
-    more = (
-        getattr(layer, "forge_online_loras", None),
-        getattr(layer, "scale_weight", None) is not None,
-        "forward" in vars(layer),
-        layer._forward_hooks,
-        layer._forward_pre_hooks,
-    )
-    return layer.__call__ if any(more) else layer

@@ -72,4 +72,3 @@ def _moments(vae: Any, image: Tensor) -> Tensor:
         for tile in _TILES
     ]
     return torch.stack(tiled).mean(0)
-

@@ -1,0 +1,102 @@
+"""Attention that frames share, in a UNet with ldm's names, for the length of one call.
+
+The modules stay, and so do their parameters' names; only their `forward` is another meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import HostError
+from ..nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ..weights.patches import ATTENTION_SLOTS
+
+# Where hosts keep what a layer computes beside its weight: LoRAs that are merged in each call,
+# because the layer is offloaded or the user wants it so, and the scale of 8-bit weights.
+_LAZY = (
+    "forge_online_loras",
+    "weight_function",
+    "bias_function",
+    "weight_lowvram_function",
+    "bias_lowvram_function",
+)
+
+
+class AttentionSwap:
+    """The 32 attention modules of an SD1.5 UNet, and what makes frames share them.
+
+    Args:
+        net: The UNet itself.
+        run: The sharing module at work.
+    """
+
+    def __init__(self, net: nn.Module, run: SharingRun) -> None:
+        self._net, self._run = net, run
+        self._modules: list[Any] = [net.get_submodule(slot) for slot in ATTENTION_SLOTS]
+
+    @contextmanager
+    def during_call(self, rows: int) -> Iterator[None]:
+        """Makes the frames share attention until the context ends, however it does.
+
+        Args:
+            rows: Rows of the call that belong to one conditioning.
+        """
+        run = self._run
+        hook = self._net.register_forward_pre_hook(
+            lambda _, given: run.begin_call(len(given[0]), rows)
+        )
+        before = [vars(module).get("forward") for module in self._modules]
+        try:
+            for slot, module in enumerate(self._modules):
+                module.forward = partial(_shared_forward, run, slot, module)
+            yield
+        finally:
+            hook.remove()
+            for module, forward in zip(self._modules, before, strict=True):
+                _restore_forward(module, forward)
+
+
+def _restore_forward(module: nn.Module, forward: Callable[..., Tensor] | None) -> None:
+    if forward is not None:
+        module.forward = forward
+    elif "forward" in vars(module):
+        del module.forward
+
+
+def _shared_forward(
+    run: SharingRun,
+    slot: int,
+    module: Any,
+    x: Tensor,
+    context: Tensor | None = None,
+    *others: Any,
+    value: Tensor | None = None,
+    **_: Any,
+) -> Tensor:
+    if any(other is not None for other in others):  # Values to one host, a mask to another.
+        raise HostError(
+            "An extension calls the UNet's attention in a way of its own.",
+            "Turn off extensions that change attention for SD1.5 layer methods.",
+        )
+    layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
+    base = BaseAttention(module.heads, *map(_projection, layers))
+    return run(slot, base, x, context, value)
+
+
+def _projection(layer: nn.Module) -> Projection:
+    """Returns the layer, or its bare call where more than its weight decides what it computes."""
+    weight = getattr(layer, "weight", None)
+    more = (
+        *(getattr(layer, name, None) for name in _LAZY),
+        getattr(layer, "scale_weight", None) is not None,
+        type(weight) not in (Tensor, nn.Parameter),
+        "forward" in vars(layer),
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+    )
+    return layer.__call__ if any(more) else layer
