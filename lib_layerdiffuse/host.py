@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +41,21 @@ class Injection:
 
 
 class Attachment(Protocol):
-    """An injection that is in force for the coming sampling run."""
+    """An injection that is in force for one sampling run."""
 
-    calls: int
-    """UNet calls that went through it; 0 afterwards means that something replaced it."""
+    @property
+    def calls(self) -> int:
+        """UNet calls that went through it; 0 afterwards means that something replaced it."""
+        ...
+
+    unet: Any
+    """What the run has to use in the place of the host's; the host's own where that is changed."""
 
     def detach(self) -> None:
-        """Puts the UNet's weights back as they were, even where an exception came between."""
+        """Ends it, even where an exception came between; a second time does nothing.
+
+        The host's next run of anything else has the weights that were there before.
+        """
         ...
 
 
@@ -67,7 +75,11 @@ class Host(Protocol):
         ...
 
     def attach(self, injection: Injection) -> Attachment:
-        """Puts the injection on a clone of the UNet that the coming sampling run uses."""
+        """Returns the injection on the UNet, for the caller to put in the host and to detach."""
+        ...
+
+    def sigmas(self) -> Tensor:
+        """Returns the model's own sigmas, one for each of its timesteps, rising."""
         ...
 
     def check_patched(self, method: LayerMethod, latent: Tensor) -> None:

@@ -1,5 +1,5 @@
 """The stand-ins for a WebUI."""
 
-from lent_webui import _started, forge, models, own_models, webui
+from lent_webui import models, own_models, webui, webui_name
 
-__all__ = ["_started", "forge", "models", "own_models", "webui"]
+__all__ = ["models", "own_models", "webui", "webui_name"]

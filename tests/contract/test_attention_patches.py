@@ -27,20 +27,20 @@ SIGMA = 10.0
 
 
 @pytest.fixture
-def run(forge):
-    return Run(forge, import_module("tiny_checkpoint"))
+def run(webui):
+    return Run(import_module("tiny_checkpoint"), import_module("lib_layerdiffuse.hosts.detect"))
 
 
 class Run:
     """A checkpoint of a method's family, and calls of its UNet."""
 
-    def __init__(self, forge, tiny):
-        self.forge, self.tiny = forge, tiny
+    def __init__(self, tiny, detect):
+        self.tiny, self.host_of = tiny, detect.webui_host()
 
     def open(self, method):
         self.checkpoint = self.tiny.Checkpoint(method.arch.value)
         self.plain = self.checkpoint.forge_objects.unet
-        self.host = self.forge.ForgeHost(self.checkpoint)
+        self.host = self.host_of(self.checkpoint)
 
     def latents(self, method, sets=1):
         generator = torch.Generator().manual_seed(3)
@@ -56,8 +56,7 @@ class Run:
         self.open(method)
         for name, patch in patches:
             self.plain.set_model_patch(patch, name)
-        self.host.attach(injection(method))
-        unet = self.checkpoint.forge_objects.unet
+        unet = self.checkpoint.forge_objects.unet = self.host.attach(injection(method)).unet
         self.tiny.load_for_sampling(unet)
         self.host.check_patched(method, self.latents(method, sets))
         return self.call(unet, method, sets)

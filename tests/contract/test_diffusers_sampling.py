@@ -243,6 +243,16 @@ class TestSampling:
         assert 0 < strength(steps, denoise) <= 1
 
     @ARCHES
+    def test_the_models_sigmas_rise_with_its_timesteps(self, arch):
+        one = host(arch)
+        config, sigmas = one.pipeline.scheduler.config, one.sigmas()
+        betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, len(sigmas)) ** 2
+        left = (1 - betas).cumprod(0)
+        torch.testing.assert_close(sigmas, ((1 - left) / left).sqrt())
+        assert len(sigmas) == config.num_train_timesteps
+        assert (sigmas.diff() > 0).all()
+
+    @ARCHES
     def test_less_denoising_keeps_more(self, arch):
         init = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
         seen: list[tuple[int, int]] = []

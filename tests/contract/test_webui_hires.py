@@ -213,7 +213,7 @@ class TestUpscaleButton:
         )
         ui.runner.alwayson_scripts.append(late)
         ui.run(p)
-        host = import_module("lib_layerdiffuse.hosts.forge").ForgeHost(ui.checkpoint)
+        host = import_module("lib_layerdiffuse.hosts.detect").webui_host()(ui.checkpoint)
         encoder = ui.script_module.LayerDiffuseScript.session.encoder(FG_SD15.arch)
         rgba = from_u8(np.asarray(ball))
         if not latent:

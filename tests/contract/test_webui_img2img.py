@@ -147,7 +147,7 @@ class TestForeground:
         with monkeypatch.context() as half:
             half.setattr(networks, "process_in", lambda self, latent: inner(self, latent).half())
             half.setattr(
-                import_module("lib_layerdiffuse.hosts.forge.forge_host").ForgeHost,
+                import_module("lib_layerdiffuse.hosts.patchers").PatcherHost,
                 "sampler_latent",
                 lambda self, latent: inner(
                     self.sd_model.forge_objects.vae.first_stage_model, latent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -17,11 +18,19 @@ from tiny_weights import put, put_method
 
 from lib_layerdiffuse.methods import ENCODERS, METHODS
 
-FAKES = Path(__file__).parent / "forge"
-STAND_INS = {path.stem for path in FAKES.iterdir()}
-OURS = ("lib_layerdiffuse.hosts.forge", "lib_layerdiffuse.ui", "lib_layerdiffuse.webui")
+FAKES = Path(__file__).parent
+WEBUIS = {"forge": (FAKES / "forge",), "neo": (FAKES / "neo", FAKES / "forge")}
+"""The folders of each WebUI's stand-ins; what the first lacks is as in the second."""
+STAND_INS = {path.stem for folders in WEBUIS.values() for one in folders for path in one.iterdir()}
+OURS = (
+    "lib_layerdiffuse.hosts.detect",
+    "lib_layerdiffuse.hosts.patchers",
+    "lib_layerdiffuse.ui",
+    "lib_layerdiffuse.webui",
+)
 
 
+@cache
 def _is_lent(name: str) -> bool:
     return name.partition(".")[0] in STAND_INS or name.startswith(OURS)
 
@@ -46,30 +55,35 @@ def _exchange(modules: Mapping[str, ModuleType]) -> dict[str, ModuleType]:
     return before
 
 
-@pytest.fixture(scope="session")
-def _started() -> tuple[dict[str, ModuleType], ModuleState]:
-    """The stand-ins and what of ours is imported with them, and their state after that."""
+@cache
+def _started(name: str) -> tuple[dict[str, ModuleType], ModuleState]:
+    """Returns a WebUI's stand-ins and what of ours is imported with them, and their state then."""
+    folders = [str(folder) for folder in WEBUIS[name]]
     before = _exchange({})
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FAKES))
-        for found in walk_packages([str(FAKES)]):
+        patch.setattr(sys, "path", [*folders, *sys.path])
+        for found in walk_packages(folders):
             import_module(found.name)
-        for name in OURS:
-            module = import_module(name)
-            for found in walk_packages(getattr(module, "__path__", ()), f"{name}."):
+        for ours in OURS:
+            module = import_module(ours)
+            for found in walk_packages(getattr(module, "__path__", ()), f"{ours}."):
                 import_module(found.name)
     modules = _exchange(before)
     return modules, ModuleState(modules)
 
 
 @pytest.fixture
-def webui(
-    _started: tuple[dict[str, ModuleType], ModuleState], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def webui_name() -> str:
+    """The WebUI whose stand-ins are lent; a module of tests may have another, or several."""
+    return "forge"
+
+
+@pytest.fixture
+def webui(webui_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Puts stand-ins for the WebUI's packages in place, for each test as if new."""
-    modules, state = _started
+    modules, state = _started(webui_name)
     state.restore()
-    monkeypatch.setattr(sys, "path", [str(FAKES), *sys.path])
+    monkeypatch.setattr(sys, "path", [*map(str, WEBUIS[webui_name]), *sys.path])
     before = _exchange(modules)
     yield
     _exchange(before)
@@ -91,9 +105,3 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_models(models: Path, tmp_path: Path) -> Path:
     """A copy of the weights that a test may change."""
     return shutil.copytree(models, tmp_path / "models") / "layer_model"
-
-
-@pytest.fixture
-def forge(webui: None) -> ModuleType:
-    """The adapter, over the stand-ins."""
-    return import_module("lib_layerdiffuse.hosts.forge")

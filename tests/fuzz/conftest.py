@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from budget import Budget
-from lent_webui import _started, models, webui
+from lent_webui import models, webui, webui_name
 
-__all__ = ["_started", "models", "webui"]
+__all__ = ["models", "webui", "webui_name"]
 
 _COUNTS = "fuzzed"
 

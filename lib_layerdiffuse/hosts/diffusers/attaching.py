@@ -26,8 +26,8 @@ from .patching import PatchedParameter, patched_parameter
 class UnetAttachment:
     """An injection in force on a UNet, until `detach`; counts the UNet calls."""
 
-    def __init__(self, undo: ExitStack) -> None:
-        self.calls = 0
+    def __init__(self, unet: Any, undo: ExitStack) -> None:
+        self.calls, self.unet = 0, unet
         self._undo = undo
 
     def detach(self) -> None:
@@ -64,7 +64,7 @@ def attach(
         else:
             change = _PatchedWeights(unet, injection, names, device)
         undo.callback(change.switch, False)
-        attachment = UnetAttachment(undo)
+        attachment = UnetAttachment(unet, undo)
         hook = _before_call(attachment, change, injection, train_timesteps)
         undo.callback(unet.register_forward_pre_hook(hook, with_kwargs=True).remove)
         attachment._undo = undo.pop_all()

@@ -141,6 +141,11 @@ class DiffusersHost:
         with self._at_work(), translated(HostError, "The VAE could not decode", _SMALLER):
             return vae.pixels(self.pipeline.vae, latents, self.device, on_retry)
 
+    def sigmas(self) -> Tensor:
+        """Returns the model's own sigmas, one for each of its timesteps, rising."""
+        left: Tensor = self.pipeline.scheduler.alphas_cumprod
+        return ((1 - left) / left).sqrt()
+
     def memory_errors(self) -> tuple[type[BaseException], ...]:
         """Returns no types beside PyTorch's own."""
         return ()

@@ -22,7 +22,8 @@ from ..job.abort import abort, is_aborted
 from ..job.alpha import tell_what_is_lost
 from ..job.answers import public
 from ..job.arguments import read_settings
-from ..job.backend import is_possible, loaded
+from ..job.backend import loaded
+from ..job.backend import problem as problem_of_host
 from ..job.batch import Batch
 from ..job.checks import check_job, check_token_merging
 from ..job.choices import Choices, choices
@@ -77,8 +78,9 @@ class LayerDiffuseScript(scripts.Script):
 
     def _problem(self) -> str | None:
         """Returns why the extension stays off, or None."""
-        if not is_possible():
-            return "This WebUI lacks Forge's model backend. Use Stable Diffusion WebUI Forge."
+        lacking = problem_of_host()
+        if lacking:
+            return lacking
         for data in scripts.scripts_data:
             other = data.script_class
             if not issubclass(other, LayerDiffuseScript) and _title_of(other) == TITLE:
@@ -115,8 +117,8 @@ class LayerDiffuseScript(scripts.Script):
     def _clear_up() -> None:
         """Takes off what an exception may have left on the UNet."""
         left, LayerDiffuseScript.unfinished = LayerDiffuseScript.unfinished, None
-        if left is not None and left.batch.attachment is not None:
-            left.batch.attachment.detach()
+        if left is not None:
+            left.batch.detach()
 
     def _begin(self, p: Any, settings: LayerSettings, args: tuple[Any, ...]) -> None:
         settings = without_comments(p, settings)
@@ -193,15 +195,14 @@ class LayerDiffuseScript(scripts.Script):
     @_hook
     def before_hr(self, p: Any, job: Job, *args: Any) -> None:
         if getattr(p, "firstpass_image", None) is None:
-            passes.check_acted(p, job)
+            passes.end(p, job)
 
     # After sampling
 
     @_hook
     def post_sample(self, p: Any, job: Job, ps: Any, *args: Any) -> None:
         job.batch.stopped = stopped()
-        passes.check_acted(p, job)
-        job.batch.attachment = None
+        passes.end(p, job)
         passes.keep_latents(p, job, ps.samples)
 
     @_hook

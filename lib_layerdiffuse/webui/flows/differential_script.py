@@ -24,7 +24,7 @@ from ...imaging.masks import Mask
 from ...nets.differential import DifferentialRun
 from ...settings.change_map import ChangeMap, MapSource
 from ..job.abort import abort, is_aborted
-from ..job.backend import is_possible, loaded
+from ..job.backend import loaded, problem
 from ..job.given_images import read_given
 from ..job.hooks import hook_of
 from ..job.init_checks import check_mask, is_cut
@@ -67,7 +67,7 @@ class DifferentialScript(scripts.Script):
         return TITLE
 
     def show(self, is_img2img: bool) -> object:
-        return scripts.AlwaysVisible if is_img2img and is_possible() else False
+        return scripts.AlwaysVisible if is_img2img and not problem() else False
 
     def ui(self, is_img2img: bool) -> list[Any]:
         sources = [source.value for source in MapSource]

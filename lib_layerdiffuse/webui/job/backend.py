@@ -1,32 +1,42 @@
-"""Which host adapter this WebUI has; the one place of the front end that chooses."""
+"""The host that this WebUI is; the one place of the front end that asks for one."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 from weakref import ref
 
+from ...errors import MissingCapabilityError
+from ...host import Attachment, Host
+from ...hosts.detect import webui_host
 from .abort import abort
 from .extension_names import title_of
 
-try:
-    from ...hosts.forge import ForgeHost
-except ImportError:  # Another WebUI; the panel says so.
-    ForgeHost = None  # type: ignore[assignment, misc]
+_host = cache(webui_host)
 
 
-def is_possible() -> bool:
-    """Whether this WebUI has a backend that we know."""
-    return ForgeHost is not None
+def problem() -> str | None:
+    """Returns why the extension can do nothing in this WebUI, or None."""
+    try:
+        _host()
+    except MissingCapabilityError as error:
+        return str(error)
+    return None
 
 
-def loaded(p: Any) -> ForgeHost:
+def loaded(p: Any) -> Host:
     """Returns the loaded checkpoint; ask at each use, since hires fix or a nested job changes it.
 
     To keep it would keep its memory.
     """
     known = ref(p)  # The UNet outlives it.
-    return ForgeHost(
+    return _host()(
         p.sd_model,
         lambda error: abort(known(), error),
-        named=lambda file: title_of(known(), file),
+        lambda file: title_of(known(), file),
     )
+
+
+def put(p: Any, attachment: Attachment) -> None:
+    """Makes the coming pass use the UNet that an injection is on."""
+    p.sd_model.forge_objects.unet = attachment.unet

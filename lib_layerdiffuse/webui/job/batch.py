@@ -49,6 +49,12 @@ class Batch:
     prompted: bool = False
     stopped: bool = False
 
+    def detach(self) -> None:
+        """Ends the injection of the pass that was last, if it has not ended."""
+        attachment, self.attachment = self.attachment, None
+        if attachment is not None:
+            attachment.detach()
+
     def pair(self, images: Sequence[Tensor]) -> None:
         """Notes which row of the batch each image comes from.
 

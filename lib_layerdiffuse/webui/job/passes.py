@@ -13,7 +13,7 @@ from ...methods import LayerMethod
 from ...pipeline import Session, check_arch, inject
 from . import hires
 from .abort import abort
-from .backend import loaded
+from .backend import loaded, put
 from .init_images import cut_settings
 from .job import Job, job_of
 from .progress import stopped
@@ -49,6 +49,7 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
     Raises:
         LayerDiffuseError: The method cannot act on this checkpoint or batch.
     """
+    job.batch.detach()  # The host may call twice for a pass.
     host = checked(p, job.settings.method)
     second = bool(getattr(p, "is_hr_pass", False))
     if second:
@@ -61,10 +62,10 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
     height, width = (8 * side for side in x.shape[2:])
     of = (second, width, height)
     batch = job.batch
-    if batch.injection is None or batch.injection[0] != of:  # The host may call twice for a pass.
+    if batch.injection is None or batch.injection[0] != of:
         settings = cut_settings(p, job)
         batch.injection = of, inject(settings, session, host, width, height)
-    batch.attachment, batch.pending = None, batch.injection[1]
+    batch.pending = batch.injection[1]
     _attach_at_start(p.sampler)
 
 
@@ -101,17 +102,20 @@ def _attach(p: Any, x: Tensor) -> None:
     try:
         host.check_patched(job.settings.method, x)
         job.batch.attachment = host.attach(injection)
+        put(p, job.batch.attachment)
     except Exception as error:
         raise abort(p, error) from error
 
 
-def check_acted(p: Any, job: Job) -> None:
-    """Checks that the pass just sampled went through the method.
+def end(p: Any, job: Job) -> None:
+    """Ends the injection of the pass just sampled.
 
     Raises:
-        HostError: It did not, though the UNet ran and nobody stopped it.
+        HostError: The pass did not go through the method, though the UNet ran and nobody stopped
+            it.
     """
     acted = job.batch.attachment is not None and job.batch.attachment.calls
+    job.batch.detach()
     if job.settings.acts and not acted and not stopped() and not _is_idle(p, job):
         raise HostError(
             "The layer method did not act: another extension has replaced the UNet or its sampler.",

@@ -8,28 +8,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from backend import memory_management
 from backend.attention import attention_function
+from backend.operations import Conv2d, Linear
 from backend.patcher.base import ModelPatcher
 from backend.patcher.unet import UnetPatcher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHANNELS, CONTEXT, HEADS, TOKENS = 16, 12, 2, 3
-
-
-class Linear(nn.Linear):
-    """Adds LoRAs that the host applies on the fly, which its weight does not show."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        for strength, (_, parts), *_ in getattr(self, "forge_online_loras", {}).get("weight", []):
-            weight = weight + strength * (parts[0] @ parts[1])
-        return F.linear(x, weight, self.bias)
 
 
 class CrossAttention(nn.Module):
@@ -112,7 +102,7 @@ class UNet(nn.Module):
     @staticmethod
     def _input_block(i: int) -> list[nn.Module]:
         if i == 0:
-            return [nn.Conv2d(4, CHANNELS, 3, padding=1)]
+            return [Conv2d(4, CHANNELS, 3, padding=1)]
         if i % 3 == 0:
             return [nn.AvgPool2d(2)]
         return [Res(), SpatialTransformer()] if i < 9 else [Res()]

@@ -20,7 +20,7 @@ class LoraLoader:
         self.model = model
         self.backup: dict[str, nn.Parameter] = {}
         self.online: list[nn.Module] = []
-        self.loaded = str([])
+        self.loaded_hash = str([])
         self.merges = 0
 
     @torch.inference_mode()
@@ -32,13 +32,16 @@ class LoraLoader:
     ) -> None:
         """Does nothing if the same identities are loaded: content does not count."""
         wanted = str(list(lora_patches))
-        if wanted == self.loaded and not force_refresh:
+        if wanted == self.loaded_hash and not force_refresh:
             return
         self._restore()
+        together: dict[tuple[str, bool], list[Any]] = {}
         for (_, _, _, online), patches in lora_patches.items():
             for key, entries in patches.items():
-                (self._put_online if online else self._merge)(key, entries)
-        self.loaded = wanted
+                together.setdefault((key, online), []).extend(entries)
+        for (key, online), entries in together.items():
+            (self._put_online if online else self._merge)(key, entries)
+        self.loaded_hash = wanted
         self.merges += 1
 
     def _restore(self) -> None:
@@ -57,11 +60,11 @@ class LoraLoader:
     def _merge(self, key: str, entries: list[Any]) -> None:
         weight = get_attr(self.model, key)
         self.backup.setdefault(key, weight)
-        merged = merged_weight(weight, entries)
+        merged = merge_lora_to_weight(entries, weight, key)
         set_attr_raw(self.model, key, nn.Parameter(merged, requires_grad=False))
 
 
-def merged_weight(weight: Tensor, entries: list[Any]) -> Tensor:
+def merge_lora_to_weight(entries: list[Any], weight: Tensor, key: str) -> Tensor:
     """Returns a weight with patches `[strength, (kind, parts), …]` added."""
     weight = weight.detach().clone()
     for strength, (kind, parts), *_ in entries:
@@ -71,10 +74,9 @@ def merged_weight(weight: Tensor, entries: list[Any]) -> Tensor:
             weight += strength * (up @ down)
             continue
         assert kind == "diff"
-        (delta,) = parts
-        wide = delta.shape[1] - weight.shape[1]
+        delta = parts[0]
+        wide = delta.shape[1] - weight.shape[1] if delta.ndim == 4 else 0
         if wide:
-            assert weight.ndim == 4
             weight = torch.cat([weight, weight.new_zeros(len(weight), wide, 3, 3)], dim=1)
         weight += strength * delta
     return weight

@@ -9,53 +9,56 @@ for Python's collector, which in a process as large as a WebUI's comes by too se
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from backend import memory_management
-from backend.patcher.base import ModelPatcher
 from torch import nn
 
 from ...nets.attention_sharing import AttentionSharing
+from .dialect import Dialect
 
-OOM_EXCEPTION: type[BaseException] = memory_management.OOM_EXCEPTION
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
 
 
-def place(net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+def place(dialect: Dialect, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
     """Loads a network onto the host's device.
 
     Args:
+        dialect: The host's.
         net: A transparent decoder's or encoder's network.
         pixels: Pixels of the image to come, for which memory is made free.
         dtype: The type to compute in; None for the host's choice.
     """
-    device = memory_management.get_torch_device()
+    memory = dialect.memory
+    device = memory.get_torch_device()
     if dtype is None:
-        fast = memory_management.should_use_fp16(device)
-        dtype = torch.float16 if fast else torch.float32
+        dtype = torch.float16 if memory.should_use_fp16(device) else torch.float32
     net.to(dtype)
-    memory_management.load_models_gpu(
-        [patcher(net, device, memory_management.unet_offload_device())],
+    memory.load_models_gpu(
+        [patcher(dialect, net, device, memory.unet_offload_device())],
         memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2),
     )
 
 
-def patcher(net: nn.Module, device: torch.device, offload: torch.device) -> ModelPatcher:
+def patcher(dialect: Dialect, net: nn.Module, device: torch.device, offload: torch.device) -> Any:
     """Returns the network's one patcher, which lives as long as the network."""
-    kept = vars(net).get("forge_patcher")
+    kept = vars(net).get("host_patcher")
     if kept is None or kept.load_device != device:
         twin = copy.copy(net)
-        vars(twin).pop("forge_patcher", None)
-        kept = vars(net)["forge_patcher"] = ModelPatcher(twin, device, offload)
+        vars(twin).pop("host_patcher", None)
+        kept = vars(net)["host_patcher"] = dialect.patcher(twin, device, offload)
         vars(twin).pop("lora_loader", None)  # It refers to the twin; the patcher has it, too.
     return kept
 
 
-def unload_sharing_but(used: nn.Module | None) -> None:
+def unload_sharing_but(dialect: Dialect, used: nn.Module | None) -> None:
     """Unloads the sharing modules of earlier runs, which the manager would keep while it can."""
-    kept = vars(used).get("forge_patcher") if used is not None else None
-    loaded = memory_management.current_loaded_models
+    kept = vars(used).get("host_patcher") if used is not None else None
+    loaded = dialect.memory.current_loaded_models
     for entry in list(loaded):
-        if isinstance(entry.model.model, AttentionSharing) and entry.model is not kept:
-            loaded.remove(entry)
-            entry.model_unload(avoid_model_moving=True)
+        held = entry.model  # None where the host holds it weakly, and nobody else does.
+        if held is None or held is kept or not isinstance(held.model, AttentionSharing):
+            continue
+        # By identity: entries of the host's compare as equal where both hold nothing any more.
+        del loaded[next(place for place, one in enumerate(loaded) if one is entry)]
+        dialect.drop(entry)

@@ -1,4 +1,4 @@
-"""The adapter for Forge against stand-ins for its `backend` package."""
+"""The adapter for hosts with a patcher, against a stand-in for each of their dialects."""
 
 from __future__ import annotations
 
@@ -11,98 +11,44 @@ from weakref import ref
 import pytest
 import sharing as reference
 import torch
+from patcher_run import HIGH, LOW, Run, injection, near
 from tiny_weights import method_file
 
 from lib_layerdiffuse.errors import ChecksumError, HostError, MissingCapabilityError
-from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.methods import Arch, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA
 
 JOINT = find_method("joint_sd15")
 BG_TO_FG = find_method("bg_to_fg_sd15")
 SDXL_FG = find_method("fg_attn_sdxl")
 TWO_PICTURES = find_method("fg_blended_to_bg_sdxl")
 KINDS = (find_method("fg_attn_sd15"), BG_TO_FG, JOINT, SDXL_FG, TWO_PICTURES)
-HIGH, LOW = 10.0, 0.1
+
+
+WEBUIS = ("forge", "neo")
+EACH = [
+    pytest.param(
+        webui,
+        method,
+        id=f"{webui}-{method.id}",
+        # Sharing is the same code in all of them, so one method of it will do each time.
+        marks=[pytest.mark.slow] if webui != WEBUIS[0] and method in KINDS[:2] else [],
+    )
+    for webui in WEBUIS
+    for method in KINDS
+]
+
+
+@pytest.fixture(params=WEBUIS)
+def webui_name(request):
+    return request.param
 
 
 @pytest.fixture
-def run(forge):
+def run(webui):
     """A checkpoint of each method's family, and ways to use it."""
-    return Run(forge, import_module("tiny_checkpoint"))
-
-
-class Run:
-    def __init__(self, forge, tiny):
-        self.forge, self.tiny = forge, tiny
-
-    def open(self, method):
-        self.checkpoint = self.tiny.Checkpoint(method.arch.value)
-        self.plain = self.checkpoint.forge_objects.unet
-        self.host = self.forge.ForgeHost(self.checkpoint)
-        self.before = self.snapshot()
-        return self
-
-    def attach(self, method, **more):
-        self.open(method)
-        self.attachment = self.host.attach(injection(method, **more))
-        self.unet = self.checkpoint.forge_objects.unet
-        self.tiny.load_for_sampling(self.unet)
-        return self
-
-    def snapshot(self):
-        model = self.plain.model
-        return {
-            "parameters": {k: (id(p), p.clone()) for k, p in model.named_parameters()},
-            "options": copy.deepcopy(self.plain.model_options),
-            "patches": dict(self.plain.lora_patches),
-            "extras": list(self.plain.extra_model_patchers_during_sampling),
-            "forwards": [n for n, m in model.named_modules() if "forward" in vars(m)],
-        }
-
-    def assert_as_before(self):
-        """Checks the caller's UNet, once the host has loaded it again for a plain run."""
-        self.tiny.load_for_sampling(self.plain)
-        now, before = self.snapshot(), self.before
-        for key in ("options", "patches", "extras", "forwards"):
-            assert now[key] == before[key], key
-        assert list(now["parameters"]) == list(before["parameters"])
-        for name, (identity, value) in before["parameters"].items():
-            assert now["parameters"][name][0] == identity, name
-            assert torch.equal(now["parameters"][name][1], value), name
-
-    def inputs(self, frames, sets=1):
-        generator = torch.Generator().manual_seed(3)
-        x = torch.randn(sets * frames, 4, 8, 8, generator=generator)
-        rows = [[f"{name} {i}" for i in range(len(x))] for name in ("negative", "prompt")]
-        return x, [self.tiny.conditioning(prompts) for prompts in rows]
-
-    def call(self, sigma, *, unet=None, frames=1, sets=1):
-        return self.tiny.call_unet(unet or self.unet, *self._at(sigma, frames, sets))
-
-    def _at(self, sigma, frames, sets):
-        x, rows = self.inputs(frames, sets)
-        return x, sigma, rows
-
-
-def injection(method, *, strength=1.0, stop_at=1.0, seed=0, **more):
-    tensors = method_file(method, seed)
-    made = (
-        {"patches": read_patches(tensors, method)}
-        if method.patch is PatchKind.WEIGHTS
-        else {"sharing": AttentionSharing.from_state_dict(tensors, strength)}
-    )
-    generator = torch.Generator().manual_seed(9)
-    if method.concat_channels:
-        made["concat"] = torch.randn(1, method.concat_channels, 8, 8, generator=generator)
-    if method.uses_control:
-        made["control"] = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
-    return Injection(method, stop_at, f"{method.id} {seed}", strength, **made | more)
-
-
-def near(a, b):
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
+    return Run(import_module("tiny_checkpoint"), import_module("lib_layerdiffuse.hosts.detect"))
 
 
 def differs(a, b):
@@ -120,11 +66,11 @@ def plain_call(run, sigma, frames=1, sets=1):
 class TestCheckpoint:
     @pytest.mark.parametrize("arch", Arch)
     def test_its_family_is_read(self, run, arch):
-        assert run.forge.ForgeHost(run.tiny.Checkpoint(arch.value)).arch() is arch
+        assert run.host_of(run.tiny.Checkpoint(arch.value)).arch() is arch
 
     def test_other_families_are_none(self, run):
-        assert run.forge.ForgeHost(run.tiny.Checkpoint("Flux")).arch() is None
-        assert run.forge.ForgeHost(SimpleNamespace()).arch() is None
+        assert run.host_of(run.tiny.Checkpoint("Flux")).arch() is None
+        assert run.host_of(SimpleNamespace()).arch() is None
 
     def test_an_ordinary_one_passes(self, run):
         run.open(SDXL_FG).host.check(SDXL_FG)
@@ -248,7 +194,6 @@ class TestOtherExtensions:
         run.plain.model_options["transformer_options"] = replaced
         with pytest.raises(MissingCapabilityError, match="would replace the attention"):
             run.host.attach(injection(JOINT))
-        assert run.checkpoint.forge_objects.unet is run.plain
 
     @pytest.mark.parametrize("how", ["forward", "hook", "scale"])
     def test_a_wrapped_projection_runs_as_it_is(self, run, how):
@@ -267,7 +212,7 @@ class TestOtherExtensions:
         near(changed, plain) if how == "scale" else differs(changed, plain)
 
 
-@pytest.mark.parametrize("method", KINDS, ids=lambda m: m.id)
+@pytest.mark.parametrize(("webui_name", "method"), EACH, indirect=["webui_name"])
 class TestTheCallersUNet:
     def test_it_is_as_before_after_a_run(self, run, method):
         run.attach(method)
@@ -286,20 +231,24 @@ class TestTheCallersUNet:
         hook.remove()
         run.assert_as_before()
 
-    def test_it_is_as_before_after_merging_failed_halfway(self, run, method, monkeypatch):
-        loader = run.open(method).plain.lora_loader
-        attachment = run.host.attach(injection(method))
-        merge, merged = loader._merge, []
+    @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+    def test_it_is_as_before_after_merging_failed_halfway(self, run, method, monkeypatch, error):
+        """A host that gives weights back after an error does not after an interruption."""
+        lora, merged = import_module("backend.patcher.lora"), []
+        merge = lora.merge_lora_to_weight
 
-        def fail(key, entries):
+        def fail(*parts):
             if len(merged) == 2:
-                raise MemoryError
-            merged.append(merge(key, entries))
+                raise error
+            merged.append(parts)
+            return merge(*parts)
 
+        run.open(method)
+        attachment = run.host.attach(injection(method))
         if method.patch is PatchKind.WEIGHTS:
-            monkeypatch.setattr(loader, "_merge", fail)
-            with pytest.raises(MemoryError):
-                run.tiny.load_for_sampling(run.checkpoint.forge_objects.unet)
+            monkeypatch.setattr(lora, "merge_lora_to_weight", fail)
+            with pytest.raises(error):
+                run.tiny.load_for_sampling(attachment.unet)
             monkeypatch.undo()
         attachment.detach()
         run.assert_as_before()
@@ -339,9 +288,7 @@ class TestTheCallersUNet:
         run.tiny.load_for_sampling(run.plain)
         run.plain.set_model_unet_function_wrapper(wrapper)
         run.host.sd_model.forge_objects.unet = run.plain
-        run.host.attach(injection(method))
-        run.unet = run.checkpoint.forge_objects.unet
-        run.tiny.load_for_sampling(run.unet)
+        run.load(injection(method))
         near(run.call(HIGH, frames=method.frames), 2 * without)
         assert len(seen) == 1
         assert (seen[0] is not None) == bool(method.concat_channels)
@@ -379,23 +326,19 @@ class TestStopAt:
 
     def test_weights_are_merged_only_when_the_side_changes(self, run):
         run.attach(SDXL_FG, stop_at=0.5)
-        loader = run.plain.lora_loader
         merges = []
         for sigma in (HIGH, HIGH, LOW, LOW, HIGH):
             run.call(sigma)
-            merges.append(loader.merges)
+            merges.append(run.merges)
         assert merges == [1, 1, 2, 2, 3]
 
     def test_a_users_merged_lora_stays(self, run):
         run.open(SDXL_FG)
         key = "diffusion_model.input_blocks.2.1.transformer_blocks.0.attn1.to_k.weight"
-        lora = ("diff", [torch.ones(16, 16)])
-        run.plain.add_patches(filename="user", patches={key: lora})
+        run.add_lora(key, Diff(torch.ones(16, 16)))
         run.tiny.load_for_sampling(run.plain)
         wanted = run.call(LOW, unet=run.plain)
-        run.host.attach(injection(SDXL_FG, stop_at=0.5))
-        run.unet = run.checkpoint.forge_objects.unet
-        run.tiny.load_for_sampling(run.unet)
+        run.load(injection(SDXL_FG, stop_at=0.5))
         run.call(HIGH)
         assert torch.equal(run.call(LOW), wanted)
 
@@ -415,9 +358,7 @@ class TestWeights:
     def test_files_of_other_content_do_not_keep_stale_weights(self, run):
         first = run.attach(SDXL_FG).call(HIGH)
         run.checkpoint.forge_objects.unet = run.plain
-        run.host.attach(injection(SDXL_FG, seed=1))
-        run.unet = run.checkpoint.forge_objects.unet
-        run.tiny.load_for_sampling(run.unet)
+        run.load(injection(SDXL_FG, seed=1))
         assert not torch.allclose(run.call(HIGH), first, atol=1e-3)
 
     def test_concat_latents_are_repeated_for_each_row_while_it_acts(self, run):
@@ -430,9 +371,7 @@ class TestWeights:
             )
         )
         given = injection(TWO_PICTURES, stop_at=0.5)
-        run.host.attach(given)
-        run.unet = run.checkpoint.forge_objects.unet
-        run.tiny.load_for_sampling(run.unet)
+        run.load(given)
         run.call(HIGH, sets=3)
         run.call(LOW, sets=3)
         acting, stopped = seen
@@ -460,7 +399,6 @@ class TestWeights:
         patches = injection(SDXL_FG).patches | lacking
         with pytest.raises(ChecksumError, match=r"lacks 1 of its layers.*no\.such\.weight"):
             run.host.attach(injection(SDXL_FG, patches=patches))
-        assert run.checkpoint.forge_objects.unet is run.plain
         run.assert_as_before()
 
 
@@ -519,16 +457,13 @@ class TestSharing:
     def test_loras_on_the_fly_count_as_merged_ones_do(self, run, part):
         key = f"diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight"
         torch.manual_seed(4)
-        parts = [torch.randn(16, 2), torch.randn(2, 16)] + [None] * 14
+        lora = LoRA(torch.randn(16, 2), torch.randn(2, 16))
         results = []
         for online in (None, False, True):
             run.open(JOINT)
             if online is not None:
-                patches = {key: ("lora", parts)}
-                run.plain.add_patches(filename="user", patches=patches, online_mode=online)
-            run.host.attach(injection(JOINT))
-            run.unet = run.checkpoint.forge_objects.unet
-            run.tiny.load_for_sampling(run.unet)
+                run.add_lora(key, lora, online_mode=online)
+            run.load(injection(JOINT))
             results.append(run.call(HIGH, frames=3))
         without, merged, on_the_fly = results
         assert not torch.allclose(without, merged, atol=1e-2)
@@ -564,9 +499,7 @@ class TestSharing:
 
         together = run.attach(JOINT).call(HIGH, frames=3)
         run.open(JOINT).plain.set_model_unet_function_wrapper(one_by_one)
-        run.host.attach(injection(JOINT))
-        run.unet = run.checkpoint.forge_objects.unet
-        run.tiny.load_for_sampling(run.unet)
+        run.load(injection(JOINT))
         near(run.call(HIGH, frames=3), together)
 
     def test_the_control_picture_counts(self, run):

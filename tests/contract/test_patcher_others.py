@@ -1,4 +1,4 @@
-"""What other extensions have put on Forge's UNet: refused by name where a method cannot work."""
+"""What other extensions have put on a host's UNet: refused by name where a method cannot work."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ def part(apply_model, args):
 
 
 @pytest.fixture
-def opened(forge):
+def opened(webui):
     """Returns a host with a method's checkpoint that calls this file's code "Tiles"."""
 
     def host(method):
         checkpoint = import_module("tiny_checkpoint").Checkpoint(method.arch.value)
-        return forge.ForgeHost(checkpoint, named={__file__: "Tiles", "": "something"}.__getitem__)
+        names = {__file__: "Tiles", "": "something"}
+        host_of = import_module("lib_layerdiffuse.hosts.detect").webui_host()
+        return host_of(checkpoint, None, names.__getitem__)
 
     return host
 
@@ -66,6 +68,11 @@ def injection(method, *, called=True):
     if method.uses_control:
         made["control"] = torch.rand(1, 3, 128, 128)
     return Injection(method, 1.0, method.id, 1.0, **made)
+
+
+def put(host, given):
+    """Attaches an injection and puts it into the host."""
+    host.sd_model.forge_objects.unet = host.attach(given).unet
 
 
 def call(host, method):
@@ -115,7 +122,7 @@ def test_what_changes_sizes_may_stay_where_no_layer_has_its_place(opened, method
     options = host.sd_model.forge_objects.unet.model_options
     options |= transformer(patches={"input_block_patch": [mine]})
     options |= {"tiled_diffusion": True, "model_function_wrapper": Tiles()}
-    host.attach(injection(method))
+    put(host, injection(method))
     assert call(host, method) == (16, 8)
 
 
@@ -123,7 +130,7 @@ def test_patches_that_keep_sizes_may_stay(opened):
     host = opened(BG_TO_FG)
     patches = {"output_block_patch": [mine], "middle_block_patch": [mine]}
     host.sd_model.forge_objects.unet.model_options |= transformer(patches=patches)
-    host.attach(injection(BG_TO_FG))
+    put(host, injection(BG_TO_FG))
     assert call(host, BG_TO_FG) == (16, 16)
 
 
@@ -131,6 +138,6 @@ def test_patches_that_keep_sizes_may_stay(opened):
 def test_an_unknown_wrapper_that_calls_for_a_part_is_refused_by_name(opened, method):
     host = opened(method)
     host.sd_model.forge_objects.unet.set_model_unet_function_wrapper(part)
-    host.attach(injection(method))
+    put(host, injection(method))
     with pytest.raises(MissingCapabilityError, match="Tiles, which would sample the image part"):
         call(host, method)

@@ -1,27 +1,28 @@
-"""What Forge's VAE makes of an image before it draws a sample: its posterior."""
+"""What the host's VAE makes of an image before it draws a sample: its posterior."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from backend import memory_management
-from backend.patcher.vae import tiled_scale
 from torch import Tensor
 
+from ...codec.attempts import is_memory_error
 from ...errors import HostError
 from ..vae_moments import moments
+from .dialect import Dialect
 
 _TILES, _TILE_OVERLAP = ((512, 512), (1024, 256), (256, 1024)), 64  # As the host encodes in tiles.
 
 
-def posterior(vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(dialect: Dialect, vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
     """Returns mean and standard deviation `b 4 h w`, VAE's scale, float32.
 
     They come from the checkpoint's VAE whatever the settings say of TAESD, and in tiles where the
     host is told to use such or memory does not suffice.
 
     Args:
+        dialect: The host's.
         vae: The host's, of the loaded checkpoint.
         image: `b 3 H W` in [0, 1].
 
@@ -29,8 +30,10 @@ def posterior(vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
         HostError: Memory does not suffice even for tiles, or the result is not finite.
     """
     try:
-        found = _moments(vae, image)
-    except memory_management.OOM_EXCEPTION as error:
+        found = _moments(dialect, vae, image)
+    except Exception as error:
+        if not is_memory_error(error, dialect.memory_errors()):
+            raise
         raise HostError(
             "The memory is full: there is no room for the VAE, not even for tiles.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
@@ -38,14 +41,15 @@ def posterior(vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
     if not found.isfinite().all():
         raise HostError(
             "The VAE overflows: what it makes of the image holds NaN or infinity.",
-            "Start the WebUI with --vae-in-fp32, or choose another VAE.",
+            "Start the WebUI with its VAE in float32, --vae-in-fp32 or --fp32-vae, or choose "
+            "another VAE.",
         )
     mean, std = found.chunk(2, dim=1)
     return mean, std
 
 
 @torch.no_grad()
-def _moments(vae: Any, image: Tensor) -> Tensor:
+def _moments(dialect: Dialect, vae: Any, image: Tensor) -> Tensor:
     """Returns mean and standard deviation beside each other, `b 8 h w`."""
 
     def of_pixels(pixels: Tensor) -> Tensor:
@@ -53,14 +57,17 @@ def _moments(vae: Any, image: Tensor) -> Tensor:
         return moments(vae.first_stage_model, signed).float().to(vae.output_device)
 
     needed = vae.memory_used_encode(image.shape, vae.vae_dtype)
-    memory_management.load_models_gpu([vae.patcher], memory_required=needed)
-    if not memory_management.VAE_ALWAYS_TILED:
+    memory = dialect.memory
+    memory.load_models_gpu([vae.patcher], memory_required=needed)
+    if not memory.VAE_ALWAYS_TILED:
         try:
             return of_pixels(image)
-        except memory_management.OOM_EXCEPTION:
-            memory_management.soft_empty_cache()
+        except Exception as error:
+            if not is_memory_error(error, dialect.memory_errors()):
+                raise
+            memory.soft_empty_cache()
     tiled = [
-        tiled_scale(
+        dialect.tiled_scale(
             image,
             of_pixels,
             *tile,

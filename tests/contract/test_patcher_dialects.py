@@ -1,0 +1,271 @@
+"""Patches in the dialect of each host with a patcher, and whether they are merged."""
+
+from __future__ import annotations
+
+import gc
+from importlib import import_module
+
+import pytest
+import torch
+from patcher_run import HIGH, LOW, Run, injection, near
+from tiny_weights import method_file
+
+from lib_layerdiffuse.errors import HostError, MissingCapabilityError
+from lib_layerdiffuse.methods import find_method
+from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
+from lib_layerdiffuse.weights.patches import CONV_IN, Diff, LoRA
+
+JOINT, FG_SD15 = find_method("joint_sd15"), find_method("fg_attn_sd15")
+LORAS, DIFFS = find_method("fg_attn_sdxl"), find_method("fg_conv_sdxl")
+WIDER = find_method("fg_blended_to_bg_sdxl")
+KEY = "diffusion_model.input_blocks.2.1.transformer_blocks.0.attn1.to_k.weight"
+NORM = "diffusion_model.input_blocks.2.1.transformer_blocks.0.norm1.bias"
+CONV = "diffusion_model.middle_block.0.conv.weight"
+
+
+@pytest.fixture(params=["forge", "neo"])
+def webui_name(request):
+    return request.param
+
+
+@pytest.fixture
+def run(webui):
+    return Run(import_module("tiny_checkpoint"), import_module("lib_layerdiffuse.hosts.detect"))
+
+
+@pytest.fixture
+def merge(monkeypatch):
+    """Puts another function in the place of the host's that merges patches into a weight."""
+    lora = import_module("backend.patcher.lora")
+
+    def exchange(function):
+        inner = lora.merge_lora_to_weight
+        monkeypatch.setattr(
+            lora, "merge_lora_to_weight", lambda *parts: function(inner, *parts), raising=True
+        )
+
+    return exchange
+
+
+def given(method, **more):
+    """Returns an injection; of a convolution method's it has differences of every shape."""
+    if method is DIFFS:
+        torch.manual_seed(5)
+        shapes = {KEY: (16, 16), NORM: (16,), CONV: (16, 16, 1, 1)}
+        more["patches"] = {key: Diff(torch.randn(shape)) for key, shape in shapes.items()}
+    return injection(method, **more)
+
+
+class TestForms:
+    def test_a_lora_has_the_form_that_the_host_reads(self, run, webui_name):
+        patch = LoRA(torch.ones(4, 2), torch.ones(2, 3))
+        written = run.open(LORAS).host.dialect.write(patch)
+        if webui_name == "neo":
+            assert type(written).__name__ == "LoRAAdapter"
+            assert written.weights == (patch.up, patch.down, None, None, None, None)
+        else:
+            assert written == ("lora", [patch.up, patch.down, None, None, None, None])
+
+    @pytest.mark.parametrize("webui_name", ["neo"], indirect=True)
+    def test_the_stand_in_has_the_traps_of_its_host(self, run, caplog):
+        """As they were met in the host itself, by each form in turn."""
+        run.open(LORAS)
+        merge = import_module("backend.patcher.lora").merge_lora_to_weight
+        weight, wider = torch.zeros(2, 4, 3, 3), torch.ones(2, 8, 3, 3)
+        with pytest.raises(ValueError, match="not recognized"):
+            merge([(1.0, ("lora", [wider, wider] + [None] * 14))], weight.clone(), "key")
+        with pytest.raises(TypeError):
+            merge([(1.0, ("diff", [weight] + [None] * 15))], weight.clone(), "key")
+        assert torch.equal(merge([(1.0, ("diff", [wider]))], weight.clone(), "key"), weight)
+        assert "NOT MERGED" in caplog.text
+        padded = merge([(1.0, ("diff", (wider, {"pad_weight": True})))], weight.clone(), "key")
+        assert torch.equal(padded, wider)
+
+    @pytest.mark.parametrize("webui_name", ["neo"], indirect=True)
+    @pytest.mark.parametrize("name", ["LoRAAdapter", "partially_load", "add_patches"])
+    def test_a_patcher_that_has_changed_is_told_in_words(self, webui, monkeypatch, name):
+        owner = {
+            "LoRAAdapter": import_module("backend.patcher.adapters"),
+            "partially_load": import_module("backend.patcher.base").ModelPatcher,
+            "add_patches": import_module("backend.patcher.base").ModelPatcher,
+        }[name]
+        if name == "add_patches":
+            monkeypatch.setattr(owner, name, lambda self, patches, weight: [])
+        else:
+            monkeypatch.delattr(owner, name)
+        with pytest.raises(MissingCapabilityError, match=f"lacks .*{name}"):
+            import_module("lib_layerdiffuse.hosts.detect").webui_host()
+
+
+class TestAcceptedButNotMerged:
+    @pytest.mark.parametrize("method", [LORAS, DIFFS], ids=lambda m: m.id)
+    def test_it_is_an_error(self, run, merge, method):
+        merge(lambda inner, entries, weight, key: weight)
+        run.open(method).load(given(method))
+        with pytest.raises(HostError, match="has not merged"):
+            run.call(HIGH)
+        run.attachment.detach()
+        run.assert_as_before()
+
+    def test_one_kind_that_is_left_out_is_an_error(self, run, merge):
+        """Such as the wider first convolution, where the host wants to be told to pad."""
+        merge(lambda inner, e, weight, key: weight if key == CONV_IN else inner(e, weight, key))
+        run.attach(WIDER)
+        with pytest.raises(HostError, match=r"input_blocks\.0\.0"):
+            run.call(HIGH)
+
+    def test_a_users_lora_on_the_same_layer_does_not_hide_it(self, run, merge):
+        run.open(DIFFS)
+        merge(lambda inner, entries, weight, key: inner(entries[:1], weight, key))
+        torch.manual_seed(1)
+        for key, patch in given(DIFFS).patches.items():
+            run.add_lora(key, Diff(torch.randn(patch.delta.shape)))
+        run.load(given(DIFFS))
+        with pytest.raises(HostError, match="has not merged"):
+            run.call(HIGH)
+
+    @pytest.mark.parametrize("strength", [0.5, 0.0, 1e-9, -1.0])
+    @pytest.mark.parametrize("method", [LORAS, DIFFS, WIDER], ids=lambda m: m.id)
+    def test_what_is_merged_is_none(self, run, method, strength):
+        """A strength that rounding swallows tells nothing, and one below 0 turns the patch."""
+        run.open(method).load(given(method, strength=strength))
+        run.call(HIGH)
+
+    @pytest.mark.parametrize("strength", [1e-3, 0.3])
+    def test_a_strong_lora_of_the_users_hides_a_weak_method_and_is_no_error(self, run, strength):
+        for sign in (1, -1):  # Whichever way it goes along the patch, by chance.
+            run.open(DIFFS)
+            torch.manual_seed(1)
+            for key, patch in given(DIFFS).patches.items():
+                run.add_lora(key, Diff(sign * 100 * torch.randn(patch.delta.shape)))
+            run.load(given(DIFFS, strength=strength)).call(HIGH)
+
+    def test_a_lora_of_another_shape_that_the_host_leaves_out_is_an_error(self, run, merge):
+        merge(lambda inner, entries, weight, key: weight)
+        patches = {KEY: LoRA(torch.ones(16, 2), torch.ones(2, 8))}
+        run.open(LORAS).load(injection(LORAS, patches=patches))
+        with pytest.raises(HostError, match="has not merged"):
+            run.call(HIGH)
+
+    def test_packed_weights_tell_nothing(self, run):
+        run.open(DIFFS).load(given(DIFFS))
+        for key in given(DIFFS).patches:
+            path, _, name = key.rpartition(".")
+            layer = run.plain.model.get_submodule(path)
+            packed = getattr(layer, name).detach().as_subclass(_Packed)
+            del layer._parameters[name]
+            setattr(layer, name, packed)
+        run.call(HIGH)
+
+
+class _Packed(torch.Tensor):
+    """Weights of four bits, say."""
+
+
+class TestAUsersLora:
+    @pytest.mark.parametrize("method", [LORAS, WIDER], ids=lambda m: m.id)
+    @pytest.mark.parametrize("stop_at", [1.0, 0.5])
+    def test_the_unet_is_bit_for_bit_what_it_was_with_it(self, run, method, stop_at):
+        run.open(method)
+        run.add_lora(KEY, LoRA(torch.randn(16, 2), torch.randn(2, 16)))
+        run.tiny.load_for_sampling(run.plain)
+        before = {name: p.clone() for name, p in run.plain.model.named_parameters()}
+        with_it = run.call(LOW, unet=run.plain)
+        run.load(injection(method, stop_at=stop_at))
+        for sigma in (HIGH, LOW):
+            run.call(sigma)
+        run.attachment.detach()
+        run.tiny.load_for_sampling(run.plain)
+        for name, parameter in run.plain.model.named_parameters():
+            assert torch.equal(parameter, before[name]), name
+        assert torch.equal(run.call(LOW, unet=run.plain), with_it)
+
+    def test_both_count_on_one_layer(self, run):
+        run.open(DIFFS)
+        before = dict(run.plain.model.named_parameters())[KEY].clone()
+        run.add_lora(KEY, Diff(torch.ones(16, 16)))
+        run.load(given(DIFFS))
+        merged = dict(run.plain.model.named_parameters())[KEY]
+        torch.testing.assert_close(merged, before + 1 + given(DIFFS).patches[KEY].delta)
+        run.call(HIGH)
+
+
+@pytest.mark.parametrize("webui_name", ["neo"], indirect=True)
+class TestLittleMemory:
+    """The host then merges in each call, and its weights show nothing."""
+
+    @pytest.mark.parametrize("method", [LORAS, DIFFS, WIDER, JOINT], ids=lambda m: m.id)
+    def test_it_computes_the_same(self, run, method, monkeypatch):
+        wanted = run.open(method).load(given(method)).call(HIGH, frames=method.frames)
+        memory = import_module("backend.memory_management")
+        monkeypatch.setattr(memory, "has_room", False)
+        near(run.open(method).load(given(method)).call(HIGH, frames=method.frames), wanted)
+        run.attachment.detach()
+        run.assert_as_before()
+
+    def test_what_is_not_merged_in_the_call_is_an_error(self, run, merge, monkeypatch):
+        merge(lambda inner, entries, weight, key: weight)
+        monkeypatch.setattr(import_module("backend.memory_management"), "has_room", False)
+        run.attach(LORAS)
+        with pytest.raises(HostError, match="has not merged"):
+            run.call(HIGH)
+
+    def test_a_users_lora_counts_where_frames_share_attention(self, run, monkeypatch):
+        results = []
+        for has_room in (True, False):
+            monkeypatch.setattr(import_module("backend.memory_management"), "has_room", has_room)
+            run.open(JOINT)
+            torch.manual_seed(4)
+            run.add_lora(KEY, LoRA(torch.randn(16, 2), torch.randn(2, 16)))
+            results.append(run.load(injection(JOINT)).call(HIGH, frames=3))
+        near(*results)
+
+
+class TestPasses:
+    def test_the_same_weights_are_not_merged_for_each_pass(self, run):
+        run.attach(LORAS).call(HIGH)
+        merges = run.merges
+        for _ in range(2):
+            run.attachment.detach()
+            run.checkpoint.forge_objects.unet = run.plain
+            run.load(injection(LORAS)).call(HIGH)
+        assert run.merges == merges
+
+    def test_another_strength_is(self, run):
+        first = run.attach(LORAS).call(HIGH)
+        run.checkpoint.forge_objects.unet = run.plain
+        assert not torch.allclose(
+            run.load(injection(LORAS, strength=0.5)).call(HIGH), first, atol=1e-3
+        )
+
+    def test_a_second_detaching_does_nothing(self, run):
+        run.attach(LORAS).call(HIGH)
+        run.attachment.detach()
+        merges = run.merges
+        run.attachment.detach()
+        assert run.merges == merges
+        run.assert_as_before()
+
+
+class TestSharingModules:
+    def test_those_of_earlier_runs_are_unloaded(self, run):
+        memory = import_module("backend.memory_management")
+        first = injection(FG_SD15)
+        run.attach(FG_SD15, sharing=first.sharing).call(HIGH)
+        run.checkpoint.forge_objects.unet = run.plain
+        run.load(injection(JOINT)).call(HIGH, frames=3)
+        held = [entry.model.model for entry in memory.current_loaded_models]
+        (sharing,) = [net for net in held if isinstance(net, AttentionSharing)]
+        assert sharing.frames == 3
+        assert vars(first.sharing)["host_patcher"].unloaded
+
+    def test_entries_that_hold_nothing_any_more_are_left_alone(self, run):
+        memory = import_module("backend.memory_management")
+        run.attach(FG_SD15).call(HIGH)
+        run.attachment = run.unet = None
+        run.checkpoint.forge_objects.unet = run.plain
+        gc.collect()
+        other = AttentionSharing.from_state_dict(method_file(JOINT), 1.0)
+        run.load(injection(JOINT, sharing=other)).call(HIGH, frames=3)
+        held = [e.model.model for e in memory.current_loaded_models if e.model is not None]
+        assert sum(isinstance(net, AttentionSharing) for net in held) == 1

@@ -1,0 +1,79 @@
+"""An injection's life in the stand-in WebUI: put on for one pass, and ended after it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from started_webui import WebUI, request
+
+from lib_layerdiffuse.errors import HostError
+from lib_layerdiffuse.methods import find_method
+
+JOINT, FG_SDXL = find_method("joint_sd15"), find_method("fg_attn_sdxl")
+
+
+@pytest.fixture(params=["forge", "neo"])
+def webui_name(request):
+    return request.param
+
+
+@pytest.fixture
+def ui(webui, models, tmp_path):
+    return WebUI(models, tmp_path / "outputs")
+
+
+@pytest.fixture
+def told(webui, monkeypatch):
+    """What is attached and detached, in turn; each attachment has a number."""
+    patchers, found = import_module("lib_layerdiffuse.hosts.patchers"), []
+    attach, detach = patchers.PatcherHost.attach, patchers.PatcherAttachment.detach
+    numbers = []
+
+    def noting_attach(host, injection):
+        attachment = attach(host, injection)
+        numbers.append(attachment)
+        found.append(("attached", len(numbers)))
+        return attachment
+
+    def noting_detach(attachment):
+        found.append(("detached", numbers.index(attachment) + 1))
+        detach(attachment)
+
+    monkeypatch.setattr(patchers.PatcherHost, "attach", noting_attach)
+    monkeypatch.setattr(patchers.PatcherAttachment, "detach", noting_detach)
+    return found
+
+
+def lives(count):
+    return [(what, k) for k in range(1, count + 1) for what in ("attached", "detached")]
+
+
+class TestLives:
+    def test_each_batchs_ends_before_the_next_begins(self, ui, told):
+        ui.generate(JOINT, n_iter=2)
+        assert told == lives(2)
+
+    def test_each_pass_of_hires_fix_has_one(self, ui, told):
+        kind = import_module("hires_job").HiresProcessing
+        p = ui.job(FG_SDXL, request(FG_SDXL), kind=kind)
+        ui.run(p)
+        assert len(p.sampled_with) == 2
+        assert told == lives(len(told) // 2)
+
+    def test_it_ends_where_the_method_has_not_acted(self, ui, told, monkeypatch):
+        passes = import_module("lib_layerdiffuse.webui.job.passes")
+        monkeypatch.setattr(passes, "put", lambda p, attachment: None)
+        with pytest.raises(HostError, match="has replaced the UNet"):
+            ui.run(ui.job(JOINT, request(JOINT)))
+        assert told == lives(1)
+
+    def test_one_that_an_exception_has_left_ends_with_the_next_job(self, ui, told):
+        p = ui.job(FG_SDXL, request(FG_SDXL))
+        hook = ui.plain.model.diffusion_model.out.register_forward_pre_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ui.run(p)
+        hook.remove()
+        assert told == lives(1)[:1]
+        ui.run(ui.job(FG_SDXL, {"method": FG_SDXL.id, "enabled": False}))
+        assert told == lives(1)

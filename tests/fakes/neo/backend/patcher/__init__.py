@@ -1,0 +1,5 @@
+"""Patchers."""
+
+from pathlib import Path
+
+__path__.append(str(Path(__file__).parents[3] / "forge" / "backend" / "patcher"))
