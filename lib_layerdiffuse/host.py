@@ -40,6 +40,20 @@ class Injection:
     control: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What some hosts can and others cannot, of what a method is combined with.
+
+    Attributes:
+        stops_midway: A method can stop acting in the midst of a run.
+        composes_sets: Prompts joined by `AND` reach the UNet in rows whose frames stand beside
+            each other.
+    """
+
+    stops_midway: bool = True
+    composes_sets: bool = True
+
+
 class Attachment(Protocol):
     """An injection that is in force for one sampling run."""
 
@@ -61,6 +75,8 @@ class Attachment(Protocol):
 
 class Host(Protocol):
     """One loaded checkpoint in a host."""
+
+    capabilities: Capabilities
 
     def arch(self) -> Arch | None:
         """Returns the checkpoint's family; None for one that no method fits."""

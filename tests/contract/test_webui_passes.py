@@ -7,10 +7,11 @@ from importlib import import_module
 import pytest
 from started_webui import WebUI, request
 
-from lib_layerdiffuse.errors import HostError
+from lib_layerdiffuse.errors import HostError, MissingCapabilityError
+from lib_layerdiffuse.host import Capabilities
 from lib_layerdiffuse.methods import find_method
 
-JOINT, FG_SDXL = find_method("joint_sd15"), find_method("fg_attn_sdxl")
+JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
 
 
 @pytest.fixture(params=["forge", "neo"])
@@ -77,3 +78,32 @@ class TestLives:
         assert told == lives(1)[:1]
         ui.run(ui.job(FG_SDXL, {"method": FG_SDXL.id, "enabled": False}))
         assert told == lives(1)
+
+
+class TestCapabilities:
+    @pytest.fixture
+    def can(self, webui, monkeypatch):
+        host = import_module("lib_layerdiffuse.hosts.patchers").PatcherHost
+        return lambda **more: monkeypatch.setattr(host, "capabilities", Capabilities(**more))
+
+    @pytest.mark.parametrize("possible", [True, False])
+    def test_a_method_that_is_to_stop_midway(self, ui, can, possible):
+        can(stops_midway=possible)
+        p = ui.job(FG_SD15, request(FG_SD15, stop_at=0.5))
+        if possible:
+            ui.run(p)
+            return
+        with pytest.raises(MissingCapabilityError, match="before the last step") as caught:
+            ui.run(p)
+        assert caught.value.field == "stop_at"
+        assert p.sampled_with == []
+        ui.generate(FG_SD15)
+
+    def test_sets_under_prompts_that_and_joins(self, ui, can):
+        can(composes_sets=False)
+        p = ui.job(JOINT, request(JOINT), prompt="a cat AND a dog")
+        with pytest.raises(MissingCapabilityError, match="AND"):
+            ui.run(p)
+        assert p.sampled_with == []
+        ui.generate(JOINT, prompt="a cat and a dog")
+        ui.generate(FG_SD15, prompt="a cat AND a dog")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import HostError
-from ...host import Injection
+from ...host import Capabilities, Injection
 from ...methods import Arch, LayerMethod
 from ...weights.checksums import sha256_of
 from . import diffusers_vae as vae
@@ -33,6 +33,8 @@ class DiffusersHost:
         checkpoint: Where they came from.
         loras: The user's LoRA files with their weights.
     """
+
+    capabilities = Capabilities()
 
     def __init__(
         self,

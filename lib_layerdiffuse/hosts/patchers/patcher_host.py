@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LayerDiffuseError, MissingCapabilityError
-from ...host import Injection
+from ...host import Capabilities, Injection
 from ...methods import Arch, LayerMethod
 from ...nets.attention_sharing import SharingRun
 from ...weights.patches import CONV_IN
@@ -87,6 +87,8 @@ class PatcherHost:
             host swallows some kinds; None to raise the error itself.
         named: Returns what a user calls the extension that a file of code belongs to.
     """
+
+    capabilities = Capabilities()
 
     def __init__(
         self,

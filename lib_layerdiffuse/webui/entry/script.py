@@ -142,7 +142,7 @@ class LayerDiffuseScript(scripts.Script):
         method = job.settings.method
         check_token_merging(p, job.settings)
         if not hires.from_button(p):  # Its checkpoint is loaded later.
-            passes.checked(p, method)
+            passes.checked(p, job.settings)
         hires.take_image(p, job)
         job.choices = choices()
         session = self._session(job.choices)

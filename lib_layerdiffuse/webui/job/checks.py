@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import MissingCapabilityError, SettingsError
+from ...host import Capabilities
 from ...imaging.masks import MaskSource
 from ...methods import PatchKind
 from ...settings.chains import check_chain
@@ -12,7 +13,7 @@ from ...settings.layer_settings import LayerSettings
 from .arguments import selected_script
 from .choices import OWNERS
 from .hires import check_hires
-from .layer_prompts import check_layer_prompts
+from .layer_prompts import check_layer_prompts, composes
 
 _ENLARGING = ("SD upscale", "Ultimate SD upscale")
 _OUTPAINTING = ("Poor man's outpainting", "Outpainting mk2")
@@ -92,6 +93,27 @@ def _check_chain(p: Any, settings: LayerSettings) -> None:
             "step alone.",
             "Turn off Hires. fix, or run the two methods one after the other.",
             field="chain",
+        )
+
+
+def check_capabilities(p: Any, settings: LayerSettings, can: Capabilities) -> None:
+    """Checks that the host can do what the job asks of it.
+
+    Raises:
+        MissingCapabilityError: It cannot, though others can.
+    """
+    if settings.acts and settings.stop_at < 1 and not can.stops_midway:
+        raise MissingCapabilityError(
+            "In this WebUI, as it was started, a method cannot stop before the last step.",
+            "Set Stop at to 1.",
+            field="stop_at",
+        )
+    method = settings.method
+    by_place = method.frames > 1 or method.uses_control
+    if by_place and composes(p) and not can.composes_sets:
+        raise MissingCapabilityError(
+            "This WebUI mixes up the layers of a set where AND joins prompts.",
+            "Take AND out of the prompt, or choose a method that makes one layer.",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import chain, repeat
+from typing import Any
 
 from ...errors import SettingsError
 from ...methods import Layer
@@ -44,6 +45,12 @@ def _put_before_each(own: str, main: str) -> str:
     if not own:
         return main
     return " AND ".join(step_prompt(own, part.strip()) for part in _AND.split(main))
+
+
+def composes(p: Any) -> bool:
+    """Whether a prompt of the job is one of several that AND joins."""
+    prompts = getattr(p, "all_prompts", None) or [p.prompt]
+    return any(_AND.search(prompt) for prompt in prompts)
 
 
 def check_layer_prompts(settings: LayerSettings) -> None:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ...errors import HostError
 from ...host import Host
-from ...methods import LayerMethod
 from ...pipeline import Session, check_arch, inject
+from ...settings.layer_settings import LayerSettings
 from . import hires
 from .abort import abort
 from .backend import loaded, put
+from .checks import check_capabilities
 from .init_images import cut_settings
 from .job import Job, job_of
 from .progress import stopped
@@ -21,16 +22,17 @@ from .progress import stopped
 _ATTACHES = "layerdiffuse_attaches"
 
 
-def checked(p: Any, method: LayerMethod) -> Host:
-    """Returns the loaded checkpoint if the method can act on it.
+def checked(p: Any, settings: LayerSettings) -> Host:
+    """Returns the loaded checkpoint if the method can act on it as the job wants it to.
 
     Raises:
         ArchMismatchError: It is of another family.
-        MissingCapabilityError: It lacks something.
+        MissingCapabilityError: It lacks something, or the host does.
     """
-    host = loaded(p)
+    host, method = loaded(p), settings.method
     check_arch(method, host.arch())
     host.check(method)
+    check_capabilities(p, settings, host.capabilities)
     return host
 
 
@@ -50,7 +52,7 @@ def prepare(p: Any, job: Job, session: Session, x: Tensor) -> None:
         LayerDiffuseError: The method cannot act on this checkpoint or batch.
     """
     job.batch.detach()  # The host may call twice for a pass.
-    host = checked(p, job.settings.method)
+    host = checked(p, job.settings)
     second = bool(getattr(p, "is_hr_pass", False))
     if second:
         hires.keep_latent(p, job)
