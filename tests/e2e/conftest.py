@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from client import Client, Result
 from forge_server import ForgeServer
-from real_forge import make_forge, mark, missing_forge, models
+from real_forge import make_forge, mark, missing_forge, models, webui
 
-__all__ = ["make_forge", "models"]
+__all__ = ["make_forge", "models", "webui"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

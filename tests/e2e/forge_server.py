@@ -15,17 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from webuis import FORGE, Webui
+
 HERE = Path(__file__).parent
-ARGUMENTS = (
-    "--always-cpu",
-    "--no-half",
-    "--unet-in-fp16",
-    "--skip-prepare-environment",
-    "--skip-torch-cuda-test",
-    "--no-hashing",
-    "--server-name=127.0.0.1",
-    "--api",
-)
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -63,6 +55,7 @@ class ForgeServer:
         controlnets: Iterable[Path] = (),
         extensions: Mapping[str, Path] | None = None,
         options: Mapping[str, Any] | None = None,
+        webui: Webui = FORGE,
         arguments: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         web_page: bool = False,
@@ -70,7 +63,7 @@ class ForgeServer:
         """Prepares the data folder.
 
         Args:
-            forge_dir: Checkout of the WebUI, with ``repositories/`` filled.
+            forge_dir: Checkout of the WebUI, with what it clones, if anything.
             python: Interpreter that has the WebUI's requirements.
             data_dir: Data folder, made if missing.
             checkpoints: Files to link into ``models/Stable-diffusion``.
@@ -79,12 +72,13 @@ class ForgeServer:
             controlnets: Files to link into ``models/ControlNet``, which is read once, at the start.
             extensions: Folders to link into ``extensions``, by name. The probe is always added.
             options: Settings, over the harness's own.
+            webui: Which of them it is.
             arguments: More command line arguments.
             environment: Variables over the harness's own, which keep the server offline.
             web_page: Whether to serve the web page too and not the API alone.
         """
         self.forge_dir, self.python, self.data_dir = forge_dir, python, data_dir
-        self.arguments = [*ARGUMENTS, *(() if web_page else ("--nowebui",)), *arguments]
+        self.arguments = [*webui.arguments, *(() if web_page else ("--nowebui",)), *arguments]
         self.environment = {**OFFLINE, **(environment or {})}
         self.url = ""
         self.log_path = data_dir / "server.log"
@@ -99,7 +93,7 @@ class ForgeServer:
                 link(file, data_dir / folder / file.name)
         for name, folder in {**(extensions or {}), "e2e-probe": HERE / "probe"}.items():
             link(folder, data_dir / "extensions" / name)
-        settings = {"live_previews_enable": False, **(options or {})}
+        settings = {"live_previews_enable": False, **webui.settings, **(options or {})}
         (data_dir / "config.json").write_text(json.dumps(settings))
 
     @property

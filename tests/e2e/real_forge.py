@@ -1,16 +1,11 @@
 """Fixtures of the tests that drive a real WebUI on random weights.
 
-Environment:
-    LAYERDIFFUSE_FORGE_DIR: Checkout of the WebUI; without it these tests are skipped.
-    LAYERDIFFUSE_FORGE_PYTHON: Interpreter with its requirements, by default the checkout's
-        ``venv/bin/python``.
-
-`model_cache` has those of the random weights.
+`webuis` and `model_cache` say what they need in the environment; without a WebUI they are skipped,
+and with several they run in each.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,32 +16,15 @@ from model_cache import cache_folder, families, of_families, write_all
 from random_controlnet import write_controlnet
 from random_loras import write_lora
 from random_weights import CHECKPOINTS, LAYER_WEIGHTS
+from webuis import Webui, named
 
 ROOT = Path(__file__).parents[2]
 EXTENSION = "sd-forge-layerdiffuse-next"
 
 
-def forge_dir() -> Path | None:
-    """Returns the folder of the WebUI, or None if it is not named."""
-    folder = os.environ.get("LAYERDIFFUSE_FORGE_DIR")
-    return Path(folder).expanduser() if folder else None
-
-
-def _forge_python(folder: Path) -> Path:
-    default = folder / "venv" / "bin" / "python"
-    return Path(os.environ.get("LAYERDIFFUSE_FORGE_PYTHON", default)).expanduser()
-
-
 def missing_forge() -> str | None:
     """Returns why no WebUI can be started, or None."""
-    folder = forge_dir()
-    if folder is None:
-        return "test in a real WebUI: LAYERDIFFUSE_FORGE_DIR is not set"
-    if not (folder / "launch.py").exists():
-        return f"test in a real WebUI: no launch.py in {folder}"
-    if not _forge_python(folder).exists():
-        return f"test in a real WebUI: no interpreter {_forge_python(folder)}"
-    return None
+    return next(filter(None, (webui.missing() for webui in named())), None)
 
 
 def mark(items: list[pytest.Item], folder: Path, marker: str, reason: str | None) -> None:
@@ -81,15 +59,21 @@ def models() -> Models:
     )
 
 
+@pytest.fixture(scope="session", params=named(), ids=lambda webui: webui.id)
+def webui(request: pytest.FixtureRequest) -> Webui:
+    """The WebUI that is tested."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def make_forge(models: Models) -> Callable[..., ForgeServer]:
+def make_forge(models: Models, webui: Webui) -> Callable[..., ForgeServer]:
     """Returns a function that prepares, but does not start, a server with this extension.
 
     Its arguments are the data folder and those of `ForgeServer`.
     """
 
     def make(data_dir: Path, **options: object) -> ForgeServer:
-        folder = forge_dir()
+        folder = webui.folder()
         assert folder is not None
         settings: dict = {
             "checkpoints": models.checkpoints,
@@ -97,7 +81,8 @@ def make_forge(models: Models) -> Callable[..., ForgeServer]:
             "loras": models.loras,
             "controlnets": models.controlnets,
             "extensions": {EXTENSION: ROOT},
+            "webui": webui,
         }
-        return ForgeServer(folder, _forge_python(folder), data_dir, **{**settings, **options})
+        return ForgeServer(folder, webui.python(), data_dir, **{**settings, **options})
 
     return make

@@ -15,6 +15,7 @@ from extras_flows import RUNS_FOR_ANY
 from flow_bench import CHECKPOINTS, SMALL, Bench
 from flows_page import REFUSED, Cell, cells, outcomes_for_any
 from forge_server import ForgeServer
+from webuis import Webui
 
 from lib_layerdiffuse.methods import LayerMethod
 
@@ -48,7 +49,9 @@ def benches(
 
 
 @pytest.mark.parametrize("cell", cells(), ids=str)
-def test_the_cell_is_true(benches: Benches, cell: Cell) -> None:
+def test_the_cell_is_true(webui: Webui, benches: Benches, cell: Cell) -> None:
+    if cell.flow == "Hires fix, latent upscaler" and not webui.upscales_latents:
+        pytest.skip(f"{webui.name} has no upscalers of latents")
     bench, run = benches(cell.method), RUNS[cell.flow]
     if cell.outcome != REFUSED:
         run(bench)

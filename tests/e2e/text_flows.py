@@ -19,6 +19,8 @@ from lib_layerdiffuse.methods import Arch, Layer
 
 RUNS: dict[str, Run] = {}
 flow = entering(RUNS)
+PIXELS = HIRES | {"hr_upscaler": "None"}
+"""Hires fix as every WebUI has it: resized as images are. One knows no latents, nor Lanczos."""
 
 
 @flow("txt2img")
@@ -46,17 +48,17 @@ def hires_of_latents(bench: Bench) -> None:
 
 @flow("Hires fix, pixel upscaler")
 def hires_of_pixels(bench: Bench) -> None:
-    hires(bench, "Lanczos")
+    hires(bench, PIXELS["hr_upscaler"])
 
 
 @flow("Hires fix, checkpoint of another family")
 def hires_in_another_family(bench: Bench) -> None:
-    bench.check(bench.txt2img(**HIRES, hr_checkpoint_name=other_family(bench)), side=2 * SIDE)
+    bench.check(bench.txt2img(**PIXELS, hr_checkpoint_name=other_family(bench)), side=2 * SIDE)
 
 
 @flow("✨ on a result")
 def upscale_button(bench: Bench) -> None:
-    made = bench.txt2img(upscale=bench.base.images[0], **HIRES)
+    made = bench.txt2img(upscale=bench.base.images[0], **PIXELS)
     bench.check(made, side=2 * SIDE)
     assert len(made.run["passes"]) == 1
 
@@ -75,7 +77,7 @@ def chain(bench: Bench, **options: Any) -> None:
 
 @flow("Chain with hires fix")
 def chain_with_hires(bench: Bench) -> None:
-    chain(bench, **HIRES)
+    chain(bench, **PIXELS)
 
 
 @flow("X/Y/Z plot")

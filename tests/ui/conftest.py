@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 from forge_server import ForgeServer
 from random_weights import SD15
-from real_forge import ROOT, forge_dir, make_forge, mark, missing_forge, models
+from real_forge import ROOT, make_forge, mark, missing_forge, models, webui
+from webuis import Webui
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ViewportSize
     from webui_page import WebuiPage
 
-__all__ = ["make_forge", "models"]
+__all__ = ["make_forge", "models", "webui"]
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # One view is enough: edges do not matter here, time does.
 _OPTIONS = {"sd_model_checkpoint": SD15, "layerdiffuse_decoder_views": 1}
@@ -60,11 +61,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_server(make_forge: Callable[..., ForgeServer]) -> Callable[..., ForgeServer]:
+def make_server(make_forge: Callable[..., ForgeServer], webui: Webui) -> Callable[..., ForgeServer]:
     """Returns a function that prepares a server with its page; takes what `make_forge` takes."""
 
     def make(data_dir: Path, **more: object) -> ForgeServer:
-        folders = [forge_dir(), data_dir.resolve(), ROOT]
+        folders = [webui.folder(), data_dir.resolve(), ROOT]
         arguments = [f"--gradio-allowed-path={folder}" for folder in folders]
         return make_forge(data_dir, web_page=True, arguments=arguments, options=_OPTIONS, **more)
 

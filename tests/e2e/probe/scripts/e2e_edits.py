@@ -189,5 +189,14 @@ def lend_models(demo: Any, app: Any) -> None:
 
 
 script_callbacks.on_app_started(lend_models)
+
+
+def offer_upscaler(demo: Any, app: Any) -> None:
+    """Adds the upscaler where the host does not look for such classes."""
+    if all(one.name != RgbUpscaler.name for one in shared.sd_upscalers):
+        shared.sd_upscalers += RgbUpscaler().scalers
+
+
 shared.face_restorers.append(Restorer())
+script_callbacks.on_app_started(offer_upscaler)
 script_callbacks.on_app_started(add_routes)

@@ -1,0 +1,86 @@
+"""The WebUIs that the end-to-end tests can start, and what each of them needs.
+
+Environment, for each of them; the tests run in every one whose folder is named:
+    LAYERDIFFUSE_FORGE_DIR: Checkout of WebUI Forge; likewise LAYERDIFFUSE_NEO_DIR of Forge Neo.
+    LAYERDIFFUSE_FORGE_PYTHON: Interpreter with its requirements, by default the checkout's
+        ``venv/bin/python``; likewise LAYERDIFFUSE_NEO_PYTHON.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_COMMON = (
+    "--skip-prepare-environment",
+    "--skip-torch-cuda-test",
+    "--skip-python-version-check",
+    "--no-hashing",
+    "--server-name=127.0.0.1",
+    "--api",
+)
+
+
+@dataclass(frozen=True)
+class Webui:
+    """One WebUI.
+
+    Attributes:
+        id: As it is called in variables and in the tests' names.
+        name: As people call it.
+        arguments: Of its command line: on the CPU, the UNet stored in float16, all else in float32.
+        settings: Settings that make it start and draw as the others do.
+        upscales_latents: Whether hires fix has upscalers of latents.
+    """
+
+    id: str
+    name: str
+    arguments: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    upscales_latents: bool = True
+
+    def folder(self) -> Path | None:
+        """Returns its folder, or None if it is not named."""
+        folder = os.environ.get(self._variable("DIR"))
+        return Path(folder).expanduser() if folder else None
+
+    def python(self) -> Path:
+        """Returns its interpreter."""
+        folder = self.folder()
+        assert folder is not None
+        default = folder / "venv" / "bin" / "python"
+        return Path(os.environ.get(self._variable("PYTHON"), default)).expanduser()
+
+    def missing(self) -> str | None:
+        """Returns why it cannot be started, or None."""
+        folder = self.folder()
+        if folder is None:
+            return f"test in a real WebUI: {self._variable('DIR')} is not set"
+        if not (folder / "launch.py").exists():
+            return f"test in a real WebUI: no launch.py in {folder}"
+        if not self.python().exists():
+            return f"test in a real WebUI: no interpreter {self.python()}"
+        return None
+
+    def _variable(self, what: str) -> str:
+        return f"LAYERDIFFUSE_{self.id.upper()}_{what}"
+
+
+FORGE = Webui("forge", "WebUI Forge", (*_COMMON, "--always-cpu", "--no-half", "--unet-in-fp16"))
+NEO = Webui(
+    "neo",
+    "Forge Neo",
+    (*_COMMON, "--skip-version-check", "--cpu", "--fp16-unet", "--fp32-vae", "--fp32-text-enc"),
+    # Without the first it takes the settings for an older version's, and waits for Enter.
+    {"VERSION_UID": "PY313", "CLIP_stop_at_last_layers": 1},
+    upscales_latents=False,
+)
+WEBUIS = (FORGE, NEO)
+
+
+def named() -> tuple[Webui, ...]:
+    """Returns the WebUIs whose folders are named, or the first of all if none is."""
+    return tuple(webui for webui in WEBUIS if webui.folder() is not None) or WEBUIS[:1]
