@@ -78,13 +78,13 @@ class Bench:
         shared.opts = SimpleNamespace(emphasis="Original")  # All that loading a model asks for.
         from backend.loader import forge_loader
 
-        from lib_layerdiffuse.hosts.forge import ForgeHost
+        from lib_layerdiffuse.hosts.detect import webui_host
         from lib_layerdiffuse.pipeline import Session
         from lib_layerdiffuse.weights.store import WeightStore
 
         self.model = forge_loader(str(checkpoint))
         self.plain = self.model.forge_objects.unet
-        self.host = ForgeHost(self.model)
+        self.host = webui_host()(self.model)
         self.session = Session(WeightStore(weights, offline=True))
         self.size = size
         self.device, self.dtype = self.plain.load_device, self.plain.model.computation_dtype
@@ -133,7 +133,7 @@ class Bench:
         self.model.forge_objects.unet = self.plain
         settings = self.settings(method_id, stop_at)
         injection = inject(settings, self.session, self.host, self.size, self.size)
-        self.host.attach(injection)
+        self.model.forge_objects.unet = self.host.attach(injection).unet
 
     def detach(self) -> None:
         self.model.forge_objects.unet = self.plain
