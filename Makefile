@@ -80,16 +80,18 @@ demo: $(STAMP) ## Draw layers with the tiny family: out/demo, with a page and a 
 	$(BIN)/python -m lib_layerdiffuse demo --out out/demo
 
 e2e: ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
-	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}" ]; then \
+	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}$${LAYERDIFFUSE_NEO_DIR:-}" ]; then \
 		echo "SKIPPED: every test in tests/e2e (pictures made by a real WebUI: hooks, panel, API)."; \
-		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them."; \
+		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them,"; \
+		echo "or LAYERDIFFUSE_NEO_DIR to that of Forge Neo."; \
 	else $(MAKE) --no-print-directory venv \
 		&& $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
 
 e2e-ui: ## Test a real WebUI's page in Chromium: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e-ui
-	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}" ]; then \
+	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}$${LAYERDIFFUSE_NEO_DIR:-}" ]; then \
 		echo "SKIPPED: every test in tests/ui (the page of a real WebUI, in a browser)."; \
-		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them."; \
+		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them,"; \
+		echo "or LAYERDIFFUSE_NEO_DIR to that of Forge Neo."; \
 	else $(MAKE) --no-print-directory $(UI_STAMP) \
 		&& $(BIN)/python -m pytest -m e2e_ui tests/ui $(PYTEST_ARGS); fi
 
