@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+
 import pytest
 from started_webui import WebUI, picture, prompts
 
@@ -44,6 +47,28 @@ class TestSwitchedOff:
         assert [image.mode for image in ui.run(p).images] == ["RGB"]
         (script,) = ui.runner.alwayson_scripts
         assert "sd-forge-layerdiffuse" in script._problem()
+
+    @pytest.mark.parametrize(
+        ("module", "told"),
+        [
+            ("backend", "no model back end that LayerDiffuse knows"),
+            ("backend.patcher.vae", "no model back end that LayerDiffuse knows"),
+            (None, "is not one that LayerDiffuse knows: it lacks UnetPatcher.clone"),
+        ],
+        ids=["none", "a part of one", "a changed one"],
+    )
+    def test_it_stays_off_in_a_webui_that_it_does_not_know(self, ui, monkeypatch, module, told):
+        ui.job(JOINT)
+        if module is None:
+            monkeypatch.delattr(import_module("backend.patcher.base").ModelPatcher, "clone")
+            monkeypatch.delattr(import_module("backend.patcher.unet").UnetPatcher, "clone")
+        else:
+            monkeypatch.setitem(sys.modules, module, None)
+            monkeypatch.delitem(sys.modules, "lib_layerdiffuse.hosts.patchers.backend_dialect")
+        import_module("lib_layerdiffuse.webui.job.backend")._host.cache_clear()
+        assert told in ui.runner.alwayson_scripts[0]._problem()
+        monkeypatch.undo()
+        assert ui.runner.alwayson_scripts[0]._problem() is None
 
     def test_our_own_entry_and_odd_scripts_do_not_count_as_the_original(self, ui):
         odd = type("Odd", (), {"title": lambda self: self.no_such})
