@@ -33,10 +33,17 @@ class AttentionSwap:
     Args:
         net: The UNet itself.
         run: The sharing module at work.
+        projection: Returns a layer of theirs as `BaseAttention` wants it; None to look at the
+            layer for what it needs.
     """
 
-    def __init__(self, net: nn.Module, run: SharingRun) -> None:
-        self._net, self._run = net, run
+    def __init__(
+        self,
+        net: nn.Module,
+        run: SharingRun,
+        projection: Callable[[nn.Module], Projection] | None = None,
+    ) -> None:
+        self._net, self._run, self._projection = net, run, projection or _projection
         self._modules: list[Any] = [net.get_submodule(slot) for slot in ATTENTION_SLOTS]
 
     @contextmanager
@@ -53,7 +60,7 @@ class AttentionSwap:
         before = [vars(module).get("forward") for module in self._modules]
         try:
             for slot, module in enumerate(self._modules):
-                module.forward = partial(_shared_forward, run, slot, module)
+                module.forward = partial(_shared_forward, run, self._projection, slot, module)
             yield
         finally:
             hook.remove()
@@ -70,6 +77,7 @@ def _restore_forward(module: nn.Module, forward: Callable[..., Tensor] | None) -
 
 def _shared_forward(
     run: SharingRun,
+    projection: Callable[[nn.Module], Projection],
     slot: int,
     module: Any,
     x: Tensor,
@@ -84,7 +92,7 @@ def _shared_forward(
             "Turn off extensions that change attention for SD1.5 layer methods.",
         )
     layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
-    base = BaseAttention(module.heads, *map(_projection, layers))
+    base = BaseAttention(module.heads, *map(projection, layers))
     return run(slot, base, x, context, value)
 
 
