@@ -1,0 +1,155 @@
+"""An injection on A1111's UNet, and off again without a trace.
+
+The host has no patcher whose clone could be changed. Hooks of the module see each call of the UNet,
+also where another extension has put its own `forward` into it, as ControlNet does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from modules import devices
+from torch import Tensor, nn
+
+from ...errors import HostError, LayerDiffuseError
+from ...host import Injection
+from . import memory
+from .patched_layers import PatchedLayer, Switch, layers_of
+from .shared_attention import SharedAttention
+
+AsRaised = Callable[[LayerDiffuseError], Exception]
+
+
+class A1111Attachment:
+    """An injection in force on the UNet, until `detach`; counts the UNet calls.
+
+    Attributes:
+        calls: UNet calls that went through it.
+        unet: The host's own UNet, which it is on.
+    """
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.calls, self.unet = 0, unet
+        self._undo = ExitStack()
+
+    def detach(self) -> None:
+        """Gives the UNet back as it was; a second time does nothing."""
+        self._undo.close()
+
+
+class _Change(Protocol):
+    def begin(self, x: Tensor) -> None:
+        """Lets the method act for one UNet call."""
+        ...
+
+    def end(self) -> bool:
+        """Lets it act no more; returns whether it has acted in this call."""
+        ...
+
+
+def attach(sd_model: Any, injection: Injection, as_raised: AsRaised) -> A1111Attachment:
+    """Returns the attachment of an injection to the loaded checkpoint's UNet.
+
+    Args:
+        sd_model: The checkpoint; its UNet is changed from its next call on.
+        injection: What to put on it.
+        as_raised: Returns the exception to raise for an error of ours in a UNet call.
+
+    Raises:
+        ChecksumError: The weight file has keys or shapes that the UNet lacks.
+        ArchMismatchError: The UNet lacks attention layers that must be shared.
+        MissingCapabilityError: Something else changes the attention that must be shared.
+    """
+    unet = sd_model.model.diffusion_model
+    attachment = A1111Attachment(unet)
+    with ExitStack() as undo:
+        change: _Change = (
+            SharedAttention(sd_model, injection, as_raised, undo)
+            if injection.sharing is not None
+            else _PatchedWeights(sd_model, injection, undo)
+        )
+        calls = _Calls(attachment, change, injection.stop_at, len(sd_model.alphas_cumprod))
+        undo.callback(calls.after)
+        before = unet.register_forward_pre_hook(calls.raising(as_raised), with_kwargs=True)
+        undo.callback(before.remove)
+        undo.callback(unet.register_forward_hook(calls.after, always_call=True).remove)
+        attachment._undo = undo.pop_all()
+    return attachment
+
+
+class _Calls:
+    """Lets a method act in the UNet calls of its part of the schedule, and counts them."""
+
+    def __init__(
+        self, attachment: A1111Attachment, change: _Change, stop_at: float, timesteps: int
+    ) -> None:
+        self._attachment, self._change = attachment, change
+        self._stop_at, self._last = stop_at, (1 - stop_at) * (timesteps - 1)
+        self._acts = False
+
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.after()  # Should another extension have kept the last call from coming there.
+        x, timesteps = (
+            args[place] if place < len(args) else kwargs[name]
+            for place, name in enumerate(("x", "timesteps"))
+        )
+        self._acts = self._stop_at >= 1 or (
+            self._stop_at > 0 and float(timesteps.max()) >= self._last
+        )
+        if self._acts:
+            self._change.begin(x)
+        else:
+            self._attachment.calls += 1
+
+    def after(self, *_: Any) -> None:
+        if self._acts:
+            self._acts = False
+            self._attachment.calls += self._change.end()
+
+    def raising(self, as_raised: AsRaised) -> Callable[..., None]:
+        """Returns `before` as a hook."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            try:
+                self.before(args, kwargs)
+            except LayerDiffuseError as error:
+                raise as_raised(error) from error
+
+        return hook
+
+
+class _PatchedWeights:
+    """The UNet's layers that compute with a method's weights beside their own."""
+
+    def __init__(self, sd_model: Any, injection: Injection, undo: ExitStack) -> None:
+        self._switch, self._concat = Switch(concat=injection.concat), injection.concat
+        dtype = devices.dtype_unet
+        keeps = not memory.is_scarce(sd_model)  # Elsewhere each comes for its layer's call only.
+        for found in layers_of(sd_model.model, injection.patches or {}):
+            factors = {
+                name: tuple(t.to(devices.device, dtype) if keeps else t for t in given)
+                for name, given in found.factors.items()
+            }
+            layer = PatchedLayer(found.layer, factors, injection.strength, self._switch, dtype)
+            undo.callback(layer.remove)
+
+    def begin(self, x: Tensor) -> None:
+        if self._concat is not None:
+            _check_whole(x, self._concat)
+        self._switch.acts, self._switch.ran = True, False
+
+    def end(self) -> bool:
+        self._switch.acts = False
+        return self._switch.ran
+
+
+def _check_whole(x: Tensor, concat: Tensor) -> None:
+    if x.shape[2:] != concat.shape[2:]:
+        (height, width), (wanted_height, wanted_width) = x.shape[2:], concat.shape[2:]
+        raise HostError(
+            f"An extension samples parts of the image: the UNet was called for {width}×{height} "
+            f"latent pixels instead of all {wanted_width}×{wanted_height}.",
+            "Turn off extensions that sample tiles or regions one by one.",
+        )

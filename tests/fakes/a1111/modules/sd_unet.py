@@ -1,0 +1,3 @@
+"""The UNet that an extension runs in the place of the checkpoint's."""
+
+current_unet = None
