@@ -17,7 +17,7 @@ from ...settings.layer_settings import LayerSettings
 from ..flows import second_step
 from ..flows.axes import axis_values
 from ..flows.grids import give_a_plot_a_sheet, give_one_image_a_set
-from ..job import hires, init_images, inpaint, passes, results
+from ..job import extra_images, hires, init_images, inpaint, passes, results
 from ..job.abort import abort, is_aborted
 from ..job.alpha import tell_what_is_lost
 from ..job.answers import public
@@ -33,6 +33,7 @@ from ..job.hooks import hook_of
 from ..job.job import Job, begin, end, is_nested, job_of
 from ..job.kept_images import keep
 from ..job.layer_files import add_layer_files
+from ..job.masked_part import note_masked_part
 from ..job.progress import stopped, telling
 from ..job.rows import row_of
 from ..job.set_numbers import take_number
@@ -175,7 +176,7 @@ class LayerDiffuseScript(scripts.Script):
     def before_process_init_images(self, p: Any, job: Job, pp: Any, *args: Any) -> None:
         """Notes what the host cuts out and masks; it flattens the images next."""
         if job.init is not None:
-            job.init.region = pp["crop_region"]
+            job.init.told, job.init.region = True, pp["crop_region"]
             job.init.mask = p.latent_mask if p.latent_mask is not None else pp["image_mask"]
 
     @_hook
@@ -189,6 +190,7 @@ class LayerDiffuseScript(scripts.Script):
         self, p: Any, job: Job, *args: Any, x: torch.Tensor, **kwargs: Any
     ) -> None:
         session = self._session(job.choices)
+        note_masked_part(p, job)
         init_images.encode_foregrounds(p, job, loaded(p), session)
         passes.prepare(p, job, session, x)
 
@@ -242,6 +244,7 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
         LayerDiffuseScript.unfinished = None
+        apart = extra_images.gather(job, processed)
         if p.script_args[0]:
             give_one_image_a_set(job, processed)
             give_a_plot_a_sheet(p, job, processed)
@@ -257,6 +260,8 @@ class LayerDiffuseScript(scripts.Script):
         if files:
             told["layerdiffusion_files"] = [public(file) for file in files]
         processed.extra_generation_params = processed.extra_generation_params | told
+        if not apart:
+            extra_images.join(job, processed)
         if _is_answer(p) and shared.opts.samples_format.lower() != "png":
             processed.images = [
                 png_base64(image) if image.mode == "RGBA" else image for image in processed.images

@@ -11,7 +11,7 @@ from PIL import Image
 from ...outputs import preview
 from ..job.arguments import selected_script
 from ..job.hooks import callback_of
-from ..job.job import LISTS, Job, is_nested
+from ..job.job import Job, asked_for_a_list, is_nested
 
 
 @callback_of("imgs")
@@ -39,8 +39,7 @@ def give_one_image_a_set(job: Job, processed: Any) -> None:
         processed: The host's result.
     """
     frames = job.settings.method.frames
-    asked_for_a_list = any(isinstance(job.asked.get(name), list) for name in LISTS)
-    if frames == 1 or not asked_for_a_list:
+    if frames == 1 or not asked_for_a_list(job):
         return
     start = processed.index_of_first_image
     layers, texts = processed.images[start:], processed.infotexts[start:]

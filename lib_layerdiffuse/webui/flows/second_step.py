@@ -192,9 +192,10 @@ def _merge(job: Job, processed: Any, first: FirstStep, made: Any) -> list[str]:
     for name in _BY_ROW:
         rows = getattr(processed, name)
         setattr(processed, name, [*rows[:row], *getattr(made, name), *rows[row:]])
-    processed.extra_images = [*processed.extra_images, *made.extra_images]
+    extras = getattr(made, "extra_images", [])  # Some hosts have one list for all.
+    processed.extra_images = [*processed.extra_images, *extras]
     names, notes, files = (made.extra_generation_params.get(name, []) for name in _TOLD)
-    job.results += zip([*made.images, *made.extra_images], names, strict=True)
+    job.results += zip([*made.images, *extras], names, strict=True)
     for note in notes:
         if note not in job.notes:
             job.notes.append(note)

@@ -30,12 +30,14 @@ class InitImages:
         foregrounds: Straight RGBA where a foreground begins with it, None elsewhere.
         region: What the host cuts out of them, as left, top, right and bottom; None for all.
         mask: The host's mask at the job's size, to fill by; None for none.
+        told: Whether the host has told of both.
         encoded: Whether they are in the host's latent.
     """
 
     foregrounds: list[FloatImage | None]
     region: tuple[int, int, int, int] | None = None
     mask: Image.Image | None = None
+    told: bool = False
     encoded: bool = False
 
     def foreground(self, row: int) -> FloatImage | None:
@@ -96,6 +98,7 @@ class Job(State):
         first_image: The transparent image to be upscaled, until it is encoded.
         batch: The current batch.
         results: The images made so far with the layer that each is.
+        extras: Those of them that stand beside the layers, each with its infotext.
         first_steps: What a chain's first step made, set by set.
         undecoded: The foregrounds that stay RGB.
         numbers: What the host numbered the first saved image of each set, by folder, batch and
@@ -112,6 +115,7 @@ class Job(State):
     first_image: FloatImage | None = None
     batch: Batch = field(default_factory=Batch)
     results: list[tuple[Image.Image, str]] = field(default_factory=list)
+    extras: list[tuple[Image.Image, str]] = field(default_factory=list)
     first_steps: list[FirstStep] = field(default_factory=list)
     undecoded: list[Undecoded] = field(default_factory=list)
     numbers: dict[tuple[Path, int, int], str] = field(default_factory=dict)
@@ -158,6 +162,11 @@ def begin(p: Any, settings: LayerSettings, *, by_row: bool = False) -> Job:
     job = Job(settings, asked, by_row=by_row)
     put(p, JOB, job)
     return job
+
+
+def asked_for_a_list(job: Job) -> bool:
+    """Whether a script asked for an image of each of several prompts or seeds."""
+    return any(isinstance(job.asked.get(name), list) for name in LISTS)
 
 
 def end(p: Any) -> None:

@@ -146,7 +146,7 @@ def _add_extra(p: Any, job: Job, name: str, extra: Image.Image) -> None:
     )
     if shared.opts.enable_pnginfo:
         extra.info["parameters"] = info
-    p.extra_result_images.append(extra)
+    job.extras.append((extra, info))
     job.results.append((extra, name))
     if p.save_samples():
         form = shared.opts.samples_format

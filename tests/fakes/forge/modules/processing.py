@@ -193,6 +193,14 @@ class Processing:
         )
 
 
+def create_binary_mask(image: Image.Image, round: bool = True) -> Image.Image:
+    """Returns the mask of an image that has been drawn on, by its alpha if it has such."""
+    if image.mode == "RGBA" and image.getextrema()[-1] != (255, 255):
+        alpha = image.getchannel("A")
+        return alpha.point(lambda level: 255 if level > 128 else 0) if round else alpha
+    return image.convert("L")
+
+
 def create_random_tensors(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     """Returns each seed's noise."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
