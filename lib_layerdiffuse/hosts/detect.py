@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import LayerDiffuseError, MissingCapabilityError
@@ -11,20 +12,37 @@ from ..host import Host
 
 AsRaised = Callable[[LayerDiffuseError], Exception]
 Named = Callable[[str], str]
+Made = Callable[[Any, AsRaised, Named], Host]
 
 
-def webui_host() -> Callable[[Any, AsRaised, Named], Host]:
+def webui_host() -> Made:
     """Returns what makes the host of a WebUI's `sd_model`, by the code that can be imported.
 
     Raises:
         MissingCapabilityError: There is no adapter for this WebUI, or its code has changed.
     """
-    try:
-        from .patchers import PatcherHost
-        from .patchers.backend_dialect import dialect
-    except ImportError as error:
-        raise MissingCapabilityError(
-            "This WebUI has no model back end that LayerDiffuse knows.",
-            "Use Stable Diffusion WebUI Forge or Forge Neo.",
-        ) from error
+    missing: ImportError | None = None
+    for found in (_patcher_host, _a1111_host):
+        try:
+            return found()
+        except ImportError as error:
+            missing = error
+    raise MissingCapabilityError(
+        "This WebUI has no model back end that LayerDiffuse knows.",
+        "Use Stable Diffusion WebUI Forge, Forge Neo or AUTOMATIC1111's WebUI.",
+    ) from missing
+
+
+def _patcher_host() -> Made:
+    from .patchers import PatcherHost
+    from .patchers.backend_dialect import dialect
+
     return partial(PatcherHost, dialect())
+
+
+def _a1111_host() -> Made:
+    if find_spec("ldm_patched") is not None:
+        raise ImportError("This WebUI samples by ldm_patched.")  # Beside A1111's own modules.
+    from .a1111 import A1111Host
+
+    return A1111Host

@@ -23,6 +23,7 @@ from lib_layerdiffuse.errors import (
     MissingCapabilityError,
 )
 from lib_layerdiffuse.host import Injection
+from lib_layerdiffuse.hosts.detect import webui_host
 from lib_layerdiffuse.methods import Arch, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
 from lib_layerdiffuse.weights.patches import (
@@ -143,6 +144,19 @@ def near(a, b, tolerance=1e-5):
 
 def differs(a, b):
     assert (a - b).abs().max() > 1e-4 * b.abs().max()
+
+
+class TestChoice:
+    """By what can be imported."""
+
+    def test_it_is_chosen_where_its_modules_are(self, run):
+        assert webui_host() is run.adapter.A1111Host
+
+    def test_hosts_that_have_them_and_sample_in_another_way(self, run, monkeypatch, tmp_path):
+        (tmp_path / "ldm_patched").mkdir()
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(MissingCapabilityError, match="no model back end"):
+            webui_host()
 
 
 class TestCheckpoint:

@@ -25,12 +25,16 @@ class A1111Host:
         sd_model: The WebUI's `p.sd_model`.
         as_raised: Returns the exception to raise for an error of ours in a UNet call; None to
             raise the error itself.
+        _named: Not used: what other extensions have put into this host does not say whose it is.
     """
 
     capabilities = Capabilities(composes_sets=False)
 
     def __init__(
-        self, sd_model: Any, as_raised: Callable[[LayerDiffuseError], Exception] | None = None
+        self,
+        sd_model: Any,
+        as_raised: Callable[[LayerDiffuseError], Exception] | None = None,
+        _named: Callable[[str], str] | None = None,
     ) -> None:
         self.sd_model = sd_model
         self._as_raised = as_raised or (lambda error: error)

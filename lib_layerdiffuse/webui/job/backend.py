@@ -39,4 +39,6 @@ def loaded(p: Any) -> Host:
 
 def put(p: Any, attachment: Attachment) -> None:
     """Makes the coming pass use the UNet that an injection is on."""
-    p.sd_model.forge_objects.unet = attachment.unet
+    holder = getattr(p.sd_model, "forge_objects", None)
+    if holder is not None:  # Elsewhere the injection is on the host's own UNet.
+        holder.unet = attachment.unet
