@@ -1,4 +1,4 @@
-"""Hosts that lack what others have: a place for extra images, word of what they cut and mask."""
+"""Hosts that lack places that others have: for extra images, word of cuts, alpha in grids."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from img2img_webui import Img2Img, ball
 from PIL import Image
 
 from lib_layerdiffuse.methods import find_method
+from lib_layerdiffuse.outputs import preview
 
 FG, JOINT = find_method("fg_attn_sd15"), find_method("joint_sd15")
 BESIDE = {"show_preview": True, "show_matte": True}
@@ -94,6 +95,30 @@ class TestExtraImages:
         one_list()
         result, _ = ui.generate(FG)
         assert len(result.images) == len(result.infotexts) == 1
+
+
+class TestGrid:
+    def test_of_a_job_without_alpha_is_on_a_checkerboard(self, ui, monkeypatch):
+        host = import_module("modules.images")
+
+        def image_grid(imgs, batch_size=1, rows=None):
+            params = import_module("modules.script_callbacks").ImageGridLoopParams(imgs, 3, 1)
+            import_module("modules.script_callbacks").image_grid_callback(params)
+            grid = Image.new("RGB", (3 * imgs[0].width, imgs[0].height))
+            for i, image in enumerate(params.imgs):
+                grid.paste(image, (i * image.width, 0))
+            return grid
+
+        monkeypatch.setattr(host, "image_grid", image_grid)
+        kept = []
+
+        def postprocess(self, p, processed, *_):
+            kept.append(host.image_grid(processed.images))
+
+        other = ui.new_script(postprocess=postprocess)
+        result, _ = ui.generate(JOINT, before=[other])
+        wanted = preview(np.asarray(result.images[0]))
+        assert np.array_equal(np.asarray(kept[0])[:, :64], wanted)
 
 
 @pytest.fixture

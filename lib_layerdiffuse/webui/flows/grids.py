@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,18 @@ from ..job.job import Job, asked_for_a_list, is_nested
 
 @callback_of("imgs")
 def show_transparency(params: Any) -> None:
-    """Lays transparent images on a checkerboard for the grid of a script that runs many jobs.
+    """Lays transparent images on a checkerboard for a grid without alpha.
 
-    Such a script draws a legend and drops alpha, so colours that nobody should see would show. The
-    grid of a single job keeps alpha.
+    Colours that nobody should see would show in it. A script that runs many jobs draws a legend and
+    drops alpha; the grid of a single job keeps it in some hosts.
     """
-    if not is_nested():
+    if not (is_nested() and _keeps_alpha()):
         params.imgs = [_on_checkerboard(i) if i.mode == "RGBA" else i for i in params.imgs]
+
+
+def _keeps_alpha() -> bool:
+    """Whether the host draws a grid on an image with alpha; it can be asked by its code alone."""
+    return "RGBA" in inspect.unwrap(images.image_grid).__code__.co_consts
 
 
 def _on_checkerboard(image: Image.Image) -> Image.Image:
