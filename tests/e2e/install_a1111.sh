@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs the WebUI of AUTOMATIC1111 that the end-to-end tests start, for the CPU:
+#
+#     tests/e2e/install_a1111.sh FOLDER
+#     LAYERDIFFUSE_A1111_DIR=FOLDER make e2e
+#
+# PYTHON names another interpreter than python3.11. Takes 3 GB. Run it again to finish an
+# installation that was interrupted.
+set -euo pipefail
+
+FOLDER=${1:?"Usage: $0 FOLDER"}
+PYTHON=${PYTHON:-python3.11}
+TORCH=2.13.0 TORCHVISION=0.28.0 SETUPTOOLS=69.5.1
+# The build without CUDA is a tenth of the download.
+export PIP_EXTRA_INDEX_URL=${PIP_EXTRA_INDEX_URL-https://download.pytorch.org/whl/cpu}
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+GITHUB=https://github.com
+CLIP=$GITHUB/openai/CLIP.git@d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
+
+# checkout REPOSITORY COMMIT FOLDER: that commit alone.
+checkout() {
+	[ -d "$3/.git" ] || git init --quiet "$3"
+	git -C "$3" cat-file -e "$2^{commit}" 2>/dev/null ||
+		git -C "$3" fetch --quiet --depth 1 "$GITHUB/$1.git" "$2"
+	git -C "$3" checkout --quiet --detach "$2"
+	echo "$1 $2"
+}
+
+# What the WebUI itself clones when it prepares its environment, which the tests have it skip. The
+# commits of repositories/ are the ones in its modules/launch_utils.py.
+checkout AUTOMATIC1111/stable-diffusion-webui 82a973c04367123ae98bd9abdf80d9eda9b910e2 "$FOLDER"
+cd "$FOLDER"
+checkout Stability-AI/stablediffusion cf1d67a6fd5ea1aa600c4df58e5b47da45f6bdbf \
+	repositories/stable-diffusion-stability-ai
+checkout Stability-AI/generative-models 45c443b316737a4ab6e40413d7794a7f5657c19f \
+	repositories/generative-models
+checkout crowsonkb/k-diffusion ab527a9a6d347f364e3d185ba6d714e22d80cb3c repositories/k-diffusion
+checkout salesforce/BLIP 48211a1594f1321b00f14c9f7a5b4813144b2fb9 repositories/BLIP
+checkout AUTOMATIC1111/stable-diffusion-webui-assets 6f7db241d2f8ba7457bac5ca9753331f0c266917 \
+	repositories/stable-diffusion-webui-assets
+
+[ -x venv/bin/python ] || "$PYTHON" -m venv venv
+pip() { venv/bin/python -m pip "$@"; }
+
+# A torch of today wants a newer setuptools than the WebUI pins. Asked for both at once, pip quietly
+# takes another torch, with 5 GB of CUDA. So both lines go, torch is pinned by a constraint, and the
+# WebUI's setuptools comes last: it is what CLIP's setup.py needs, too.
+wanted=$(mktemp) constraints=$(mktemp)
+trap 'rm -f "$wanted" "$constraints"' EXIT
+grep -vE '^(torch|setuptools)([^a-z_-]|$)' requirements_versions.txt >"$wanted"
+printf 'torch==%s\ntorchvision==%s\n' "$TORCH" "$TORCHVISION" >"$constraints"
+pip install --requirement "$wanted" --constraint "$constraints" torch torchvision \
+	ftfy regex wheel
+pip install "setuptools==$SETUPTOOLS"
+pip install --no-build-isolation --no-deps "git+$CLIP"
+
+# The tests keep the WebUI offline, and SD1.5's tokenizer comes from the hub.
+export HF_HOME=$PWD/huggingface
+venv/bin/python -c "
+from huggingface_hub import snapshot_download
+snapshot_download('openai/clip-vit-large-patch14', allow_patterns=[
+    'vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json', 'config.json'])"
+
+venv/bin/python -c "import clip, gradio, torch, torchvision; print('torch', torch.__version__)"
