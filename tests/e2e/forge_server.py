@@ -79,7 +79,7 @@ class ForgeServer:
         """
         self.forge_dir, self.python, self.data_dir = forge_dir, python, data_dir
         self.arguments = [*webui.arguments, *(() if web_page else ("--nowebui",)), *arguments]
-        self.environment = {**OFFLINE, **(environment or {})}
+        self.environment = {**OFFLINE, **webui.environment(), **(environment or {})}
         self.url = ""
         self.log_path = data_dir / "server.log"
         self._process: subprocess.Popen | None = None

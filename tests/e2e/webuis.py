@@ -1,9 +1,11 @@
 """The WebUIs that the end-to-end tests can start, and what each of them needs.
 
 Environment, for each of them; the tests run in every one whose folder is named:
-    LAYERDIFFUSE_FORGE_DIR: Checkout of WebUI Forge; likewise LAYERDIFFUSE_NEO_DIR of Forge Neo.
+    LAYERDIFFUSE_FORGE_DIR: Checkout of WebUI Forge; likewise LAYERDIFFUSE_NEO_DIR of Forge Neo and
+        LAYERDIFFUSE_A1111_DIR of AUTOMATIC1111's WebUI.
     LAYERDIFFUSE_FORGE_PYTHON: Interpreter with its requirements, by default the checkout's
-        ``venv/bin/python``; likewise LAYERDIFFUSE_NEO_PYTHON.
+        ``venv/bin/python``; likewise LAYERDIFFUSE_NEO_PYTHON and
+        LAYERDIFFUSE_A1111_PYTHON.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Webui:
         arguments: Of its command line: on the CPU, the UNet stored in float16, all else in float32.
         settings: Settings that make it start and draw as the others do.
         upscales_latents: Whether hires fix has upscalers of latents.
+        hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
 
     id: str
@@ -41,11 +44,17 @@ class Webui:
     arguments: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     upscales_latents: bool = True
+    hub: str = ""
 
     def folder(self) -> Path | None:
         """Returns its folder, or None if it is not named."""
         folder = os.environ.get(self._variable("DIR"))
         return Path(folder).expanduser() if folder else None
+
+    def environment(self) -> dict[str, str]:
+        """Returns the variables that it needs beside the harness's own."""
+        folder = self.folder()
+        return {"HF_HOME": str(folder / self.hub)} if folder is not None and self.hub else {}
 
     def python(self) -> Path:
         """Returns its interpreter."""
@@ -78,7 +87,13 @@ NEO = Webui(
     {"VERSION_UID": "PY313", "CLIP_stop_at_last_layers": 1},
     upscales_latents=False,
 )
-WEBUIS = (FORGE, NEO)
+A1111 = Webui(
+    "a1111",
+    "AUTOMATIC1111's WebUI",
+    (*_COMMON, "--skip-version-check", "--use-cpu=all", "--no-half", "--no-download-sd-model"),
+    hub="huggingface",
+)
+WEBUIS = (FORGE, NEO, A1111)
 
 
 def named() -> tuple[Webui, ...]:
