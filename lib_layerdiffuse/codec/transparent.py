@@ -31,6 +31,7 @@ from .views import VIEWS, LowerMedian, turn, turn_back
 
 VAE_SCALE_FACTOR = 8  # pixels of an image's side to one of its latent's
 OFFSET_STRENGTH = 300.0
+_AUTOCASTS = ("cpu", "cuda", "xpu")  # Devices on which every torch of ours can compute so.
 
 
 Net = TypeVar("Net", UNet1024, OffsetEncoder)
@@ -115,7 +116,8 @@ class TransparentDecoder(_OfNet[UNet1024]):
         run = net if tile is None else partial(in_tiles, net, side=tile, step=net.multiple)
         for done, (mirrored, turns) in enumerate(VIEWS[:views], start=1):
             images = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
-            result = torch.cat([run(*image) for image in images]).float()
+            with _own_type(net):
+                result = torch.cat([run(*image) for image in images]).float()
             _check_finite(result)
             median.add(turn_back(result.clamp(0, 1), mirrored, turns)[..., :height, :width])
             if on_view is not None and on_view(done, views) is False:
@@ -146,7 +148,8 @@ class TransparentEncoder(_OfNet[OffsetEncoder]):
         _check_image(rgba, "RGBA")
         (argb,) = _like_net(self.net, rgba.roll(1, dims=1))
         net = self.net if tile is None else partial(in_strips, self.net, rows=tile)
-        offset: Tensor = net(argb).float()
+        with _own_type(self.net):
+            offset: Tensor = net(argb).float()
         _check_finite(offset)
         return offset
 
@@ -191,6 +194,12 @@ def _like_net(net: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Returns the tensors in the type and on the device of the network's parameters."""
     parameter = next(net.parameters())
     return tuple(x.to(device=parameter.device, dtype=parameter.dtype) for x in tensors)
+
+
+def _own_type(net: nn.Module) -> torch.autocast:
+    """Returns a context in which a network computes in its parameters' type, not a host's."""
+    kind = next(net.parameters()).device.type
+    return torch.autocast(kind if kind in _AUTOCASTS else "cpu", enabled=False)
 
 
 def _pad_together(pixels: Tensor, latent: Tensor, multiple: int) -> tuple[Tensor, Tensor]:

@@ -209,6 +209,15 @@ def test_half_weights_are_widened() -> None:
     assert {p.dtype for p in decoder.net.parameters()} == {torch.float32}
 
 
+def test_a_hosts_autocast_changes_no_digit() -> None:
+    """Hosts sample under it, and encode before that: a retry in float32 has to be one."""
+    inputs, rgba = tiny_inputs(64, 64), torch.rand(1, 4, 64, 64)
+    wanted = DECODER.decode(*inputs, views=1), ENCODER.offset(rgba)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = DECODER.decode(*inputs, views=1), ENCODER.offset(rgba)
+    assert all(map(torch.equal, found, wanted))
+
+
 def test_no_gradient_is_kept() -> None:
     pixels, latent = tiny_inputs(64, 64)
     rgba = DECODER.decode(pixels.requires_grad_(), latent.requires_grad_(), views=1)
