@@ -1,4 +1,7 @@
-"""Hosts that lack places that others have: for extra images, word of cuts, alpha in grids."""
+"""Hosts that lack places that others have: for extra images, word of cuts, alpha in grids.
+
+And samplers of theirs that tell less of their steps.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 from img2img_webui import Img2Img, ball
 from PIL import Image
 
+from lib_layerdiffuse.errors import MissingCapabilityError
 from lib_layerdiffuse.methods import find_method
 from lib_layerdiffuse.outputs import preview
 
@@ -177,3 +181,22 @@ class TestMaskedPart:
         wanted = cv2.GaussianBlur(wanted, (1, 11), 2)
         assert np.array_equal(np.asarray(init.mask), wanted)
         assert 0 < wanted[18, 56] < 255
+
+
+def test_no_change_map_where_the_original_is_laid_into_noise(ui, monkeypatch):
+    """A1111's samplers by timesteps do so before each step, and tell no sigma."""
+    job = import_module("img2img_job")
+    made = job.Denoiser.__init__
+
+    def by_timesteps(self, sigmas):
+        made(self, sigmas)
+        self.model_wrap_cfg.mask_before_denoising = True
+
+    monkeypatch.setattr(job.Denoiser, "__init__", by_timesteps)
+    script = ui.entry.DifferentialScript()
+    p = ui.job(FG, False, before=[script], kind=job.Img2ImgJob, init_images=[ball()])
+    args = list(p.script_args)
+    args[script.args_from] = {"source": "Transparent part"}
+    p.script_args, p.sampler_name = tuple(args), "DDIM"
+    with pytest.raises(MissingCapabilityError, match="does not work with the sampler DDIM"):
+        ui.run(p)

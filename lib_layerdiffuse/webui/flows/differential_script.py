@@ -18,7 +18,7 @@ from modules.ui_components import InputAccordion
 from PIL import Image
 from torch import Tensor
 
-from ...errors import HostError, MissingLayerError, SettingsError
+from ...errors import HostError, MissingCapabilityError, MissingLayerError, SettingsError
 from ...imaging.images import from_u8, to_u8
 from ...imaging.masks import Mask
 from ...nets.differential import DifferentialRun
@@ -135,6 +135,7 @@ class DifferentialScript(scripts.Script):
                 "Differential Diffusion does not work with soft inpainting.",
                 "Turn one of them off.",
             )
+        _check_sampler(p)
         if state.map is None:
             state.map = p.nmask
         if state.map is None:
@@ -169,6 +170,20 @@ class DifferentialScript(scripts.Script):
     @_hook
     def postprocess(self, p: Any, state: Differential, processed: Any, *args: Any) -> None:
         take(p, CHANGE_MAP)
+
+
+def _check_sampler(p: Any) -> None:
+    """Checks that the sampler lets the original be laid into what each step makes.
+
+    Raises:
+        MissingCapabilityError: It does so into the noise before a step, and tells no sigma.
+    """
+    if getattr(getattr(p.sampler, "model_wrap_cfg", None), "mask_before_denoising", False):
+        raise MissingCapabilityError(
+            f"Differential Diffusion does not work with the sampler {p.sampler_name} in this "
+            "WebUI.",
+            "Choose another sampler, such as Euler or DPM++ 2M.",
+        )
 
 
 def _begin(p: Any, chosen: ChangeMap) -> None:
