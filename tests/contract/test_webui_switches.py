@@ -8,6 +8,7 @@ from importlib import import_module
 import pytest
 from started_webui import WebUI, picture, prompts
 
+from lib_layerdiffuse.errors import MissingCapabilityError
 from lib_layerdiffuse.methods import METHODS, find_method
 from lib_layerdiffuse.settings.chains import begins_chain, second_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
@@ -42,11 +43,21 @@ class TestSwitchedOff:
         original = type("Original", (ui.scripts.Script,), {"title": lambda self: "LayerDiffuse"})
         data = ui.scripts.ScriptClassData(original, "extensions/sd-forge-layerdiffuse/x.py")
         ui.scripts.scripts_data.append(data)
-        p = ui.job(JOINT, True, JOINT.label)
-        assert ui.runner.inputs == [None]
+        p = ui.job(JOINT)
         assert [image.mode for image in ui.run(p).images] == ["RGB"]
         (script,) = ui.runner.alwayson_scripts
         assert "sd-forge-layerdiffuse" in script._problem()
+
+    @pytest.mark.parametrize("asked", [True, {"method": JOINT.id}])
+    def test_a_job_that_asks_for_it_all_the_same_is_refused(self, ui, asked):
+        original = type("Original", (ui.scripts.Script,), {"title": lambda self: "LayerDiffuse"})
+        ui.scripts.scripts_data.append(ui.scripts.ScriptClassData(original, "x.py"))
+        p = ui.job(JOINT, asked)
+        assert len(ui.runner.inputs) == 2, "the host gives a job only as many arguments as there are"
+        with pytest.raises(MissingCapabilityError, match="off: The original extension is installed"):
+            ui.run(p)
+        assert not p.sampled_with
+        assert [image.mode for image in ui.run(ui.job(JOINT, {"enabled": False})).images] == ["RGB"]
 
     @pytest.mark.parametrize(
         ("module", "told"),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from modules import scripts, shared
 
+from ...errors import MissingCapabilityError
 from ...methods import Layer
 from ...pipeline import Session
 from ...settings.fields import by_name
@@ -55,6 +56,7 @@ class LayerDiffuseScript(scripts.Script):
     session: Session | None = None
     wiring = panel.Wiring()
     unfinished: Job | None = None  # It runs, or has ended in an exception.
+    off: str | None = None  # Why the extension can do nothing here.
 
     def title(self) -> str:
         return TITLE
@@ -65,11 +67,10 @@ class LayerDiffuseScript(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        problem = self._problem()
-        if problem:
-            _log.warning("LayerDiffuse: %s", problem)
-            panel.notice(TITLE, problem)
-            return []
+        self.off = self._problem()
+        if self.off:
+            _log.warning("LayerDiffuse: %s", self.off)
+            return [panel.notice(TITLE, self.off)]
         tab = "img2img" if is_img2img else "txt2img"
         built = panel.build(TITLE, self.elem_id, is_img2img=is_img2img)
         self.wiring.add(tab, built)
@@ -102,6 +103,10 @@ class LayerDiffuseScript(scripts.Script):
             self._clear_up()
             settings = step or self._asked(p, args)
             if settings is not None and settings.enabled:
+                if self.off:
+                    raise MissingCapabilityError(
+                        f"LayerDiffuse is off: {self.off}", "Or leave LayerDiffuse out of the job."
+                    )
                 self._begin(p, settings, args)
             else:
                 tell_what_is_lost(p)

@@ -21,10 +21,11 @@ _TABS = ("txt2img", "img2img")
 _COUNTS = ("batch_size", "batch_count")
 
 
-def notice(title: str, text: str) -> None:
-    """Shows why the extension is off."""
+def notice(title: str, text: str) -> gr.Checkbox:
+    """Shows why the extension is off; returns an unseen switch, where programs' settings arrive."""
     with gr.Accordion(title, open=True):
         gr.Markdown(text)
+        return gr.Checkbox(False, visible=False)
 
 
 def build(title: str, elem_id: Callable[[str], str], *, is_img2img: bool) -> Panel:
