@@ -157,7 +157,8 @@ class TestThePage:
         data = ui.scripts.ScriptClassData(original, "extensions/sd-forge-layerdiffuse/x.py")
         ui.scripts.scripts_data.append(data)
         script = ui.entry.LayerDiffuseScript()
-        assert script.ui(False) == []
+        (switch,) = script.ui(False)
+        assert switch.value is False
         assert not hasattr(script, "after_component")
 
 

@@ -104,7 +104,7 @@ def _check(p: Any, script_class: type, name: str, values: list[Any]) -> None:
 def _arguments(p: Any, script_class: type) -> list[Any]:
     ours: list[Any] = [s for s in p.scripts.alwayson_scripts if isinstance(s, script_class)]
     for script in ours:
-        if script.args_to > script.args_from:
+        if not script.off:
             return list(p.script_args[script.args_from : script.args_to])
     raise HostError(
         "LayerDiffuse is off, so the plot cannot use its axes.",
