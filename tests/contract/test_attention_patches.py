@@ -10,6 +10,7 @@ import pytest
 import sharing as reference
 import torch
 from started_webui import WebUI, request
+from thinned import thinned
 from tiny_weights import method_file
 from torch.nn import functional as F
 
@@ -155,7 +156,7 @@ METHODS = pytest.mark.parametrize("method", [JOINT, TO_FG], ids=lambda m: m.id)
 
 
 @METHODS
-@pytest.mark.parametrize("sets", [1, 2])
+@pytest.mark.parametrize("sets", thinned([2, 1], 2))
 class TestRegions:
     @pytest.mark.parametrize("number", [2, 3])  # Three make the rows of one set odd.
     def test_whose_prompts_are_the_main_one_change_nothing(self, run, method, sets, number):

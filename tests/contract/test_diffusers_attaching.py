@@ -18,6 +18,7 @@ import sharing
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.torch import save_file
+from thinned import thinned
 from tiny_diffusers import UNET, configs, host, load, method_tensors, random_tensors
 from torch import Tensor, nn
 
@@ -143,7 +144,7 @@ class TestRestoring:
             output(unet)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    @pytest.mark.parametrize("method", KINDS, **IDS)
+    @pytest.mark.parametrize("method", thinned(KINDS, 2), **IDS)
     def test_bit_by_bit_in_half_precision(self, method, dtype):
         one = load(method.arch, dtype=dtype)
         with left_as_it_was(one.pipeline.unet):
@@ -327,7 +328,7 @@ def offload_layers(pipeline) -> None:
 
 class TestOffload:
     @pytest.mark.parametrize("offload", [offload_models, offload_layers])
-    @pytest.mark.parametrize("method", KINDS, **IDS)
+    @pytest.mark.parametrize("method", thinned(KINDS, 3), **IDS)
     def test_it_changes_where_and_not_what(self, method, offload):
         one, away = host(method.arch), load(method.arch)
         offload(away.pipeline)

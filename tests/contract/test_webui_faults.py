@@ -11,6 +11,7 @@ from fault_places import HOOK_FAULTS, HOOKS
 from img2img_webui import Img2Img, ball
 from PIL import Image
 from started_webui import request
+from thinned import thinned
 
 from lib_layerdiffuse.methods import find_method
 
@@ -81,7 +82,7 @@ def job(ui, kind, **more):
     return p
 
 
-@pytest.mark.parametrize(("title", "hook", "kind"), HOOK_FAULTS)
+@pytest.mark.parametrize(("title", "hook", "kind"), thinned(HOOK_FAULTS, 2))
 def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
     break_hook(monkeypatch, scripts_of(ui)[title], hook)
     p = job(ui, kind)

@@ -253,6 +253,7 @@ class TestTiles:
         assert set(seen) == {(256, 256)}
         assert len(seen) == 2 * 4
 
+    @pytest.mark.slow  # Large images.
     def test_parts_of_a_trained_decoder_agree_with_the_whole(self, trained):
         """Alpha, over 768² pixels: 0.002 off on average in parts of 512, 0.007 in those of 256."""
         net, pixels, latent = trained

@@ -31,6 +31,7 @@ def truths():
     return [scenes.scene(seed, unseen=seed % 4 == 0) for seed in range(120)]
 
 
+@pytest.mark.slow  # It starts interpreters.
 def test_a_seed_gives_one_scene_in_every_process():
     code = f"import runpy; print(runpy.run_path({__file__!r})['digest'](1, 2, 3))"
     root = str(Path(__file__).parents[2])

@@ -122,6 +122,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # It draws scenes.
 def test_normalised_latents_have_deviation_1_and_decode_to_the_same(data: Path) -> None:
     random = shapes.vae(Arch.SD15)
     random.load_state_dict(torch.load(data / "random.pt", weights_only=True))

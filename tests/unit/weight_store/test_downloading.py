@@ -175,6 +175,7 @@ def test_spoilt_part_is_noticed_and_fetched_anew(folder: Path, server: HubServer
     assert [r.headers.get("range") for r in server.gets] == ["bytes=20-", None]
 
 
+@pytest.mark.slow  # It starts two interpreters.
 def test_two_processes_download_once(folder: Path, server: HubServer) -> None:
     server.files[NAME] = BIG
     server.drip = (100_000, 0.15)
