@@ -139,7 +139,7 @@ def _read(file: Path) -> dict[str, list[int | str]]:
     """Returns the entries of a memo file; empty if it is missing or not one."""
     try:
         entries = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(entries, dict):
         return {}

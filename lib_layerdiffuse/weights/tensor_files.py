@@ -22,7 +22,7 @@ AGAIN = "Download it again."
 
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000
-_BROKEN = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+_BROKEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _LOOK = 512
 _OTHERS = (
     (rb"\Z", "is empty", AGAIN),

@@ -19,6 +19,9 @@ from torch import Tensor
 
 from ..errors import WeightsError
 
+_LARGEST = 1e30
+"""A scale beyond it is none, nor is one that is no number."""
+
 # What a key ends in, by the name that the part has here; `{}` may be PEFT's adapter name.
 _ENDS = {
     r"lora_up\.weight|lora\.up\.weight|lora_linear_layer\.up\.weight|lora_B{}\.weight": "up",
@@ -239,7 +242,7 @@ def _with_scale(layer: LoraLayer, noted: Mapping[str, Any]) -> LoraLayer:
     if not isinstance(alpha, int | float) or {"alpha"} & layer.parts.keys():
         return layer
     rank = layer.parts["down"].shape[0] if "down" in layer.parts else 0
-    if not rank or not math.isfinite(alpha):
+    if not rank or not abs(alpha) < _LARGEST:
         return layer
     rank_scale = math.sqrt(rank) if noted.get(f"{part}.use_rslora") is True else rank
     return LoraLayer(layer.key, layer.parts, alpha / rank_scale)

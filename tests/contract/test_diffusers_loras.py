@@ -164,6 +164,9 @@ def test_several_add_up_and_alpha_scales(tmp_path):
         ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"attn2.to_k": 6}}, 3.0),
         ({"text_encoder.lora_alpha": 8}, 1.0),
         (["nothing"], 1.0),
+        ({"unet.lora_alpha": 10**400}, 1.0),
+        ({"unet.lora_alpha": float("inf")}, 1.0),
+        ({"unet.lora_alpha": float("nan")}, 1.0),
     ],
 )
 def test_the_scale_that_diffusers_notes(noted, scale, tmp_path):

@@ -127,6 +127,8 @@ def interrupts() -> Iterator[None]:
     sys.unraisablehook = report
 
 
+# A file that an interrupt has kept from its `with` is closed later; Python tells it to tests only.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_interrupts(fuzz, files, family, capfd, interrupts, monkeypatch):
     """Ctrl-C at any moment ends a command with 130 and no traceback."""
     command = ["layerdiffuse", "generate", "--method=fg_attn_sd15", "--steps=2", "--quiet"]

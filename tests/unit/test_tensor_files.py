@@ -39,6 +39,10 @@ OTHERS = {
     "longer": (GOOD + b"\0", "is damaged or no safetensors file."),
     "text": (b"not safetensors at all", "is damaged or no safetensors file."),
     "another type": (GOOD.replace(b'"F32"', b'"X32"'), "is damaged or no safetensors file."),
+    "an endless number": (
+        GOOD.replace(b"here", b"h").replace(b"[0,24]", b"[0,1e999]"),
+        "is damaged or no safetensors file.",
+    ),
 }
 
 
