@@ -159,6 +159,7 @@ METHODS = pytest.mark.parametrize("method", [JOINT, TO_FG], ids=lambda m: m.id)
 @pytest.mark.parametrize("sets", thinned([2, 1], 2))
 class TestRegions:
     @pytest.mark.parametrize("number", [2, 3])  # Three make the rows of one set odd.
+    @pytest.mark.slow
     def test_whose_prompts_are_the_main_one_change_nothing(self, run, method, sets, number):
         masks = [torch.full((8, 8), 1 / number)] * number
         both = as_patches(*regions(run.tiny, ["prompt"] * number, masks))

@@ -82,6 +82,7 @@ def sampling() -> Sampling:
 
 
 @pytest.mark.parametrize("error", FOREIGN, **IDS)
+@pytest.mark.slow
 def test_wherever_a_library_fails_there_is_one_line(error, monkeypatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise error

@@ -33,7 +33,7 @@ EACH = [
         method,
         id=f"{webui}-{method.id}",
         # Sharing is the same code in all of them, so one method of it will do each time.
-        marks=[pytest.mark.slow] if webui != WEBUIS[0] and method in KINDS[:2] else [],
+        marks=[pytest.mark.slow] if webui != WEBUIS[0] and method in KINDS[:3] else [],
     )
     for webui in WEBUIS
     for method in KINDS

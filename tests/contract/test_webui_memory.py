@@ -53,6 +53,7 @@ class TestMemory:
         gc.enable()
 
     @pytest.mark.parametrize("dropped", [False, True], ids=["kept", "dropped by the host"])
+    @pytest.mark.slow
     def test_the_host_keeps_no_sharing_module_that_is_used_no_more(self, ui, dropped):
         ui.generate(JOINT)
         [entry] = self.sharing()

@@ -153,6 +153,7 @@ class TestMaskedPart:
         ],
         ids=["cut", "whole", "inverted", "latent mask"],
     )
+    @pytest.mark.slow
     def test_is_the_same_as_told(self, ui, silent, fields, fill):
         fields = {"image_mask": drawn(), "inpainting_fill": fill, **fields}
         told, told_p = ui.run_img2img(FG, images=[ball((128, 96))], **fields)

@@ -74,6 +74,7 @@ class TestPictures:
         grown = to_u8(fit(from_u8(plain), 96, 96, ResizeMode.STRETCH))
         assert np.array_equal(rgba[..., 3], grown[..., 3])
 
+    @pytest.mark.slow
     def test_an_edit_in_place_of_the_batch_counts_too(self, ui):
         def darken(self, p, *_, images, **__):
             images *= 0.5

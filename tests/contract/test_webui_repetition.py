@@ -117,6 +117,7 @@ class TestPlotGrids:
         p = ui.job(method, request(method), before=[selectable(ui, title)], **fields)
         return ui.run(chosen(p))
 
+    @pytest.mark.slow
     def test_the_cell_of_a_set_is_a_sheet_where_the_host_makes_none(self, ui):
         wanted = arrays(ui.run(ui.job(JOINT, request(JOINT), batch_size=2)).images)
         result = self.cell(ui, JOINT, batch_size=2)

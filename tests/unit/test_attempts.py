@@ -178,6 +178,7 @@ class SmallHost:
         return latent
 
 
+@pytest.mark.slow
 def test_a_decoder_without_room_decodes_in_parts():
     decoder = TransparentDecoder.from_state_dict(tiny_decoder_weights())
     pixels, latent = (x[0] for x in tiny_inputs(320, 384))

@@ -91,6 +91,7 @@ def test_paths_and_a_note_for_people(capfd, family):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_the_seed_decides(capfd, family):
     def drawn(*seed: str) -> np.ndarray:
         command = ["generate", "--method", "fg_attn_sdxl", "--quiet", "--steps", "1", *seed]
@@ -305,6 +306,7 @@ def test_the_options_know_what_the_code_knows():
 
 
 @pytest.mark.parametrize("direction", ["bg-to-fg", "fg-to-bg"])
+@pytest.mark.slow
 def test_a_chain_saves_both_steps_in_order(capfd, family, direction):
     given, _, wanted = direction.partition("-to-")
     command = ["chain", direction, f"--{given}", picture("given.png"), "--prompt", "a cat"]
@@ -449,6 +451,7 @@ class Console(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 def test_bars_on_a_console_only(capfd, monkeypatch, family):
     console = Console()
     monkeypatch.setattr(sys, "stderr", console)

@@ -129,6 +129,7 @@ def command(folder, *more):
 @pytest.mark.parametrize(
     ("error", "status"), [(MemoryError(), 0), (KeyboardInterrupt(), 130)], ids=["memory", "Ctrl-C"]
 )
+@pytest.mark.slow
 def test_the_command_saves_and_decode_makes_of_it_what_was_wanted(
     break_decoder, tmp_path, capsys, error, status
 ):
@@ -174,6 +175,7 @@ def break_vae(monkeypatch):
     [(MemoryError(), 2, "The memory is full: the VAE"), (KeyboardInterrupt(), 130, "interrupted")],
     ids=["memory", "Ctrl-C"],
 )
+@pytest.mark.slow
 def test_sets_that_the_vae_cannot_decode_are_kept_as_latents(
     break_vae, tmp_path, capsys, monkeypatch, error, status, said
 ):

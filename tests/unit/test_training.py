@@ -21,6 +21,9 @@ from training.data import Scenes, draw, over
 from training.loop import Plan, Trainer
 from training.sharing_net import CONTROL_WIDTHS, ControlNet, Sharing
 
+pytestmark = pytest.mark.slow
+
+
 SIDE = shapes.SIDE // 8
 
 
@@ -122,7 +125,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow  # It draws scenes.
 def test_normalised_latents_have_deviation_1_and_decode_to_the_same(data: Path) -> None:
     random = shapes.vae(Arch.SD15)
     random.load_state_dict(torch.load(data / "random.pt", weights_only=True))
@@ -138,7 +140,6 @@ def test_normalised_latents_have_deviation_1_and_decode_to_the_same(data: Path) 
             assert torch.allclose(same, random.decode(before.mean).sample, atol=1e-3)
 
 
-@pytest.mark.slow  # It trains.
 def test_each_step_trains_and_its_files_run(data: Path) -> None:
     net = codec.train(data, Plan(0.02), batch=2)
     folder = data / "layer_model"
@@ -163,7 +164,6 @@ def test_each_step_trains_and_its_files_run(data: Path) -> None:
     assert float(offset.abs().mean()) > 0
 
 
-@pytest.mark.slow  # It trains.
 def test_a_control_encoder_learns_to_tell_the_latents(data: Path) -> None:
     latents.encode(data, ("bg", "grey"))
     file = control.train(data, Plan(0.05))
@@ -201,7 +201,6 @@ def test_a_method_starts_from_the_same_layers_of_another(
             assert torch.equal(tensor, before[key]), key
 
 
-@pytest.mark.slow  # It trains.
 def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     torch.manual_seed(0)
     truth = torch.randn(4)

@@ -96,6 +96,7 @@ def test_load_leaves_the_random_state() -> None:
 
 
 @given(key=st.sampled_from(KEYS))
+@pytest.mark.slow
 def test_any_missing_tensor_is_an_error(key: str) -> None:
     with pytest.raises(ChecksumError):
         UNet1024.from_state_dict({k: v for k, v in WEIGHTS.items() if k != key})

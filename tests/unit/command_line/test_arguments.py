@@ -120,6 +120,7 @@ def test_wrong_arguments_are_told_in_one_line(capfd, arguments):
     assert " --help`." in fails(capfd, *arguments.split())
 
 
+@pytest.mark.slow
 def test_a_path_that_the_console_cannot_show(tmp_path):
     (tmp_path / "Bäume").mkdir()
     command = ("-m", "lib_layerdiffuse", "weights", "list", DECODER, "--models-dir", "Bäume")
