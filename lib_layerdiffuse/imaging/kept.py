@@ -104,14 +104,20 @@ class ImageStore:
         before has noted that on it.
         """
         path, aside = self.folder / file.name, self.folder / f".{file.name}.old"
-        with suppress(OSError):  # Another process has taken it, or reads it on Windows.
+        try:
             path.rename(aside)
+        except OSError:  # Another process has taken it, or reads it on Windows.
+            return False
+        try:
             if aside.stat().st_mtime > file.used:
                 aside.replace(path)
                 return False
             aside.unlink()
+        except FileNotFoundError:  # Another process took it for what a crash has left.
             return True
-        return False
+        except OSError:
+            return False
+        return True
 
     def _write(self, name: str, rgba_u8: ImageU8) -> None:
         data = png_bytes(rgba_u8)
