@@ -326,6 +326,7 @@ def offload_layers(pipeline) -> None:
             accelerate.cpu_offload(part, torch.device("cpu"))
 
 
+@pytest.mark.slow  # Hooks move each module at each call.
 class TestOffload:
     @pytest.mark.parametrize("offload", [offload_models, offload_layers])
     @pytest.mark.parametrize("method", thinned(KINDS, 3), **IDS)

@@ -68,7 +68,7 @@ class TestSteps:
         assert not torch.equal(host(arch).sample(sampling("[cat:dog:1]")), plain)
         assert not host(arch).pipeline.unet._forward_pre_hooks
 
-    @pytest.mark.parametrize("name", thinned(SAMPLERS, 4))
+    @pytest.mark.parametrize("name", thinned(SAMPLERS, 8))
     @pytest.mark.parametrize("denoise", [None, 0.5])
     def test_steps_are_those_of_the_sampler(self, name, denoise):
         """Some samplers call the UNet twice in a step."""

@@ -54,7 +54,7 @@ def known(path):
     return path.name
 
 
-@pytest.mark.parametrize("method", thinned(METHODS, 2), ids=lambda m: m.id)
+@pytest.mark.parametrize("method", thinned(METHODS, 4), ids=lambda m: m.id)
 @pytest.mark.parametrize("latent", [True, False])
 def test_every_method_makes_its_set_at_the_second_size(ui, method, latent):
     p = hires(ui, method, latent_upscaler=latent)

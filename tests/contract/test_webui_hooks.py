@@ -22,7 +22,7 @@ def ui(webui, models, tmp_path):
 
 
 class TestEveryMethod:
-    @pytest.mark.parametrize("method", thinned(METHODS, 2), ids=lambda m: m.id)
+    @pytest.mark.parametrize("method", thinned(METHODS, 4), ids=lambda m: m.id)
     def test_makes_one_set_with_only_the_foreground_transparent(self, ui, method):
         result, p = ui.generate(method)
         modes = ["RGBA" if layer is Layer.FG else "RGB" for layer in method.outputs]
@@ -56,7 +56,7 @@ class TestEveryMethod:
         for method in (FG_SDXL, FG_SD15):
             assert np.array_equal(arrays(ui.generate(method)[0])[0], alone[method])
 
-    @pytest.mark.parametrize("method", thinned(METHODS, 2), ids=lambda m: m.id)
+    @pytest.mark.parametrize("method", thinned(METHODS, 4), ids=lambda m: m.id)
     def test_gives_the_same_again_on_the_same_checkpoint(self, ui, method):
         checkpoint = ui.tiny.Checkpoint(method.arch.value)
         first, second = (arrays(ui.generate(method, checkpoint=checkpoint)[0]) for _ in range(2))
