@@ -5,7 +5,7 @@ Source: the released files' layout, `<model key>::<patch type>::<index>`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -87,6 +87,25 @@ def read_patches(tensors: Mapping[str, Tensor], method: LayerMethod) -> dict[str
             f"Put the released {method.weights.filename} in its place.",
         )
     return patches
+
+
+def lacking_layers(keys: Iterable[str]) -> ChecksumError:
+    """Returns what is raised where a UNet lacks parameters that patches are for."""
+    first, *others = sorted(keys)
+    return _misfit(f", whose UNet lacks {1 + len(others)} of its layers, such as {first}")
+
+
+def other_shape(key: str, made: Sequence[int], wanted: Sequence[int]) -> ChecksumError:
+    """Returns what is raised where a patch has another shape than the UNet's parameter."""
+    shapes = f"{list(made)} in the file and {list(wanted)} in the UNet"
+    return _misfit(f": {key} has the shape {shapes}")
+
+
+def _misfit(how: str) -> ChecksumError:
+    return ChecksumError(
+        f"The method's file does not fit the checkpoint{how}.",
+        "Choose an ordinary checkpoint of the method's family, or download the file again.",
+    )
 
 
 def _said(layout: SharingLayout) -> str:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import ChecksumError
-from ...weights.patches import CONV_IN, LoRA, WeightPatch
+from ...weights.patches import CONV_IN, LoRA, WeightPatch, lacking_layers, other_shape
 
 
 @dataclass(eq=False)
@@ -157,11 +156,7 @@ def layers_of(model: nn.Module, patches: Mapping[str, WeightPatch]) -> list[_Fou
         _check_shape(key, factors, parameter.shape)
         found.setdefault(path, _Found(layer, {})).factors[name] = factors
     if lacking:
-        raise ChecksumError(
-            f"The method's file does not fit the checkpoint, whose UNet lacks {len(lacking)} of "
-            f"its layers, such as {min(lacking)}.",
-            "Choose an ordinary checkpoint of the method's family, or download the file again.",
-        )
+        raise lacking_layers(lacking)
     return list(found.values())
 
 
@@ -172,8 +167,4 @@ def _check_shape(key: str, factors: tuple[Tensor, ...], shape: torch.Size) -> No
         key == CONV_IN and made[:1] + made[2:] == shape[:1] + shape[2:] and made[1] > shape[1]
     )
     if not fits or last[1:] != (first[:1] if len(factors) > 1 else last[1:]):
-        raise ChecksumError(
-            f"The method's file does not fit the checkpoint: {key} has the shape {list(made)} in "
-            f"the file and {list(shape)} in the UNet.",
-            "Choose an ordinary checkpoint of the method's family, or download the file again.",
-        )
+        raise other_shape(key, made, shape)

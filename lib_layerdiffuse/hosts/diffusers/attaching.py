@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ...errors import ArchMismatchError, ChecksumError
+from ...errors import ArchMismatchError
 from ...host import Injection
 from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
-from ...weights.patches import ATTENTION_SLOTS, CONV_IN
+from ...weights.patches import ATTENTION_SLOTS, CONV_IN, lacking_layers
 from .parameter_names import diffusers_name, module_names
 from .patching import PatchedParameter, patched_parameter
 
@@ -100,13 +100,9 @@ class _PatchedWeights:
         patches = dict(injection.patches or {})
         found = {key: diffusers_name(names, key) for key in patches}
         owners = {key: _owner(unet, name) if name else None for key, name in found.items()}
-        unknown = sorted(key for key, owner in owners.items() if owner is None)
+        unknown = [key for key, owner in owners.items() if owner is None]
         if unknown:
-            raise ChecksumError(
-                "The method's file does not fit the checkpoint, whose UNet lacks "
-                f"{len(unknown)} of its layers, such as {unknown[0]}.",
-                "Choose an ordinary checkpoint of the method's family, or download the file again.",
-            )
+            raise lacking_layers(unknown)
         self._acts: bool | None = False
         self._parameters: list[PatchedParameter] = []
         for key, owner in owners.items():

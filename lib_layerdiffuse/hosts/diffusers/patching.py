@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import ChecksumError
-from ...weights.patches import LoRA, WeightPatch
+from ...weights.patches import LoRA, WeightPatch, other_shape
 
 
 class PatchedParameter:
@@ -121,9 +120,5 @@ def _patch(
     if more > 0:
         total = F.pad(total, (0, 0, 0, 0, 0, more))
     if delta.shape != total.shape:
-        raise ChecksumError(
-            f"The method's file does not fit the checkpoint: {key} has the shape "
-            f"{list(delta.shape)} in the file and {list(total.shape)} in the UNet.",
-            "Choose an ordinary checkpoint of the method's family, or download the file again.",
-        )
+        raise other_shape(key, delta.shape, total.shape)
     return total.add_(delta, alpha=strength).to(device=weight.device, dtype=weight.dtype)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ChecksumError, HostError
+from ...errors import HostError
 from ...host import Injection
-from ...weights.patches import CONV_IN, LoRA, WeightPatch
+from ...weights.patches import CONV_IN, LoRA, WeightPatch, lacking_layers
 from .dialect import Dialect
 from .merging import Merging
 
@@ -38,13 +38,9 @@ def patch_weights(
     patches, strength = injection.patches or {}, injection.strength
     patched = plain.clone()
     accepted = dialect.add(patched, patches, strength, injection.identity)
-    unused = sorted(patches.keys() - accepted)
+    unused = patches.keys() - accepted
     if unused:
-        raise ChecksumError(
-            f"The method's file does not fit the checkpoint, whose UNet lacks {len(unused)} of its "
-            f"layers, such as {unused[0]}.",
-            "Choose an ordinary checkpoint of the method's family, or download the file again.",
-        )
+        raise lacking_layers(unused)
     unet = patched.clone()
     merging = dialect.merging(plain, patched, unet.extra_model_patchers_during_sampling)
     return unet, _applied(merging, plain.model, injection), merging
