@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from modules import devices
 from torch import Tensor, nn
 
-from ...errors import HostError, LayerDiffuseError
+from ...errors import LayerDiffuseError
 from ...host import Injection
+from ..whole_images import check_whole
 from . import memory
 from .patched_layers import PatchedLayer, Switch, layers_of
 from .shared_attention import SharedAttention
@@ -137,19 +138,9 @@ class _PatchedWeights:
 
     def begin(self, x: Tensor) -> None:
         if self._concat is not None:
-            _check_whole(x, self._concat)
+            check_whole(x, self._concat)
         self._switch.acts, self._switch.ran = True, False
 
     def end(self) -> bool:
         self._switch.acts = False
         return self._switch.ran
-
-
-def _check_whole(x: Tensor, concat: Tensor) -> None:
-    if x.shape[2:] != concat.shape[2:]:
-        (height, width), (wanted_height, wanted_width) = x.shape[2:], concat.shape[2:]
-        raise HostError(
-            f"An extension samples parts of the image: the UNet was called for {width}×{height} "
-            f"latent pixels instead of all {wanted_width}×{wanted_height}.",
-            "Turn off extensions that sample tiles or regions one by one.",
-        )

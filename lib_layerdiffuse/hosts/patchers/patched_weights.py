@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import HostError
 from ...host import Injection
 from ...weights.patches import CONV_IN, LoRA, WeightPatch, lacking_layers
+from ..whole_images import check_whole
 from .dialect import Dialect
 from .merging import Merging
 
@@ -59,22 +60,12 @@ def _applied(merging: Merging, model: torch.nn.Module, injection: Injection) -> 
             checked = True
         if acts and injection.concat is not None:
             x = args["input"]
-            _check_whole(x, injection.concat)
+            check_whole(x, injection.concat)
             concat = injection.concat.to(x).expand(x.shape[0], -1, -1, -1)
             args = args | {"c": args["c"] | {"c_concat": concat}}
         yield args
 
     return applied
-
-
-def _check_whole(x: Tensor, concat: Tensor) -> None:
-    if x.shape[2:] != concat.shape[2:]:
-        (height, width), (wanted_height, wanted_width) = x.shape[2:], concat.shape[2:]
-        raise HostError(
-            f"An extension samples parts of the image: the UNet was called for {width}×{height} "
-            f"latent pixels instead of all {wanted_width}×{wanted_height}.",
-            "Turn off extensions that sample tiles or regions one by one.",
-        )
 
 
 @torch.no_grad()
