@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import SettingsError
 from ..imaging.images import AnyImage
 from ..methods import METHODS, Layer, LayerMethod
-from .layer_settings import LayerSettings
+from .layer_settings import PROMPTS, LayerSettings
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ def second_settings(
 
 def without_layer_prompts(settings: LayerSettings) -> LayerSettings:
     """Returns the settings without any layer's own prompt."""
-    blank: dict[str, Any] = {
-        f"{layer.value}_{kind}": "" for layer in Layer for kind in ("prompt", "negative_prompt")
-    }
+    blank: dict[str, Any] = dict.fromkeys(PROMPTS, "")
     return replace(settings, **blank)
 
 

@@ -202,3 +202,8 @@ def api_name(name: str) -> str:
 
 
 _FIELDS = {f.name: f for f in fields(LayerSettings)}
+
+PROMPTS = tuple(
+    f"{layer.value}_{kind}" for layer in Layer for kind in ("prompt", "negative_prompt")
+)
+"""The fields that hold the layers' own prompts."""

@@ -7,8 +7,7 @@ from typing import Any
 
 from modules import shared
 
-from ...methods import Layer
-from ...settings.layer_settings import LayerSettings
+from ...settings.layer_settings import PROMPTS, LayerSettings
 
 _OPTION = "enable_prompt_comments"
 _MARK = "#"
@@ -23,8 +22,7 @@ def without_comments(p: Any, settings: LayerSettings) -> LayerSettings:
     """
     if not p.override_settings.get(_OPTION, getattr(shared.opts, _OPTION, False)):
         return settings
-    names = [f"{layer.value}_{kind}" for layer in Layer for kind in ("prompt", "negative_prompt")]
-    read: dict[str, Any] = {name: _without(getattr(settings, name)) for name in names}
+    read: dict[str, Any] = {name: _without(getattr(settings, name)) for name in PROMPTS}
     return replace(settings, **read)
 
 

@@ -7,13 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...methods import Layer
 from ...settings.chains import prompted_layers
-from ...settings.layer_settings import LayerSettings
+from ...settings.layer_settings import PROMPTS, LayerSettings
 
-_FIELDS = tuple(
-    f"{layer.value}_{kind}" for layer in Layer for kind in ("prompt", "negative_prompt")
-)
 _WILDCARD = re.compile(r"\{[^{}]*\|[^{}]*\}|__[^\s_][^\s]*?__")
 
 _Draw = Callable[[Sequence[str], Sequence[int]], Sequence[str]]
@@ -30,7 +26,7 @@ def drawn(p: Any, settings: LayerSettings, seeds: Sequence[int]) -> list[LayerSe
     offered = _offered(p)
     if not offered:
         return [settings] * len(seeds)
-    texts = {name: [getattr(settings, name)] * len(seeds) for name in _FIELDS}
+    texts = {name: [getattr(settings, name)] * len(seeds) for name in PROMPTS}
     for draw in offered:
         texts = {
             name: list(draw(of_sets, seeds)) if any(of_sets) else of_sets
