@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import MissingCapabilityError
 from ...methods import LayerMethod, PatchKind
 from ...nets.attention_sharing import BLOCK_LEVELS
 from ...weights.patches import ATTENTION_SLOTS
+from .others import refusal
 
 _KINDS = ("attn1_patch", "attn2_patch")
 _UNCOND, _COND = 1, 0
@@ -50,7 +50,7 @@ def _refuse_hooked(unet: Any) -> None:
     for path in ATTENTION_SLOTS:
         forward = vars(unet.model.diffusion_model.get_submodule(path)).get("forward")
         if forward is not None:
-            raise _refused(forward, "replace the attention that it has to change")
+            raise refusal(_origin(forward), "replace the attention that it has to change")
 
 
 def _refuse_regrouping(unet: Any, frames: int, latent: Tensor) -> None:
@@ -64,7 +64,7 @@ def _refuse_regrouping(unet: Any, frames: int, latent: Tensor) -> None:
             except Exception:  # It wants what only a run has; then each layer's rows are checked.
                 continue
             if not _keeps_sets(q, given, frames):
-                raise _refused(patch, "regroup the parts of the image whose layers meet")
+                raise refusal(_origin(patch), "regroup the parts of the image whose layers meet")
 
 
 def _options(unet: Any) -> dict[str, Any]:
@@ -131,14 +131,6 @@ def _keeps_sets(q: Tensor, given: Tensor, part: int) -> bool:
         return True  # Other values: what rows they are of cannot be told, but they are as many.
     which = ((parts[:, 0, 0] - 1) / before[0].numel()).long()
     return torch.equal(before[which], parts)
-
-
-def _refused(function: Any, would: str) -> MissingCapabilityError:
-    name = _origin(function)
-    return MissingCapabilityError(
-        f"This method does not work with {name}, which would {would}.",
-        f"Turn off {name} for this job.",
-    )
 
 
 def _origin(given: Any) -> str:

@@ -91,11 +91,15 @@ def _plain_call(apply_model: ApplyModel, args: dict[str, Any]) -> Tensor:
 def _refuse(things: Iterable[Any], would: str, named: Named) -> None:
     names = list(dict.fromkeys(named(file_of(thing)) for thing in things))
     if names:
-        listed = " and ".join(names)
-        raise MissingCapabilityError(
-            f"This method does not work with {listed}, which would {would}.",
-            f"Turn off {listed} for this job.",
-        )
+        raise refusal(" and ".join(names), would)
+
+
+def refusal(listed: str, would: str) -> MissingCapabilityError:
+    """Returns what is raised for other extensions, by their names and what they would do."""
+    return MissingCapabilityError(
+        f"This method does not work with {listed}, which would {would}.",
+        f"Turn off {listed} for this job.",
+    )
 
 
 def file_of(thing: Any) -> str:
