@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import HostError
+
 _LEAST, _MOST = -30.0, 20.0  # Of a variance's logarithm, as every host clips it.
 
 
@@ -27,3 +29,21 @@ def moments(first_stage_model: Any, signed: Tensor) -> Tensor:
         found = quant_conv(found)
     mean, log_variance = found.chunk(2, dim=1)
     return torch.cat([mean, torch.exp(0.5 * log_variance.clamp(_LEAST, _MOST))], dim=1)
+
+
+def posterior_of(found: Tensor, hint: str) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation, `b 4 h w`, of what `moments` has found.
+
+    Args:
+        found: Of all images, `b 8 h w`.
+        hint: What to do where the VAE overflows.
+
+    Raises:
+        HostError: A number is not finite.
+    """
+    if not found.isfinite().all():
+        raise HostError(
+            "The VAE overflows: what it makes of the image holds NaN or infinity.", hint
+        )
+    mean, std = found.chunk(2, dim=1)
+    return mean, std

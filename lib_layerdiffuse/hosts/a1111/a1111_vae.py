@@ -9,7 +9,7 @@ from modules import devices
 from torch import Tensor
 
 from ...errors import HostError
-from ..vae_moments import moments
+from ..vae_moments import moments, posterior_of
 from . import memory
 
 
@@ -43,13 +43,7 @@ def posterior(sd_model: Any, image: Tensor) -> tuple[Tensor, Tensor]:
             "The memory is full: there is no room for the VAE.",
             "Choose a smaller size, or start the WebUI with --medvram.",
         ) from error
-    if not found.isfinite().all():
-        raise HostError(
-            "The VAE overflows: what it makes of the image holds NaN or infinity.",
-            "Choose another VAE.",
-        )
-    mean, std = found.chunk(2, dim=1)
-    return mean, std
+    return posterior_of(found, "Choose another VAE.")
 
 
 def _moments(vae: Any, image: Tensor, dtype: torch.dtype) -> Tensor:

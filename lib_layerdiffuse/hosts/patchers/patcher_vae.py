@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...codec.attempts import is_memory_error
 from ...errors import HostError
-from ..vae_moments import moments
+from ..vae_moments import moments, posterior_of
 from .dialect import Dialect
 
 _TILES, _TILE_OVERLAP = ((512, 512), (1024, 256), (256, 1024)), 64  # As the host encodes in tiles.
@@ -38,14 +38,11 @@ def posterior(dialect: Dialect, vae: Any, image: Tensor) -> tuple[Tensor, Tensor
             "The memory is full: there is no room for the VAE, not even for tiles.",
             "Choose a smaller size, or raise the inference memory at the top of the page.",
         ) from error
-    if not found.isfinite().all():
-        raise HostError(
-            "The VAE overflows: what it makes of the image holds NaN or infinity.",
-            "Start the WebUI with its VAE in float32, --vae-in-fp32 or --fp32-vae, or choose "
-            "another VAE.",
-        )
-    mean, std = found.chunk(2, dim=1)
-    return mean, std
+    return posterior_of(
+        found,
+        "Start the WebUI with its VAE in float32, --vae-in-fp32 or --fp32-vae, or choose another "
+        "VAE.",
+    )
 
 
 @torch.no_grad()
