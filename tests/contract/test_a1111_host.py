@@ -27,7 +27,6 @@ from lib_layerdiffuse.hosts.detect import webui_host
 from lib_layerdiffuse.methods import Arch, PatchKind, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
 from lib_layerdiffuse.weights.patches import (
-    ATTENTION_SLOTS,
     CONV_IN,
     Diff,
     LoRA,
@@ -654,7 +653,7 @@ class TestSharing:
         found = run.attach(method, strength=strength).call(EARLY, method.frames, sets=2)
         run.attachment.detach()
         control = injection(method).control
-        use_reference(run.unet, method_file(method), method.frames, strength, control)
+        reference.use_reference(run.unet, method_file(method), method.frames, strength, control)
         near(found, run.call(EARLY, method.frames, sets=2))
 
     def test_the_attention_is_the_hosts_between_calls(self, run):
@@ -758,19 +757,3 @@ class TestSharing:
         wanted = run.attach(JOINT).call(EARLY, 3)
         run.host_module("shared").opts.upcast_attn = False
         near(run.attach(JOINT).call(EARLY, 3), wanted)
-
-
-def use_reference(unet, file, frames, strength, control):
-    """Makes a UNet's attention modules compute the definition."""
-    signals = None if control is None else reference.reference_signals(file, control)
-    for slot, path in enumerate(ATTENTION_SLOTS):
-        module = unet.get_submodule(path)
-        layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
-        base = reference.Attention(module.heads, *layers)
-
-        def forward(x, context=None, slot=slot, base=base, **_):
-            return reference.reference_attention(
-                file, slot, base, x, context, frames, strength, signals
-            )
-
-        module.forward = forward

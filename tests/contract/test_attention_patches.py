@@ -6,19 +6,18 @@ import copy
 from importlib import import_module
 from types import SimpleNamespace
 
+import patcher_run
 import pytest
 import sharing as reference
 import torch
+from patcher_run import injection, near
 from started_webui import WebUI, request
 from thinned import thinned
 from tiny_weights import method_file
 from torch.nn import functional as F
 
 from lib_layerdiffuse.errors import MissingCapabilityError
-from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.methods import find_method
-from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS
 
 JOINT, TO_FG = find_method("joint_sd15"), find_method("bg_to_fg_sd15")
 PLACE = "/webui/extensions/sd-grouping/scripts/grouping.py"
@@ -32,16 +31,8 @@ def run(webui):
     return Run(import_module("tiny_checkpoint"), import_module("lib_layerdiffuse.hosts.detect"))
 
 
-class Run:
+class Run(patcher_run.Run):
     """A checkpoint of a method's family, and calls of its UNet."""
-
-    def __init__(self, tiny, detect):
-        self.tiny, self.host_of = tiny, detect.webui_host()
-
-    def open(self, method):
-        self.checkpoint = self.tiny.Checkpoint(method.arch.value)
-        self.plain = self.checkpoint.forge_objects.unet
-        self.host = self.host_of(self.checkpoint)
 
     def latents(self, method, sets=1):
         generator = torch.Generator().manual_seed(3)
@@ -67,32 +58,9 @@ class Run:
         self.open(method)
         twin = copy.deepcopy(self.plain.model)
         file, control = method_file(method), injection(method).control
-        signals = None if control is None else reference.reference_signals(file, control)
-        for slot, path in enumerate(ATTENTION_SLOTS):
-            module = twin.diffusion_model.get_submodule(path)
-            layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
-            base = reference.Attention(module.heads, *layers)
-
-            def forward(x, context=None, slot=slot, base=base, **_):
-                return reference.reference_attention(
-                    file, slot, base, x, context, method.frames, 1.0, signals
-                )
-
-            module.forward = forward
+        reference.use_reference(twin.diffusion_model, file, method.frames, 1.0, control)
         options = {"transformer_options": {"patches": {name: [patch] for name, patch in patches}}}
         return self.call(SimpleNamespace(model=twin, model_options=options), method, sets)
-
-
-def injection(method):
-    sharing = AttentionSharing.from_state_dict(method_file(method), 1.0)
-    generator = torch.Generator().manual_seed(9)
-    shown = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
-    control = shown if method.uses_control else None
-    return Injection(method, 1.0, method.id, sharing=sharing, control=control)
-
-
-def near(a, b):
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
 
 
 def regions(tiny, prompts, masks):

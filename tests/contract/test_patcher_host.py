@@ -411,7 +411,9 @@ class TestSharing:
         result = run.call(HIGH, frames=method.frames, sets=2)
         twin = copy.deepcopy(run.plain.model)
         control = injection(method).control
-        use_reference(twin.diffusion_model, method_file(method), method.frames, strength, control)
+        reference.use_reference(
+            twin.diffusion_model, method_file(method), method.frames, strength, control
+        )
         run.unet = SimpleNamespace(model=twin, model_options={})
         near(result, run.call(HIGH, frames=method.frames, sets=2))
 
@@ -507,20 +509,3 @@ class TestSharing:
         black = -torch.ones(1, 3, 64, 64)
         other = run.attach(BG_TO_FG, control=black).call(HIGH, frames=2)
         assert not torch.allclose(shown, other, atol=1e-3)
-
-
-def use_reference(unet, file, frames, strength, control):
-    """Makes a UNet's attention modules compute the definition."""
-    signals = None if control is None else reference.reference_signals(file, control)
-    get_attr = import_module("backend.utils").get_attr
-    for slot, path in enumerate(ATTENTION_SLOTS):
-        module = get_attr(unet, path)
-        layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
-        base = reference.Attention(module.heads, *layers)
-
-        def forward(x, context=None, slot=slot, base=base, **_):
-            return reference.reference_attention(
-                file, slot, base, x, context, frames, strength, signals
-            )
-
-        module.forward = forward

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS
 
 CONTROL = 8
 LEVELS = [0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3]
@@ -140,3 +143,28 @@ def reference_attention(
             o = softmax_attention(q[None, rows, n], k[None, rows, n], v[None, rows, n], base.heads)
             result[rows, n] += strength * temporal("o", o[0])
     return result - x
+
+
+def use_reference(
+    unet: nn.Module,
+    file: dict[str, Tensor],
+    frames: int,
+    strength: float,
+    control: Tensor | None,
+) -> None:
+    """Makes a UNet's attention modules, with ldm's names, compute the definition."""
+    signals = None if control is None else reference_signals(file, control)
+    for slot, path in enumerate(ATTENTION_SLOTS):
+        module: Any = unet.get_submodule(path)
+        base = Attention(module.heads, module.to_q, module.to_k, module.to_v, module.to_out[0])
+
+        def forward(
+            x: Tensor,
+            context: Tensor | None = None,
+            slot: int = slot,
+            base: Attention = base,
+            **_: object,
+        ) -> Tensor:
+            return reference_attention(file, slot, base, x, context, frames, strength, signals)
+
+        module.forward = forward
