@@ -36,6 +36,7 @@ class Webui:
         arguments: Of its command line: on the CPU, the UNet stored in float16, all else in float32.
         settings: Settings that make it start and draw as the others do.
         upscales_latents: Whether hires fix has upscalers of latents.
+        has_patcher: Whether it puts LoRAs on its UNet by a patcher, which can be cloned.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
 
@@ -44,6 +45,7 @@ class Webui:
     arguments: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     upscales_latents: bool = True
+    has_patcher: bool = True
     hub: str = ""
 
     def folder(self) -> Path | None:
@@ -91,6 +93,7 @@ A1111 = Webui(
     "a1111",
     "AUTOMATIC1111's WebUI",
     (*_COMMON, "--skip-version-check", "--use-cpu=all", "--no-half", "--no-download-sd-model"),
+    has_patcher=False,
     hub="huggingface",
 )
 WEBUIS = (FORGE, NEO, A1111)
