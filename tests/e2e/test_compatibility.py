@@ -166,11 +166,11 @@ def test_token_merging_is_refused_for_sets(client: Client, tmp_path: Path, metho
 
 
 def test_comments_in_prompts(client: Client, tmp_path: Path) -> None:
-    choose(client, FG)
+    choose(client, JOINT)
 
     def made(name: str, prompt: str, own: str) -> Result:
         settings = {"fg_additional_prompt": own}
-        return generate(client, FG, tmp_path / name, prompt=prompt, settings=settings, **SMALL)
+        return generate(client, JOINT, tmp_path / name, prompt=prompt, settings=settings, **SMALL)
 
     without = made("without", "a ball", "a cat")
     assert_same(made("comment", "a ball # in fog", "a cat # AND <lora:x:1>"), without)
