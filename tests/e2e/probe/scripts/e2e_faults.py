@@ -19,10 +19,28 @@ from typing import Any
 
 import gradio as gr
 import torch
-from backend import memory_management
-from backend.patcher import lora
-from backend.patcher.base import ModelPatcher
-from modules import images, processing, script_callbacks, scripts, shared
+from modules import images, processing, script_callbacks, scripts
+from webui_model import first_of, memory_manager, unet_wrapper, vae
+
+PATCHERS = ("backend.patcher.base", "ldm_patched.modules.model_patcher")
+OF_A_PATCHER = ("patcher.add", "patcher.merge", "memory")
+"""Places that are only where the WebUI puts weights on its UNet by a patcher."""
+
+
+def _merging() -> tuple[Any, str]:
+    """Returns what merges a patch into a weight, and its name there."""
+    patcher = first_of(*PATCHERS)
+    for owner in (patcher, first_of("backend.patcher.lora", "ldm_patched.modules.lora")):
+        for name in ("merge_lora_to_weight", "calculate_weight"):
+            if hasattr(owner, name):
+                return owner, name
+    return patcher.ModelPatcher, "calculate_weight"
+
+
+def _applying() -> tuple[Any, str]:
+    """Returns what applies the UNet to the rows of a step, and its name there."""
+    wrapper = unet_wrapper()
+    return wrapper, "apply_model" if hasattr(wrapper, "apply_model") else "forward"
 
 
 def _network(name: str) -> type:
@@ -32,12 +50,12 @@ def _network(name: str) -> type:
 
 
 PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
-    "vae.decode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model, "decode"),
-    "vae.encode": lambda: (shared.sd_model.forge_objects.vae.first_stage_model.encoder, "forward"),
-    "patcher.add": lambda: (ModelPatcher, "add_patches"),
-    "patcher.merge": lambda: (lora, "merge_lora_to_weight"),
-    "memory": lambda: (memory_management, "load_models_gpu"),
-    "unet": lambda: (shared.sd_model.forge_objects.unet.model, "apply_model"),
+    "vae.decode": lambda: (vae(), "decode"),
+    "vae.encode": lambda: (vae().encoder, "forward"),
+    "patcher.add": lambda: (first_of(*PATCHERS).ModelPatcher, "add_patches"),
+    "patcher.merge": _merging,
+    "memory": lambda: (memory_manager(), "load_models_gpu"),
+    "unet": _applying,
     "decoder": lambda: (_network("nets.unet1024.UNet1024"), "forward"),
     "encoder": lambda: (_network("nets.offset_encoder.OffsetEncoder"), "forward"),
     "control": lambda: (_network("nets.control_encoder.ControlEncoder"), "forward"),
@@ -155,7 +173,7 @@ def add_routes(demo: Any, app: Any) -> None:
 
     @app.get("/e2e/faults")
     def faults() -> list[str]:
-        return list(PLACES)
+        return [name for name in PLACES if memory_manager() or name not in OF_A_PATCHER]
 
 
 script_callbacks.on_app_started(add_routes)

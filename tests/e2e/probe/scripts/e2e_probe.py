@@ -44,18 +44,11 @@ import gradio as gr
 import numpy as np
 import psutil
 import torch
-from backend.memory_management import load_models_gpu
 from modules import processing, script_callbacks, scripts, shared
 from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
 from modules.img2img import img2img_function, process_batch
-from modules.sd_models import forge_model_reload
-
-
-def current_kmodel() -> torch.nn.Module | None:
-    """Returns the host's UNet wrapper, or None while no model is loaded."""
-    objects = getattr(shared.sd_model, "forge_objects", None)
-    return None if objects is None else objects.unet.model
+from webui_model import load_vae, unet_wrapper, vae, vae_factor
 
 
 def parameter_checksum(name: str, value: torch.Tensor, seed: int) -> int:
@@ -68,7 +61,7 @@ def parameter_checksum(name: str, value: torch.Tensor, seed: int) -> int:
 def vae_checksum() -> int:
     """Returns an exact checksum of the loaded VAE."""
     checksum = 0
-    for name, value in shared.sd_model.forge_objects.vae.first_stage_model.named_parameters():
+    for name, value in vae().named_parameters():
         checksum = parameter_checksum(name, value, checksum)
     return checksum
 
@@ -86,7 +79,7 @@ def describe_model(checksums: bool = True) -> dict[str, Any]:
         ``rss``: memory of the process in bytes.
     """
     description: dict[str, Any] = {"rss": psutil.Process().memory_info().rss}
-    model = current_kmodel()
+    model = unet_wrapper()
     if model is None:
         return description
     if checksums:
@@ -152,7 +145,7 @@ class Saboteur:
         self.disarm()
         self._fail_at, self._stop_at, self._stop = fail_at, stop_at, stop
         self._starts = True
-        self._handle = model.register_forward_pre_hook(self._before_call)
+        self._handle = model.register_forward_pre_hook(self._before_call, with_kwargs=True)
 
     def disarm(self) -> None:
         """Stops watching."""
@@ -160,8 +153,9 @@ class Saboteur:
             self._handle.remove()
         self._handle = None
 
-    def _before_call(self, module: torch.nn.Module, args: tuple) -> None:
-        timestep = float(args[1].flatten()[0])
+    def _before_call(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        timesteps = args[1] if len(args) > 1 else kwargs["timesteps"]
+        timestep = float(timesteps.flatten()[0])
         self.calls += 1
         if self._starts:
             self._starts = False
@@ -237,7 +231,7 @@ class E2EProbe(scripts.Script):
             self.steps.note("map", p.nmask)
         if folder and not getattr(p, "is_hr_pass", False):
             keep_first_pass(p, Path(folder))
-        model = current_kmodel().diffusion_model
+        model = unet_wrapper().diffusion_model
         self.saboteur.arm(model, int(fail_at), int(stop_at), stop)
 
     def post_sample(self, p: Any, ps: Any, folder: str = "", *args: Any) -> None:
@@ -393,17 +387,16 @@ TABS = {
 
 def moments(pixels: str) -> dict[str, Any]:
     """Returns the posterior of an image by the parts of the chosen checkpoint's VAE."""
-    forge_model_reload()
+    load_vae()
     rgb = np.load(io.BytesIO(base64.b64decode(pixels))).astype(np.float32)
-    vae = shared.sd_model.forge_objects.vae
-    load_models_gpu([vae.patcher])
-    network = vae.first_stage_model
-    signed = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).to(vae.vae_dtype) * 2 - 1
+    network = vae()
+    like = next(network.parameters())
+    signed = torch.from_numpy(rgb).permute(2, 0, 1).unsqueeze(0).to(like) * 2 - 1
     with torch.no_grad():
-        found = network.quant_conv(network.encoder(signed.to(vae.device))).float().cpu()
+        found = network.quant_conv(network.encoder(signed)).float().cpu()
     mean, log_variance = found.chunk(2, 1)
     std = (log_variance.clamp(-30, 20) / 2).exp()
-    return {"mean": mean.tolist(), "std": std.tolist(), "factor": network.scaling_factor}
+    return {"mean": mean.tolist(), "std": std.tolist(), "factor": vae_factor()}
 
 
 def held_memory() -> int:
