@@ -246,11 +246,14 @@ class TestVae:
         with pytest.raises(HostError, match="NaN or infinity"):
             run.open(FG).host.posterior(torch.full((1, 3, 16, 16), torch.inf))
 
-    def test_full_memory_is_told(self, run, monkeypatch):
+    @pytest.mark.parametrize(
+        "error", [torch.cuda.OutOfMemoryError(), RuntimeError("MPS backend out of memory")]
+    )
+    def test_full_memory_is_told(self, run, monkeypatch, error):
         run.open(FG)
 
         def full(_):
-            raise torch.cuda.OutOfMemoryError
+            raise error
 
         monkeypatch.setattr(run.checkpoint.first_stage_model.encoder, "forward", full)
         with pytest.raises(HostError, match="memory is full"):

@@ -8,6 +8,7 @@ import torch
 from modules import devices
 from torch import Tensor
 
+from ...codec.attempts import is_memory_error
 from ...errors import HostError
 from ..vae_moments import moments, posterior_of
 from . import memory
@@ -37,7 +38,9 @@ def posterior(sd_model: Any, image: Tensor) -> tuple[Tensor, Tensor]:
                 found = _moments(vae, image, torch.float32)
             finally:
                 vae.to(dtype)
-    except torch.cuda.OutOfMemoryError as error:
+    except Exception as error:
+        if not is_memory_error(error):
+            raise
         devices.torch_gc()
         raise HostError(
             "The memory is full: there is no room for the VAE.",
