@@ -216,7 +216,8 @@ class TestControlNet:
             batch_size=method.frames,
             **SMALL,
         )
-        np.testing.assert_array_equal(idle.latents, alone.latents)
+        # The unit saw the number of sets, so its hint's rows are computed once and not for each.
+        assert difference(idle, alone) < 1e-4 * np.abs(alone.latents).max()
         assert difference(made, alone) > 0.01, "the method was lost"
         two = generate(client, method_id, tmp_path / "two", batch_size=2, **unit, **SMALL)
         apart = np.abs(two.latents[: method.frames] - made.latents).max()
@@ -229,4 +230,4 @@ class TestControlNet:
         choose(client, JOINT)
         unit = {"scripts": control_unit("None", "reference_only")}
         detail = refused(client, JOINT, tmp_path, **unit, **SMALL)
-        assert "UNet's attention" in detail["message"]
+        assert "replace the attention" in detail["message"]
