@@ -13,7 +13,7 @@ import text_flows
 from client import ApiError, Client, Result
 from extras_flows import RUNS_FOR_ANY
 from flow_bench import CHECKPOINTS, SMALL, Bench
-from flows_page import REFUSED, Cell, cells, outcomes_for_any
+from flows_page import LACKING, REFUSED, Cell, cells, outcome_in, outcomes_for_any
 from forge_server import ForgeServer
 from webuis import Webui
 
@@ -50,10 +50,11 @@ def benches(
 
 @pytest.mark.parametrize("cell", cells(), ids=str)
 def test_the_cell_is_true(webui: Webui, benches: Benches, cell: Cell) -> None:
-    if cell.flow == "Hires fix, latent upscaler" and not webui.upscales_latents:
-        pytest.skip(f"{webui.name} has no upscalers of latents")
+    outcome = outcome_in(webui.name, cell)
+    if outcome == LACKING:
+        pytest.skip(f"{webui.name} does not have it")
     bench, run = benches(cell.method), RUNS[cell.flow]
-    if cell.outcome != REFUSED:
+    if outcome != REFUSED:
         run(bench)
         return
     with pytest.raises(ApiError) as caught:

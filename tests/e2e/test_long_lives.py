@@ -77,6 +77,8 @@ class Life:
         kinds = [kind for kind in KINDS if self.chains or kind != "chain"]
         self.methods, self.kinds = Deck(methods, self.chance), Deck(kinds, self.chance)
         self.lived: Counter[str] = Counter()
+        modes = client.call("GET", "/sdapi/v1/latent-upscale-modes")  # One WebUI has none.
+        self.upscalers = ["None", *[mode["name"] for mode in modes[:1]]]
         self.memory: list[int] = []
         client.use_checkpoint(CHECKPOINTS[arch])
         self.before = client.txt2img(record=folder / f"{arch.value} before", **SMALL)
@@ -120,7 +122,7 @@ class Life:
         assert len(self.run("txt2img", method, n_iter=2).images) == 2 * method.frames
 
     def hires(self, method: LayerMethod) -> None:
-        upscaler = self.chance.choice(["Latent", "Lanczos"])
+        upscaler = self.chance.choice(self.upscalers)
         made = self.run("hires", method, hr_upscaler=upscaler)
         assert made.images[0].shape[:2] == (128, 128)
 
@@ -129,7 +131,7 @@ class Life:
         if method.frames > 1:
             self._refused(method, flow="hires", upscale=made.images[0])
         else:
-            larger = self.run("hires", method, upscale=made.images[0])
+            larger = self.run("hires", method, upscale=made.images[0], hr_upscaler="None")
             assert larger.images[0].shape[:2] == (128, 128)
 
     def chain(self, method: LayerMethod) -> None:

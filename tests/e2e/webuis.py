@@ -35,7 +35,6 @@ class Webui:
         name: As people call it.
         arguments: Of its command line: on the CPU, the UNet stored in float16, all else in float32.
         settings: Settings that make it start and draw as the others do.
-        upscales_latents: Whether hires fix has upscalers of latents.
         has_patcher: Whether it puts LoRAs on its UNet by a patcher, which can be cloned.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
@@ -44,7 +43,6 @@ class Webui:
     name: str
     arguments: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    upscales_latents: bool = True
     has_patcher: bool = True
     hub: str = ""
 
@@ -87,7 +85,6 @@ NEO = Webui(
     (*_COMMON, "--skip-version-check", "--cpu", "--fp16-unet", "--fp32-vae", "--fp32-text-enc"),
     # Without the first it takes the settings for an older version's, and waits for Enter.
     {"VERSION_UID": "PY313", "CLIP_stop_at_last_layers": 1},
-    upscales_latents=False,
 )
 A1111 = Webui(
     "a1111",

@@ -11,6 +11,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "flows.md"
 WORKS, REFUSED = "works", "refused"
 ANY = "Any result"
 """The heading of the table of flows that do not know what made an image."""
+ELSEWHERE = "In other WebUIs"
+"""The heading of the table of what the other WebUIs do."""
+AS_IN_FORGE, PARTLY, OF_SETS, UNTRIED, LACKING = (
+    "as in Forge",
+    "as in Forge (SD1.5)",
+    "refused for sets",
+    "untried",
+    "none",
+)
+IN_OTHERS = (AS_IN_FORGE, PARTLY, OF_SETS, UNTRIED, LACKING)
+"""What may stand in that table."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +71,15 @@ def cells() -> list[Cell]:
 def outcomes_for_any() -> dict[str, str]:
     """Returns the outcome of each flow that does not know methods."""
     return dict(table(ANY)[1:])
+
+
+def outcome_in(webui: str, cell: Cell) -> str:
+    """Returns the outcome of a cell in a WebUI by its name: `WORKS`, `REFUSED` or `LACKING`."""
+    head, *rows = table(ELSEWHERE)
+    if webui not in head:
+        return cell.outcome
+    found = {row[0]: row[head.index(webui)] for row in rows}[cell.flow]
+    several = cell.method.frames > 1 or cell.method.uses_control
+    if found == OF_SETS and several:
+        return REFUSED
+    return LACKING if found == LACKING else cell.outcome

@@ -9,8 +9,25 @@ import picture_flows
 import pytest
 import text_flows
 from extras_flows import RUNS_FOR_ANY
-from flows_page import ANY, PAGE, REFUSED, WORKS, cells, head, methods_of, outcomes_for_any, table
+from flows_page import (
+    ANY,
+    ELSEWHERE,
+    IN_OTHERS,
+    LACKING,
+    OF_SETS,
+    PAGE,
+    REFUSED,
+    WORKS,
+    cells,
+    head,
+    methods_of,
+    outcome_in,
+    outcomes_for_any,
+    table,
+)
 from host_lists import from_host, recorded, rows_of
+
+from webuis import FORGE, WEBUIS
 
 from lib_layerdiffuse.methods import METHODS, Arch
 
@@ -40,6 +57,28 @@ def test_each_cell_says_what_the_legend_knows() -> None:
     assert {cell.outcome for cell in found} == {WORKS, REFUSED}
     legend = PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
     assert all(f"**{outcome}**" in legend for outcome in (WORKS, REFUSED))
+
+
+def test_each_other_webui_has_a_column_with_every_row() -> None:
+    first, *rows = table(ELSEWHERE)
+    assert first == ["Flow", *(webui.name for webui in WEBUIS if webui is not FORGE)]
+    assert [row[0] for row in rows] == RUNS
+    assert {cell for row in rows for cell in row[1:]} <= set(IN_OTHERS)
+
+
+def test_another_webui_does_what_its_column_says() -> None:
+    first, *rows = table(ELSEWHERE)
+    assert {outcome_in(FORGE.name, cell) for cell in cells()} == {WORKS, REFUSED}
+    for row in rows:
+        of_flow = [cell for cell in cells() if cell.flow == row[0]]
+        for name, found in zip(first[1:], row[1:], strict=True):
+            outcomes = [outcome_in(name, cell) for cell in of_flow]
+            if found == LACKING:
+                assert set(outcomes) == {LACKING}
+            elif found == OF_SETS:
+                assert set(outcomes) == {WORKS, REFUSED}
+            else:
+                assert outcomes == [cell.outcome for cell in of_flow]
 
 
 def test_the_page_says_what_it_was_run_in() -> None:
