@@ -26,7 +26,6 @@ from flows_page import (
     table,
 )
 from host_lists import from_host, recorded, rows_of
-
 from webuis import FORGE, WEBUIS
 
 from lib_layerdiffuse.methods import METHODS, Arch
