@@ -11,6 +11,7 @@ from client import Client, Result
 from flow_jobs import CHECKPOINTS
 from forge_server import ForgeServer
 from layers import assert_same, check_layers, difference, generate, notes
+from PIL import Image
 from random_weights import SD15, SDXL
 
 from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod
@@ -38,6 +39,8 @@ def test_method_between_two_plain_pictures(
     before, same_size = plain(checkpoint, **SMALL), plain(checkpoint)
     client.use_checkpoint(checkpoint)
     made = generate(client, method.id, tmp_path / "layers")
+    for layer, image in zip(method.outputs, made.images, strict=True):  # For whoever will look.
+        Image.fromarray(image).save(tmp_path / f"{method.id}-{layer.value}.png")
     check_layers(made, method)
     assert np.abs(made.latents[0] - same_size.latents[0]).max() > 0.01, "the method did nothing"
     after = client.txt2img(record=tmp_path / "after", **SMALL)
