@@ -1,7 +1,12 @@
-"""Requests with a layer method, and what must hold of every answer."""
+"""Requests with a layer method, and what must hold of every answer.
+
+Environment:
+    LAYERDIFFUSE_E2E_IMAGE: An RGBA image, in place of the drawn one that methods are given.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +32,18 @@ _API_NAMES = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_
 
 def conditioning(method: LayerMethod, size: int = SIZE) -> dict[str, str]:
     """Returns the images that a method needs, by their names in the API."""
-    fg_u8, bg_u8 = glass_ball(size), lake_scene(size)
+    fg_u8, bg_u8 = _foreground(size), lake_scene(size)
     blended_u8 = to_u8(composite(from_u8(fg_u8), from_u8(bg_u8)))
     given = {Layer.FG: fg_u8, Layer.BG: bg_u8, Layer.BLENDED: blended_u8}
     return {_API_NAMES[layer]: encode_image(given[layer]) for layer in method.inputs}
+
+
+def _foreground(size: int) -> np.ndarray:
+    path = os.environ.get("LAYERDIFFUSE_E2E_IMAGE")
+    if path is None:
+        return glass_ball(size)
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS))
 
 
 def request(method_id: str, **settings: Any) -> dict[str, list[Any]]:
