@@ -259,7 +259,7 @@ def test_memory_that_is_full_for_the_encoder(
             tmp_path / "run",
             others={"e2e faults": ["encoder", 0, "memory"]},
         )
-    assert caught.value.status == 422
+    assert caught.value.status == 503
     assert "the transparent encoder does not fit" in caught.value.body["detail"]["message"]
     assert not (tmp_path / "run" / "run.json").exists()
     assert_same(before, run(client, "fg_attn_sd15", tmp_path / "after"))
