@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 
-import torch
+import pytest
 from hypothesis import settings
 
 # Threads only slow small networks, tenfold on a busy machine. Here, and in what tests start:
-torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+_TORCH = find_spec("torch") is not None
+if _TORCH:
+    import torch
+
+    torch.set_num_threads(1)
 
 # Times say little on shared machines. CI always tries the same examples; people get new ones.
 # `--hypothesis-profile=nightly` looks further.
@@ -19,8 +25,17 @@ settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True
 settings.register_profile("nightly", deadline=None, max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+
+class _SkipsWithoutTorch(MetaPathFinder):
+    """Skips the module of tests, or the test, that imports PyTorch where there is none."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "torch":
+            pytest.skip("needs PyTorch", allow_module_level=True)
+
+
 # The libraries of a WebUI are too old for making layers without one.
-_STANDALONE = all(find_spec(name) for name in ("accelerate", "gradio", "transformers"))
+_STANDALONE = _TORCH and all(find_spec(name) for name in ("accelerate", "gradio", "transformers"))
 _OF_STANDALONE = [
     "contract/test_diffusers_*.py",
     "fuzz/test_fuzz.py",
@@ -29,14 +44,24 @@ _OF_STANDALONE = [
     "unit/test_demo.py",
     "unit/test_figures.py",
     "unit/test_standalone_*.py",
+    "unit/test_studio_*.py",
     "unit/test_tiny_family.py",
     "unit/test_training.py",
     "weights/test_*.py",
 ]
+_OF_TORCH = ["contract", "e2e", "fuzz", "golden", "ui", "unit/weight_store", "weights"]
 collect_ignore_glob = [] if _STANDALONE else _OF_STANDALONE
+if not _TORCH:
+    collect_ignore_glob = [*_OF_STANDALONE, *_OF_TORCH]
+    sys.meta_path.insert(0, _SkipsWithoutTorch())
 
 
 def pytest_report_header() -> list[str]:
     """Says what is left out."""
-    left_out = ", ".join(_OF_STANDALONE)
-    return [] if _STANDALONE else [f"not run, for want of requirements-standalone.txt: {left_out}"]
+    said = []
+    if not _TORCH:
+        said.append(f"not run, for want of PyTorch: {', '.join(_OF_TORCH)}")
+    if not _STANDALONE:
+        left_out = ", ".join(_OF_STANDALONE)
+        said.append(f"not run, for want of requirements-standalone.txt: {left_out}")
+    return said
