@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UI_STAMP := $(VENV)/.installed-ui
-# The versions to install: constraints-forge.txt has the WebUI's.
+# The versions to install: constraints-forge.txt, -neo.txt and -a1111.txt have those of a WebUI,
+# which are too old for making layers without one.
 CONSTRAINTS := constraints-dev.txt
-# Forge's libraries are too old for making layers without it, so they go without that.
 REQUIREMENTS := requirements-dev.txt \
-	$(if $(filter constraints-forge.txt,$(CONSTRAINTS)),,requirements-standalone.txt)
+	$(if $(filter constraints-dev.txt,$(CONSTRAINTS)),requirements-standalone.txt)
+# A WebUI's gradio goes first and alone: Forge Neo has a newer Pillow than its gradio allows.
+FIRST := $(if $(filter constraints-dev.txt,$(CONSTRAINTS)),,requirements-webui.txt)
 
 # The first Python that runs, is new enough and can make virtual environments. Version managers
 # leave commands on the path that do not run, so a name alone proves nothing.
@@ -41,12 +43,14 @@ help: ## List the targets
 
 venv: $(STAMP) ## Make .venv and install what the tests and checks need
 
-$(STAMP): $(REQUIREMENTS) $(CONSTRAINTS)
+$(STAMP): $(FIRST) $(REQUIREMENTS) $(CONSTRAINTS)
 	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
 		echo "Expected Python 3.10 or later with the venv module, found none." \
 			"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
 	@if [ ! -x $(BIN)/python ]; then echo "Making $(VENV) with $(PYTHON)"; \
 		$(PYTHON) -m venv $(VENV); fi
+	$(if $(FIRST),grep -v ^pillow= $(CONSTRAINTS) > $(VENV)/first.txt && $(BIN)/python -m pip \
+		install --quiet --requirement $(FIRST) --constraint $(VENV)/first.txt)
 	$(BIN)/python -m pip install --quiet $(addprefix --requirement ,$(REQUIREMENTS)) \
 		--constraint $(CONSTRAINTS)
 	@touch $@
@@ -114,7 +118,7 @@ bench: $(STAMP) ## Measure time and memory; prints one table for each program in
 		[ -n "$$found" ] || echo "SKIPPED: no bench/bench_*.py here."
 
 clean: ## Remove everything that the targets made
-	rm -rf .venv .venv-forge .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist \
+	rm -rf .venv .venv-* .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache build dist \
 		out/demo
 	rm -rf *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
