@@ -65,6 +65,10 @@ def test_the_package_runs_as_a_program():
     ran = python("-m", "lib_layerdiffuse", "methods", "--json")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert len(json.loads(ran.stdout)) == len(METHODS)
+
+
+def test_the_program_refuses_in_one_line():
+    pytest.importorskip("torch")
     ran = python("-m", "lib_layerdiffuse", "decode")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert re.fullmatch(
