@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,22 @@ ROUTES = {
 
 TEMPLATE = "a {red|blue|green} apple"
 APPLES = {"a red apple", "a blue apple", "a green apple"}
+LATE = {
+    "dp_ignore_whitespace": True,
+    "dp_write_raw_template": False,
+    "dp_write_prompts_to_file": False,
+    "dp_limit_jinja_prompts": False,
+    "dp_auto_purge_cache": True,
+    "dp_wildcard_manager_no_dedupe": False,
+    "dp_wildcard_manager_no_sort": False,
+    "dp_wildcard_manager_shuffle": False,
+    "dp_magicprompt_default_model": "",
+    "dp_magicprompt_batch_size": 1,
+    "dp_parser_variant_start": "{",
+    "dp_parser_variant_end": "}",
+    "dp_parser_wildcard_wrap": "__",
+}
+"""Settings that sd-dynamic-prompts reads, and makes when the page is loaded a second time."""
 LEFT_OUT = ("multidiffusion-upscaler-for-automatic1111", "sd-webui-controlnet")
 
 
@@ -81,7 +98,7 @@ def extended(
         data,
         extensions={EXTENSION: ROOT, **copies},
         environment={"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        options={"layerdiffuse_decoder_views": 1},
+        options={"layerdiffuse_decoder_views": 1, **LATE},
         web_page=True,  # Some have options on the settings page alone.
     )
     with server:
@@ -198,10 +215,10 @@ def test_adetailer_changes_colours_where_it_found_something(client: Client, tmp_
     (before,), (after,) = plain.images, detailed.images
     assert "ADetailer model: middle.pt" in detailed.infotexts[0]
     np.testing.assert_array_equal(after[..., 3], before[..., 3])
-    shown = before[..., 3] > 0
-    changed = (after[..., :3] != before[..., :3]).any(-1)
-    assert (changed & shown)[24:40, 24:40].any()
-    assert not (changed & shown)[:8].any()
+    # As far as it is seen: where little is, colours come back a little changed.
+    apart = np.abs(after[..., :3].astype(float) - before[..., :3]).max(-1) * before[..., 3] / 255
+    assert apart[24:40, 24:40].max() > 8
+    assert apart[:8].max() <= 1
 
 
 @needs("sd-webui-regional-prompter")
@@ -209,7 +226,9 @@ def test_adetailer_changes_colours_where_it_found_something(client: Client, tmp_
 def test_regional_prompter_is_refused_by_name(
     client: Client, tmp_path: Path, method_id: str
 ) -> None:
-    scripts = script(client, "regional prompter", active=True, generation_mode="Attention")
+    scripts = script(
+        client, "regional prompter", regional_prompter=True, generation_mode="Attention"
+    )
     with pytest.raises(ApiError) as caught:
         generate(
             client,
@@ -244,7 +263,7 @@ def test_an_extension_of_the_page_answers_beside_us(
         pytest.skip(f"LAYERDIFFUSE_EXTENSIONS_DIR names no folder with {name}")
     skip_unless_it_loads(extended, name)
     status, _ = client.request("GET", ROUTES[name])
-    assert status == 200
+    assert status in (HTTPStatus.OK, HTTPStatus.NOT_MODIFIED)
 
 
 @needs("sd-webui-agent-scheduler")
