@@ -218,7 +218,7 @@ def test_adetailer_changes_colours_where_it_found_something(client: Client, tmp_
     # As far as it is seen: where little is, colours come back a little changed.
     apart = np.abs(after[..., :3].astype(float) - before[..., :3]).max(-1) * before[..., 3] / 255
     assert apart[24:40, 24:40].max() > 8
-    assert apart[:8].max() <= 1
+    assert apart[:4].max() <= 1  # What was found begins at 16, and the mask is grown and blurred.
 
 
 @needs("sd-webui-regional-prompter")
