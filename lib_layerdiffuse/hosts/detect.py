@@ -22,20 +22,28 @@ def webui_host() -> Made:
         MissingCapabilityError: There is no adapter for this WebUI, or its code has changed.
     """
     missing: ImportError | None = None
-    for found in (_patcher_host, _a1111_host):
+    for found in (_backend_host, _ldm_patched_host, _a1111_host):
         try:
             return found()
         except ImportError as error:
             missing = error
     raise MissingCapabilityError(
         "This WebUI has no model back end that LayerDiffuse knows.",
-        "Use Stable Diffusion WebUI Forge, Forge Neo or AUTOMATIC1111's WebUI.",
+        "Use Stable Diffusion WebUI Forge, Forge Neo, reForge, Forge Classic or AUTOMATIC1111's "
+        "WebUI.",
     ) from missing
 
 
-def _patcher_host() -> Made:
+def _backend_host() -> Made:
     from .patchers import PatcherHost
     from .patchers.backend_dialect import dialect
+
+    return partial(PatcherHost, dialect())
+
+
+def _ldm_patched_host() -> Made:
+    from .patchers import PatcherHost
+    from .patchers.ldm_patched_dialect import dialect
 
     return partial(PatcherHost, dialect())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -23,7 +24,12 @@ NORM = "diffusion_model.input_blocks.2.1.transformer_blocks.0.norm1.bias"
 CONV = "diffusion_model.middle_block.0.conv.weight"
 
 
-@pytest.fixture(params=["forge", "neo"])
+WEBUIS = ("forge", "neo", "reforge", "classic")
+MERGED_IN_CALLS = ("neo", "reforge")
+"""Where memory is short."""
+
+
+@pytest.fixture(params=WEBUIS)
 def webui_name(request):
     return request.param
 
@@ -36,13 +42,16 @@ def run(webui):
 @pytest.fixture
 def merge(monkeypatch):
     """Puts another function in the place of the host's that merges patches into a weight."""
-    lora = import_module("backend.patcher.lora")
+    owner, name = import_module("patcher_parts").MERGE
 
     def exchange(function):
-        inner = lora.merge_lora_to_weight
-        monkeypatch.setattr(
-            lora, "merge_lora_to_weight", lambda *parts: function(inner, *parts), raising=True
-        )
+        inner = getattr(owner, name)
+
+        def merged(*given):
+            *of_a_patcher, entries, weight, key = given
+            return function(partial(inner, *of_a_patcher), entries, weight, key)
+
+        monkeypatch.setattr(owner, name, merged)
 
     return exchange
 
@@ -60,20 +69,26 @@ class TestForms:
     def test_a_lora_has_the_form_that_the_host_reads(self, run, webui_name):
         patch = LoRA(torch.ones(4, 2), torch.ones(2, 3))
         written = run.open(LORAS).host.dialect.write(patch)
-        if webui_name == "neo":
+        if webui_name in ("neo", "reforge"):
             assert type(written).__name__ == "LoRAAdapter"
             assert written.weights == (patch.up, patch.down, None, None, None, None)
         else:
             assert written == ("lora", [patch.up, patch.down, None, None, None, None])
 
-    @pytest.mark.parametrize("webui_name", ["neo"], indirect=True)
-    def test_the_stand_in_has_the_traps_of_its_host(self, run, caplog):
+    @pytest.mark.parametrize("webui_name", WEBUIS[1:], indirect=True)
+    def test_the_stand_in_has_the_traps_of_its_host(self, run, webui_name, caplog):
         """As they were met in the host itself, by each form in turn."""
         run.open(LORAS)
-        merge = import_module("backend.patcher.lora").merge_lora_to_weight
+        owner, name = import_module("patcher_parts").MERGE
+        merge = getattr(run.plain if webui_name == "classic" else owner, name)
         weight, wider = torch.zeros(2, 4, 3, 3), torch.ones(2, 8, 3, 3)
-        with pytest.raises(ValueError, match="not recognized"):
-            merge([(1.0, ("lora", [wider, wider] + [None] * 14))], weight.clone(), "key")
+        square, lora = torch.zeros(2, 2), ("lora", [torch.ones(2, 2)] * 2 + [None] * 14)
+        if webui_name == "neo":
+            with pytest.raises(ValueError, match="not recognized"):
+                merge([(1.0, lora)], square.clone(), "key")
+        else:
+            merged = merge([(1.0, lora)], square.clone(), "key")
+            assert torch.equal(merged, square) is (webui_name == "reforge")
         with pytest.raises(TypeError):
             merge([(1.0, ("diff", [weight] + [None] * 15))], weight.clone(), "key")
         assert torch.equal(merge([(1.0, ("diff", [wider]))], weight.clone(), "key"), weight)
@@ -81,18 +96,28 @@ class TestForms:
         padded = merge([(1.0, ("diff", (wider, {"pad_weight": True})))], weight.clone(), "key")
         assert torch.equal(padded, wider)
 
-    @pytest.mark.parametrize("webui_name", ["neo"], indirect=True)
-    @pytest.mark.parametrize("name", ["LoRAAdapter", "partially_load", "add_patches"])
+    @pytest.mark.parametrize(
+        ("webui_name", "name"),
+        [
+            *(("neo", name) for name in ("LoRAAdapter", "partially_load", "add_patches")),
+            *(("reforge", name) for name in ("partially_load", "unpatch_model", "add_patches")),
+            *(("classic", name) for name in ("unload_model_clones", "unpatch_model")),
+        ],
+        indirect=["webui_name"],
+    )
     def test_a_patcher_that_has_changed_is_told_in_words(self, webui, monkeypatch, name):
+        parts = import_module("patcher_parts")
         owner = {
-            "LoRAAdapter": import_module("backend.patcher.adapters"),
-            "partially_load": import_module("backend.patcher.base").ModelPatcher,
-            "add_patches": import_module("backend.patcher.base").ModelPatcher,
-        }[name]
+            "LoRAAdapter": parts.lora_class_owner,
+            "unload_model_clones": parts.memory,
+        }.get(name, parts.ModelPatcher)
         if name == "add_patches":
-            monkeypatch.setattr(owner, name, lambda self, patches, weight: [])
-        else:
+            monkeypatch.setattr(owner, name, lambda self, patches, weight: [], raising=False)
+        elif name in vars(owner):
             monkeypatch.delattr(owner, name)
+        else:
+            monkeypatch.delattr(owner.__mro__[1], name)
+        name = {"partially_load": "partially_load|unload_model_clones"}.get(name, name)
         with pytest.raises(MissingCapabilityError, match=f"lacks .*{name}"):
             import_module("lib_layerdiffuse.hosts.detect").webui_host()
 
@@ -190,14 +215,68 @@ class TestAUsersLora:
         run.call(HIGH)
 
 
-@pytest.mark.parametrize("webui_name", ["neo"], indirect=True)
+@pytest.mark.parametrize("webui_name", ["classic"], indirect=True)
+class TestClassic:
+    """Told to let patches persist, it merges onto what is merged; told to merge in place, too."""
+
+    @pytest.fixture
+    def persistent(self, webui):
+        keep = import_module("ldm_patched.modules.model_patcher").keep_patches
+        keep(True)
+        yield
+        keep(False)
+
+    @pytest.fixture
+    def a_users_lora(self, run, webui):
+        """Returns the weights with it, and what the UNet gives."""
+        import_module("ldm_patched.modules.model_patcher").loras[:] = ["a LoRA"]
+        run.open(WIDER)
+        run.add_lora(KEY, LoRA(torch.randn(16, 2), torch.randn(2, 16)))
+        return self.plain(run)
+
+    @staticmethod
+    def plain(run):
+        run.tiny.load_for_sampling(run.plain)
+        return {k: p.clone() for k, p in run.plain.model.named_parameters()}
+
+    def check(self, run, with_it, stop_at=1.0):
+        run.load(injection(WIDER, stop_at=stop_at))
+        patch = injection(WIDER).patches[KEY]
+        delta = patch.up @ patch.down if isinstance(patch, LoRA) else patch.delta
+        merged = dict(run.plain.model.named_parameters())[KEY]
+        torch.testing.assert_close(merged, with_it[KEY] + delta)
+        run.call(HIGH)
+        if stop_at < 1:
+            run.call(LOW)
+            assert torch.equal(dict(run.plain.model.named_parameters())[KEY], with_it[KEY])
+            run.call(HIGH)
+        run.attachment.detach()
+        for key, value in self.plain(run).items():
+            assert torch.equal(value, with_it[key]), key
+
+    @pytest.mark.parametrize("stop_at", [1.0, 0.5])
+    def test_patches_that_persist(self, run, persistent, a_users_lora, stop_at):
+        for _ in range(2):
+            self.check(run, a_users_lora, stop_at)
+
+    def test_a_job_that_does_not_begin_leaves_a_users_lora_on(self, run, persistent, a_users_lora):
+        run.host.attach(injection(WIDER)).detach()
+        for key, value in self.plain(run).items():
+            assert torch.equal(value, a_users_lora[key]), key
+
+    def test_patches_in_place(self, run, a_users_lora):
+        run.plain.weight_inplace_update = True
+        self.check(run, a_users_lora, stop_at=0.5)
+
+
+@pytest.mark.parametrize("webui_name", MERGED_IN_CALLS, indirect=True)
 class TestLittleMemory:
     """The host then merges in each call, and its weights show nothing."""
 
     @pytest.mark.parametrize("method", [LORAS, DIFFS, WIDER, JOINT], ids=lambda m: m.id)
     def test_it_computes_the_same(self, run, method, monkeypatch):
         wanted = run.open(method).load(given(method)).call(HIGH, frames=method.frames)
-        memory = import_module("backend.memory_management")
+        memory = import_module("patcher_parts").memory
         monkeypatch.setattr(memory, "has_room", False)
         near(run.open(method).load(given(method)).call(HIGH, frames=method.frames), wanted)
         run.attachment.detach()
@@ -205,7 +284,7 @@ class TestLittleMemory:
 
     def test_what_is_not_merged_in_the_call_is_an_error(self, run, merge, monkeypatch):
         merge(lambda inner, entries, weight, key: weight)
-        monkeypatch.setattr(import_module("backend.memory_management"), "has_room", False)
+        monkeypatch.setattr(import_module("patcher_parts").memory, "has_room", False)
         run.attach(LORAS)
         with pytest.raises(HostError, match="has not merged"):
             run.call(HIGH)
@@ -213,7 +292,7 @@ class TestLittleMemory:
     def test_a_users_lora_counts_where_frames_share_attention(self, run, monkeypatch):
         results = []
         for has_room in (True, False):
-            monkeypatch.setattr(import_module("backend.memory_management"), "has_room", has_room)
+            monkeypatch.setattr(import_module("patcher_parts").memory, "has_room", has_room)
             run.open(JOINT)
             torch.manual_seed(4)
             run.add_lora(KEY, LoRA(torch.randn(16, 2), torch.randn(2, 16)))
@@ -222,6 +301,7 @@ class TestLittleMemory:
 
 
 class TestPasses:
+    @pytest.mark.parametrize("webui_name", WEBUIS[:3], indirect=True)
     def test_the_same_weights_are_not_merged_for_each_pass(self, run):
         run.attach(LORAS).call(HIGH)
         merges = run.merges
@@ -249,7 +329,7 @@ class TestPasses:
 
 class TestSharingModules:
     def test_those_of_earlier_runs_are_unloaded(self, run):
-        memory = import_module("backend.memory_management")
+        memory = import_module("patcher_parts").memory
         first = injection(FG_SD15)
         run.attach(FG_SD15, sharing=first.sharing).call(HIGH)
         run.checkpoint.forge_objects.unet = run.plain
@@ -260,7 +340,7 @@ class TestSharingModules:
         assert vars(first.sharing)["host_patcher"].unloaded
 
     def test_entries_that_hold_nothing_any_more_are_left_alone(self, run):
-        memory = import_module("backend.memory_management")
+        memory = import_module("patcher_parts").memory
         run.attach(FG_SD15).call(HIGH)
         run.attachment = run.unet = None
         run.checkpoint.forge_objects.unet = run.plain

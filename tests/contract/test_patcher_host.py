@@ -26,7 +26,7 @@ TWO_PICTURES = find_method("fg_blended_to_bg_sdxl")
 KINDS = (find_method("fg_attn_sd15"), BG_TO_FG, JOINT, SDXL_FG, TWO_PICTURES)
 
 
-WEBUIS = ("forge", "neo")
+WEBUIS = ("forge", "neo", "reforge", "classic")
 EACH = [
     pytest.param(
         webui,
@@ -99,12 +99,12 @@ class TestCheckpoint:
     def test_networks_are_placed_by_the_memory_manager(self, run):
         net = torch.nn.Linear(2, 2).double()
         run.open(JOINT).host.place(net, 64 * 64)
-        (loaded,) = import_module("backend.memory_management").loaded
+        (loaded,) = import_module("patcher_parts").memory.loaded
         assert loaded.weight is net.weight
         assert net.weight.dtype is torch.float32
 
     def test_a_network_that_is_used_no_more_needs_no_collector(self, run):
-        net, memory = torch.nn.Linear(2, 2), import_module("backend.memory_management")
+        net, memory = torch.nn.Linear(2, 2), import_module("patcher_parts").memory
         run.open(JOINT).host.place(net, 64)
         weight = ref(net.weight)
         gc.collect()
@@ -118,7 +118,7 @@ class TestCheckpoint:
             gc.enable()
 
     def test_a_network_keeps_its_patcher(self, run):
-        net, memory = torch.nn.Linear(2, 2), import_module("backend.memory_management")
+        net, memory = torch.nn.Linear(2, 2), import_module("patcher_parts").memory
         host, kept = run.open(JOINT).host, []
         original = memory.load_models_gpu
         memory.load_models_gpu = lambda models, **more: kept.extend(models)
@@ -146,13 +146,13 @@ class TestPosterior:
         mean, std = run.host.posterior(picture)
         for got, wanted in zip((mean, std), self.wanted(vae, picture), strict=True):
             torch.testing.assert_close(got, wanted)
-        memory = import_module("backend.memory_management")
+        memory = import_module("patcher_parts").memory
         assert memory.loaded == [vae.first_stage_model]
         torch.testing.assert_close(run.host.sampler_latent(mean), 0.18215 * mean)
 
     @pytest.mark.parametrize("told", [True, False])
     def test_tiles_where_told_or_where_memory_is_full(self, run, vae, monkeypatch, told):
-        memory, shapes = import_module("backend.memory_management"), []
+        memory, shapes = import_module("patcher_parts").memory, []
         encode = vae.first_stage_model.encoder.forward
 
         def small_memory(signed):
@@ -172,7 +172,7 @@ class TestPosterior:
             torch.testing.assert_close(got, wanted)
 
     def test_no_room_even_for_tiles(self, run, vae, monkeypatch):
-        memory = import_module("backend.memory_management")
+        memory = import_module("patcher_parts").memory
 
         def full(*_):
             raise memory.OOM_EXCEPTION
@@ -234,8 +234,8 @@ class TestTheCallersUNet:
     @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
     def test_it_is_as_before_after_merging_failed_halfway(self, run, method, monkeypatch, error):
         """A host that gives weights back after an error does not after an interruption."""
-        lora, merged = import_module("backend.patcher.lora"), []
-        merge = lora.merge_lora_to_weight
+        (owner, name), merged = import_module("patcher_parts").MERGE, []
+        merge = getattr(owner, name)
 
         def fail(*parts):
             if len(merged) == 2:
@@ -246,7 +246,7 @@ class TestTheCallersUNet:
         run.open(method)
         attachment = run.host.attach(injection(method))
         if method.patch is PatchKind.WEIGHTS:
-            monkeypatch.setattr(lora, "merge_lora_to_weight", fail)
+            monkeypatch.setattr(owner, name, fail)
             with pytest.raises(error):
                 run.tiny.load_for_sampling(attachment.unet)
             monkeypatch.undo()
@@ -318,7 +318,7 @@ class TestTheCallersUNet:
 class TestStopAt:
     def test_the_border_sigma_still_acts(self, run):
         run.attach(SDXL_FG, stop_at=0.5)
-        border = run.plain.model.predictor.percent_to_sigma(0.5)
+        border = run.plain.model.schedule.percent_to_sigma(0.5)
         plain = {s: plain_call(run, s) for s in (border * 1.001, border * 0.999)}
         above, below = (run.call(sigma) for sigma in plain)
         assert not torch.allclose(above, plain[border * 1.001], atol=1e-3)
@@ -419,14 +419,14 @@ class TestSharing:
 
     def test_the_hosts_attention_computes(self, run):
         run.attach(JOINT)
-        calls = import_module("backend.attention").calls
+        calls = import_module("patcher_parts").attention.calls
         run.call(HIGH, frames=3)
         assert calls == [run.tiny.HEADS] * len(ATTENTION_SLOTS)
 
     def test_the_host_brings_the_module_to_the_device(self, run):
         run.attach(JOINT)
         (patcher,) = run.unet.extra_model_patchers_during_sampling
-        loaded = import_module("backend.memory_management").loaded
+        loaded = import_module("patcher_parts").memory.loaded
         assert loaded == [run.plain.model, patcher.model]
         assert isinstance(patcher.model, AttentionSharing)
 

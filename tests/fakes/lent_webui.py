@@ -19,8 +19,17 @@ from tiny_weights import put, put_method
 from lib_layerdiffuse.methods import ENCODERS, METHODS
 
 FAKES = Path(__file__).parent
-WEBUIS = {"forge": (FAKES / "forge",), "neo": (FAKES / "neo", FAKES / "forge")}
-"""The folders of each WebUI's stand-ins; what the first lacks is as in the second."""
+_PATCHERS = {
+    "forge": ("forge_backend",),
+    "neo": ("neo", "forge_backend"),
+    "reforge": ("reforge", "ldm_parts"),
+    "classic": ("classic", "ldm_parts"),
+}
+WEBUIS = {
+    webui: tuple(FAKES / name for name in (*folders, "forge"))
+    for webui, folders in _PATCHERS.items()
+}
+"""The folders of each WebUI's stand-ins; what one lacks is as in the next."""
 STAND_INS = {path.stem for folders in WEBUIS.values() for one in folders for path in one.iterdir()}
 OURS = (
     "lib_layerdiffuse.hosts.detect",
@@ -67,7 +76,9 @@ def _started(name: str) -> tuple[dict[str, ModuleType], ModuleState]:
         for ours in OURS:
             module = import_module(ours)
             for found in walk_packages(getattr(module, "__path__", ()), f"{ours}."):
-                import_module(found.name)
+                if not found.name.endswith("_dialect"):  # There is the host's own alone.
+                    import_module(found.name)
+        import_module("lib_layerdiffuse.hosts.detect").webui_host()
     modules = _exchange(before)
     return modules, ModuleState(modules)
 

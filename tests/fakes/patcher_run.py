@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from inspect import signature
 
 import torch
 from tiny_weights import method_file
@@ -42,7 +43,9 @@ class Run:
     def add_lora(self, key, patch, **more):
         """Puts a user's LoRA on the host's UNet."""
         written = self.host.dialect.write(patch)
-        self.plain.add_patches(filename=f"user {key}", patches={key: written}, **more)
+        if "filename" in signature(self.plain.add_patches).parameters:
+            more["filename"] = f"user {key}"
+        self.plain.add_patches(patches={key: written}, **more)
 
     @property
     def merges(self):

@@ -1,4 +1,4 @@
-"""The adapter for hosts that put weights on a UNet by a patcher: Forge and Forge Neo."""
+"""The adapter for hosts that put weights on a UNet by a patcher: Forge and its kin."""
 
 from .patcher_host import PatcherAttachment, PatcherHost
 

@@ -12,10 +12,11 @@ from inspect import signature
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+import torch
 from torch import Tensor
 
 from ...weights.patches import LoRA, WeightPatch
-from .merging import ByLoader, ByManager, Merging
+from .merging import ByClone, ByLoader, ByManager, Merging
 
 _SLOTS_OF_A_LORA = 6  # up, down, alpha, mid, DoRA's scale, shape: read by position.
 
@@ -30,6 +31,9 @@ class Dialect:
         attention: Attention over `r n c` and `r m c` by a number of heads.
         tiled_scale: What a function makes of an image, in tiles.
         lora: Its class for a LoRA; None where a LoRA is a tuple.
+        schedule: Returns what knows a UNet model's sigmas, of that model.
+        latents: Returns what scales the VAE's latents for the sampler, of the host's objects.
+        computes_in: Returns the type that a UNet model computes in, of that model.
     """
 
     memory: Any
@@ -37,6 +41,9 @@ class Dialect:
     attention: Callable[..., Tensor]
     tiled_scale: Callable[..., Tensor]
     lora: Callable[..., Any] | None
+    schedule: Callable[[Any], Any]
+    latents: Callable[[Any], Any]
+    computes_in: Callable[[Any], torch.dtype]
 
     def write(self, patch: WeightPatch) -> Any:
         """Returns a patch as the host reads it."""
@@ -52,6 +59,8 @@ class Dialect:
         """Puts patches on a clone of the UNet's patcher; returns the keys that the UNet has."""
         written = {key: self.write(patch) for key, patch in patches.items()}
         named = {"filename": identity} if _takes(unet.add_patches, "filename") else {}
+        if hasattr(unet, "weight_inplace_update"):
+            unet.weight_inplace_update = False  # A wider weight does not fit into the old one.
         before = getattr(unet, "patches_uuid", None)
         accepted = set(unet.add_patches(patches=written, strength_patch=strength, **named))
         if before is not None:  # The same id for the same patches, or each pass merges anew.
@@ -68,7 +77,8 @@ class Dialect:
         """
         if hasattr(patched, "lora_loader"):
             return ByLoader(plain, patched)
-        return ByManager(self.memory, plain, patched, extras)
+        by_id = hasattr(patched, "patches_uuid")
+        return (ByManager if by_id else ByClone)(self.memory, plain, patched, extras)
 
     def memory_errors(self) -> tuple[type[BaseException], ...]:
         """Returns the host's own types of errors that say that memory is full."""

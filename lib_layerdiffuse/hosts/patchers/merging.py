@@ -6,7 +6,7 @@ another. Nothing here holds the clone that samples: it holds what is put on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from inspect import signature
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -14,6 +14,10 @@ from torch import Tensor
 
 class Merging(Protocol):
     """One clone's weights, or those of the patcher that it is a clone of."""
+
+    def begin(self) -> None:
+        """Makes the UNet ready for the host to load the clone."""
+        ...
 
     def switch(self, on: bool, x: Tensor) -> None:
         """Makes the UNet's weights the patched ones or the others, in the midst of a run.
@@ -28,8 +32,13 @@ class Merging(Protocol):
         """Returns a weight as it was before any patch; None where nothing is merged into it."""
         ...
 
-    def undo(self) -> None:
-        """Takes off what a merge has left that was broken off."""
+    def end(self, *, went_well: bool) -> None:
+        """Takes off what the host would leave on the UNet when it loads another patcher.
+
+        Args:
+            went_well: Whether the UNet was called and no call failed; else a merge may have been
+                broken off.
+        """
         ...
 
 
@@ -40,15 +49,18 @@ class ByLoader:
         self._loader, self._offload = patched.lora_loader, patched.offload_device
         self._on, self._off = patched.lora_patches, plain.lora_patches
 
+    def begin(self) -> None:
+        pass
+
     def switch(self, on: bool, x: Tensor) -> None:
         self._loader.refresh(self._on if on else self._off, offload_device=self._offload)
 
     def before(self, key: str) -> Tensor | None:
         return self._loader.backup.get(key)
 
-    def undo(self) -> None:
+    def end(self, *, went_well: bool) -> None:
         """Merges the other clone's anew: the loader takes the weights for what they were before."""
-        if self._loader.loaded_hash != str(list(self._on)):
+        if not went_well and self._loader.loaded_hash != str(list(self._on)):
             self._loader.refresh(self._off, offload_device=self._offload, force_refresh=True)
 
 
@@ -60,20 +72,53 @@ class ByManager:
         self._extras = extras  # The list itself: the host puts ControlNets into it later.
         self._is_on = True
 
+    def begin(self) -> None:
+        pass
+
     def switch(self, on: bool, x: Tensor) -> None:
         if on is self._is_on:
             return
+        self.begin()
         wanted = self._patched if on else self._plain
         needed = wanted.memory_required(list(x.shape))
         self._memory.load_models_gpu([wanted, *self._extras], memory_required=needed)
         self._is_on = on
 
     def before(self, key: str) -> Tensor | None:
-        kept: Mapping[str, Any] = self._plain.backup
-        return kept[key].weight if key in kept else None
+        kept: Any = self._plain.backup.get(key)
+        return getattr(kept, "weight", kept)  # Some keep more than the weight.
 
-    def undo(self) -> None:
+    def end(self, *, went_well: bool) -> None:
         """Gives the weights back if some are merged that the host does not know of."""
         plain = self._plain
-        if plain.model.current_weight_patches_uuid is None and plain.backup:
+        if not went_well and plain.model.current_weight_patches_uuid is None and plain.backup:
             plain.unpatch_model(plain.offload_device)
+
+
+class ByClone(ByManager):
+    """The memory manager merges what is on each clone that it loads, and takes it off after it.
+
+    Told to let patches persist, it merges onto what is merged already, and takes that off only
+    when the user's LoRAs change; so here it is told that nothing is loaded, before and after.
+    """
+
+    def __init__(self, *of_the_manager: Any) -> None:
+        super().__init__(*of_the_manager)
+        told = signature(self._patched.unpatch_model).parameters.get("move")
+        self._whole = {} if told is None else {"move": True}
+        self._persists = told is not None and not told.default
+
+    def begin(self) -> None:
+        if self._persists:
+            self._unload()
+
+    def end(self, *, went_well: bool) -> None:
+        if self._persists or not went_well:
+            self._unload()
+
+    def _unload(self) -> None:
+        self._memory.unload_model_clones(self._plain)
+        if self._plain.backup:  # A merge was broken off, or it persists.
+            self._patched.unpatch_model(**self._whole)
+        if self._persists:
+            self._plain.patch_status.on_add_patches()

@@ -44,6 +44,7 @@ def patch_weights(
         raise lacking_layers(unused)
     unet = patched.clone()
     merging = dialect.merging(plain, patched, unet.extra_model_patchers_during_sampling)
+    merging.begin()
     return unet, _applied(merging, plain.model, injection), merging
 
 

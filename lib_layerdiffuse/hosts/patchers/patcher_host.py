@@ -67,14 +67,11 @@ class PatcherAttachment:
         return self.counted.begun
 
     def detach(self) -> None:
-        """Takes off what a merge has left that was broken off.
-
-        A whole one the host takes off by itself, before it uses another patcher.
-        """
+        """Takes off what the host would leave on the UNet."""
         merging, self._merging = self._merging, None
         went_well = 0 < self.counted.begun == self.counted.ended
-        if merging is not None and not went_well:
-            merging.undo()
+        if merging is not None:
+            merging.end(went_well=went_well)
 
 
 class PatcherHost:
@@ -127,7 +124,7 @@ class PatcherHost:
     def encode(self, image: Tensor) -> Tensor:
         """Returns the sampler's latent `b 4 h w` of `b 3 H W` in [0, 1]."""
         vae = self.sd_model.forge_objects.vae
-        return vae.first_stage_model.process_in(vae.encode(image.movedim(1, -1)))
+        return self.sampler_latent(vae.encode(image.movedim(1, -1)))
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and standard deviation of `b 3 H W` in [0, 1]: `b 4 h w`, VAE's scale.
@@ -139,15 +136,15 @@ class PatcherHost:
 
     def vae_latent(self, latent: Tensor) -> Tensor:
         """Returns the sampler's latent on the VAE's own scale."""
-        return self.sd_model.forge_objects.vae.first_stage_model.process_out(latent)
+        return self.dialect.latents(self.sd_model.forge_objects).process_out(latent)
 
     def sampler_latent(self, latent: Tensor) -> Tensor:
         """Returns the VAE's latent on the sampler's scale."""
-        return self.sd_model.forge_objects.vae.first_stage_model.process_in(latent)
+        return self.dialect.latents(self.sd_model.forge_objects).process_in(latent)
 
     def sigmas(self) -> Tensor:
         """Returns the model's own sigmas, one for each of its timesteps, rising."""
-        return self.sd_model.forge_objects.unet.model.predictor.sigmas
+        return self.dialect.schedule(self.sd_model.forge_objects.unet.model).sigmas
 
     def memory_errors(self) -> tuple[type[BaseException], ...]:
         """Returns the host's own types of errors that say that memory is full."""
@@ -182,7 +179,9 @@ class PatcherHost:
         attachment = PatcherAttachment(unet, merging)
         inner = inner_call(unet, injection, self._named)
         counted = attachment.counted
-        _wrap_unet_call(unet, injection.stop_at, counted, applied, inner, self._as_raised)
+        schedule = self.dialect.schedule(unet.model)
+        acts = _while_acting(injection.stop_at, schedule.percent_to_sigma(injection.stop_at))
+        _wrap_unet_call(unet, acts, counted, applied, inner, self._as_raised)
         return attachment
 
     def check_patched(self, method: LayerMethod, latent: Tensor) -> None:
@@ -195,7 +194,7 @@ class PatcherHost:
 
     def _share_attention(self, unet: Any, injection: Injection) -> Applied:
         assert injection.sharing is not None
-        sharing = injection.sharing.to(unet.model.computation_dtype)
+        sharing = injection.sharing.to(self.dialect.computes_in(unet.model))
         unet.add_extra_model_patcher_during_sampling(
             loaded_nets.patcher(self.dialect, sharing, unet.load_device, unet.offload_device)
         )
@@ -211,21 +210,24 @@ class PatcherHost:
         return applied
 
 
+def _while_acting(stop_at: float, sigma_end: float) -> Callable[[Tensor], bool]:
+    """Returns what tells from a call's sigmas whether the method acts."""
+    return lambda sigmas: stop_at >= 1 or bool(sigmas.max() >= sigma_end)
+
+
 def _wrap_unet_call(
     unet: Any,
-    stop_at: float,
+    acts: Callable[[Tensor], bool],
     counted: _Calls,
     applied: Applied,
     inner: UnetCall,
     as_raised: _AsRaised | None,
 ) -> None:
     """Runs each UNet call of a clone inside `applied(whether the method acts, arguments)`."""
-    sigma_end = unet.model.predictor.percent_to_sigma(stop_at)
 
     def call(apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
-        acts = stop_at >= 1 or bool(args["timestep"].max() >= sigma_end)
         try:
-            with counted.one(), applied(acts, args) as changed:
+            with counted.one(), applied(acts(args["timestep"]), args) as changed:
                 return inner(apply_model, changed)
         except LayerDiffuseError as error:
             if as_raised is None:

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from backend import memory_management
-from backend.attention import attention_function
-from backend.operations import Conv2d, Linear
-from backend.patcher.base import ModelPatcher
-from backend.patcher.unet import UnetPatcher
+from patcher_parts import (
+    TELLS_OPTIONS,
+    Conv2d,
+    Linear,
+    ModelPatcher,
+    UnetPatcher,
+    arrange,
+    attention_function,
+    memory,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,20 +57,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, options: Any) -> Tensor:
         options = options or {}
+        told = {"transformer_options": options} if TELLS_OPTIONS else {}
         patches = options.get("patches", {})
         n, own, value = self.norm1(x), None, None
         if "attn1_patch" in patches:
             own = value = n
         for patch in patches.get("attn1_patch", ()):
             n, own, value = patch(n, own, value, options)
-        n = self.attn1(n, context=own, value=value, transformer_options=options)
+        n = self.attn1(n, context=own, value=value, **told)
         for patch in patches.get("attn1_output_patch", ()):
             n = patch(n, options)
         x = x + n
         n, value = self.norm2(x), context if "attn2_patch" in patches else None
         for patch in patches.get("attn2_patch", ()):
             n, context, value = patch(n, context, value, options)
-        n = self.attn2(n, context=context, value=value, transformer_options=options)
+        n = self.attn2(n, context=context, value=value, **told)
         for patch in patches.get("attn2_output_patch", ()):
             n = patch(n, options)
         return x + n
@@ -150,8 +156,7 @@ class KModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.diffusion_model, self.predictor = UNet(), Predictor()
-        self.computation_dtype = torch.float32
+        self.diffusion_model, self.schedule = UNet(), Predictor()
 
     def apply_model(
         self,
@@ -165,7 +170,7 @@ class KModel(nn.Module):
         scaled = x / (t.view(-1, 1, 1, 1) ** 2 + 1).sqrt()
         if c_concat is not None:
             scaled = torch.cat([scaled, c_concat], dim=1)
-        steps = self.predictor.timestep(t)
+        steps = self.schedule.timestep(t)
         out = self.diffusion_model(scaled, steps, c_crossattn, transformer_options)
         return x - out * t.view(-1, 1, 1, 1)
 
@@ -206,7 +211,7 @@ class VAE:
 
     def __init__(self, scaling_factor: float) -> None:
         self.first_stage_model = FirstStage(scaling_factor)
-        self.device = self.output_device = memory_management.get_torch_device()
+        self.device = self.output_device = memory.get_torch_device()
         self.patcher = ModelPatcher(self.first_stage_model, self.device, self.device)
 
     def memory_used_encode(self, shape: Sequence[int], dtype: torch.dtype) -> int:
@@ -238,8 +243,9 @@ class Checkpoint:
             torch.manual_seed(seed)
             model = KModel().requires_grad_(False).eval()
         self.is_sd1, self.is_sdxl = family == "SD1.5", family == "SDXL"
-        cpu = memory_management.get_torch_device()
+        cpu = memory.get_torch_device()
         vae = VAE(0.18215 if self.is_sd1 else 0.13025)
+        arrange(model, vae.first_stage_model, model.schedule)
         self.forge_objects = ForgeObjects(UnetPatcher(model, cpu, cpu), vae)
         self.forge_objects_original = self.forge_objects.shallow_copy()
         self.forge_objects_after_applying_lora = self.forge_objects.shallow_copy()
@@ -257,7 +263,7 @@ def conditioning(prompts: list[str]) -> Tensor:
 def load_for_sampling(unet: UnetPatcher) -> None:
     """Does what the host does before a sampling run."""
     extras: list[ModelPatcher] = unet.extra_model_patchers_during_sampling
-    memory_management.load_models_gpu([unet, *extras])
+    memory.load_models_gpu([unet, *extras])
 
 
 def call_unet(unet: UnetPatcher, x: Tensor, sigma: float, rows: list[Tensor]) -> Tensor:

@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-__path__.append(str(Path(__file__).parents[2] / "forge" / "backend"))
+__path__.append(str(Path(__file__).parents[2] / "forge_backend" / "backend"))

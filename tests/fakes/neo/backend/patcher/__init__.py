@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-__path__.append(str(Path(__file__).parents[3] / "forge" / "backend" / "patcher"))
+__path__.append(str(Path(__file__).parents[3] / "forge_backend" / "backend" / "patcher"))

@@ -1,0 +1,1 @@
+"""Reads files of LoRAs; what merges them is the patcher's."""
