@@ -54,6 +54,17 @@ def known(path):
     return path.name
 
 
+def test_a_pass_is_not_put_on_the_one_before(ui):
+    """Where both use the same objects of the host."""
+    wanted = ui.run(hires(ui, TO_BLENDED))
+    p = hires(ui, TO_BLENDED, renews_objects=False)
+    result = ui.run(p)
+    assert np.array_equal(result.images[0], wanted.images[0])
+    plain = p.sd_model.forge_objects_original.unet
+    assert p.sd_model.forge_objects.unet is plain
+    assert all(unet is not plain for unet in p.sampled_with)
+
+
 @pytest.mark.parametrize("method", thinned(METHODS, 4), ids=lambda m: m.id)
 @pytest.mark.parametrize("latent", [True, False])
 def test_every_method_makes_its_set_at_the_second_size(ui, method, latent):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from weakref import ref
@@ -37,8 +39,19 @@ def loaded(p: Any) -> Host:
     )
 
 
-def put(p: Any, attachment: Attachment) -> None:
-    """Makes the coming pass use the UNet that an injection is on."""
+@contextmanager
+def using(p: Any, attachment: Attachment) -> Iterator[None]:
+    """Makes a pass use the UNet that an injection is on, until the context ends.
+
+    Some hosts give the next pass the same objects, where it would be put on once more.
+    """
     holder = getattr(p.sd_model, "forge_objects", None)
-    if holder is not None:  # Elsewhere the injection is on the host's own UNet.
-        holder.unet = attachment.unet
+    if holder is None:  # The injection is on the host's own UNet.
+        yield
+        return
+    before, holder.unet = holder.unet, attachment.unet
+    try:
+        yield
+    finally:
+        if holder.unet is attachment.unet:
+            holder.unet = before

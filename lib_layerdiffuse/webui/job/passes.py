@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...pipeline import Session, check_arch, inject
 from ...settings.layer_settings import LayerSettings
 from . import hires
 from .abort import abort
-from .backend import loaded, put
+from .backend import loaded, using
 from .checks import check_capabilities
 from .init_images import cut_settings
 from .job import Job, job_of
@@ -81,8 +82,8 @@ def _attach_at_start(sampler: Any) -> None:
     def attaching(inner: Any) -> Any:
         @wraps(inner)
         def sample(p: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            _attach(p, x)
-            return inner(p, x, *args, **kwargs)
+            with _attached(p, x):
+                return inner(p, x, *args, **kwargs)
 
         return sample
 
@@ -95,18 +96,18 @@ def _attach_at_start(sampler: Any) -> None:
             setattr(sampler, name, attaching(inner))
 
 
-def _attach(p: Any, x: Tensor) -> None:
+def _attached(p: Any, x: Tensor) -> AbstractContextManager[None]:
     job = job_of(p)
     if job is None or job.batch.pending is None:
-        return
+        return nullcontext()
     injection, job.batch.pending = job.batch.pending, None
     host = loaded(p)
     try:
         host.check_patched(job.settings.method, x)
         job.batch.attachment = host.attach(injection)
-        put(p, job.batch.attachment)
     except Exception as error:
         raise abort(p, error) from error
+    return using(p, job.batch.attachment)
 
 
 def end(p: Any, job: Job) -> None:

@@ -38,6 +38,7 @@ class HiresProcessing(processing.Processing):
     is_hr_pass: bool = False
     hires_token_merging_ratio: float = 0.0
     load_for_hires: Any = None
+    renews_objects: bool = True
     second_latents: list[Tensor] = field(default_factory=list)
     hires_conditioned_on: list[tuple[list[str], list[str]]] = field(default_factory=list)
 
@@ -107,8 +108,10 @@ class HiresProcessing(processing.Processing):
         c, uc = conditioning(self.hr_prompts), conditioning(self.hr_negative_prompts)
         self.scripts.before_hr(self)
         for _ in range(2):  # What the first call patches is thrown away.
-            checkpoint = self.sd_model
-            checkpoint.forge_objects = checkpoint.forge_objects_after_applying_lora.shallow_copy()
+            if self.renews_objects:  # Some do so only for a job with a LoRA.
+                checkpoint = self.sd_model
+                after_loras = checkpoint.forge_objects_after_applying_lora
+                checkpoint.forge_objects = after_loras.shallow_copy()
             self.scripts.process_before_every_sampling(self, x=x, noise=noise, c=c, uc=uc)
         samples = self.sampler.sample_img2img(self, x, noise, c, uc)
         self.second_latents.append(samples)
