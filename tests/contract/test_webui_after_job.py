@@ -106,10 +106,11 @@ class TestSaveAndZip:
         name = host.images.save_image(image, str(tmp_path), "", extension="jpg")
         assert name.endswith(".jpg")
 
+    @pytest.mark.parametrize("option", ["stealth_pnginfo_option", "stealth_pnginfo_opt"])
     def test_solid_foregrounds_are_saved_too_where_infotexts_go_into_colours(
-        self, ui, host, tmp_path
+        self, ui, host, tmp_path, option
     ):
-        ui.shared.opts.data["stealth_pnginfo_option"] = "RGB"
+        ui.shared.opts.data[option] = "RGB"
         name = host.images.save_image(solid(), str(tmp_path), "", info="a text")
         assert np.array_equal(pixels(name), np.asarray(solid()))
 

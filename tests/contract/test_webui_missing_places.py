@@ -14,7 +14,7 @@ import pytest
 from img2img_webui import Img2Img, ball
 from PIL import Image
 
-from lib_layerdiffuse.errors import MissingCapabilityError
+from lib_layerdiffuse.errors import MissingCapabilityError, SettingsError
 from lib_layerdiffuse.methods import find_method
 from lib_layerdiffuse.outputs import preview
 
@@ -99,6 +99,27 @@ class TestExtraImages:
         one_list()
         result, _ = ui.generate(FG)
         assert len(result.images) == len(result.infotexts) == 1
+
+    def test_an_api_that_sends_the_layers_alone_gets_all_in_one_list(self, ui, monkeypatch):
+        """The page has a place for the others there."""
+        apart, _ = ui.generate(JOINT, BESIDE)
+        api = import_module("modules.api.api").Api
+        monkeypatch.setattr(
+            api, "text2imgapi", lambda self, request: self._answered(self._generate(request).images)
+        )
+        on_page, _ = ui.generate(JOINT, BESIDE)
+        same(on_page.extra_images, apart.extra_images)
+        result, _ = ui.generate(JOINT, BESIDE, is_api=True)
+        same(result.images, [*apart.images, *apart.extra_images])
+        assert result.extra_images == []
+        assert len(result.infotexts) == len(result.images)
+
+
+def test_a_chain_where_unipcs_order_is_no_setting(ui):
+    options = import_module("modules.shared").opts
+    del options.data["uni_pc_order"], options.data_labels["uni_pc_order"]
+    with pytest.raises(SettingsError, match="needs at least 3 sampling steps"):
+        ui.generate(find_method("fg_to_blended_sdxl"), {"chain": True}, steps=2)
 
 
 class TestGrid:

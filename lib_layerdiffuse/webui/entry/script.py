@@ -249,7 +249,7 @@ class LayerDiffuseScript(scripts.Script):
     def postprocess(self, p: Any, job: Job, processed: Any, *args: Any) -> None:
         end(p)
         LayerDiffuseScript.unfinished = None
-        apart = extra_images.gather(job, processed)
+        has_place = extra_images.gather(job, processed)
         if p.script_args[0]:
             give_one_image_a_set(job, processed)
             give_a_plot_a_sheet(p, job, processed)
@@ -265,8 +265,8 @@ class LayerDiffuseScript(scripts.Script):
         if files:
             told["layerdiffusion_files"] = [public(file) for file in files]
         processed.extra_generation_params = processed.extra_generation_params | told
-        if not apart:
-            extra_images.join(job, processed)
+        if not (has_place and extra_images.are_handed_over(p)):
+            extra_images.join(job, processed, has_place=has_place)
         if _is_answer(p) and shared.opts.samples_format.lower() != "png":
             processed.images = [
                 png_base64(image) if image.mode == "RGBA" else image for image in processed.images

@@ -34,6 +34,8 @@ from ..job.set_numbers import go_on
 from ..job.state import find, put
 
 _ATTRIBUTE = "layerdiffuse_step"
+_UNI_PC_ORDER = 3
+"""Of the sampler where the host has no setting for it."""
 _BY_ROW = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
 _TOLD = ("layerdiffusion_layers", "layerdiffusion_notes", "layerdiffusion_files")
 _log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def prepare(p: Any, job: Job, host: Host, session: Session) -> None:
     """
     method = second_method(job.settings.method)
     host.check(method)
-    sampler, fewest = SECOND_STEPS[method.id].sampler, shared.opts.uni_pc_order
+    sampler = SECOND_STEPS[method.id].sampler
+    fewest = getattr(shared.opts, "uni_pc_order", _UNI_PC_ORDER)  # Some have no such setting.
     if sampler == "UniPC" and p.steps < fewest:
         raise SettingsError(
             f"{sampler}, the sampler that extracts the other layer, needs at least {fewest} "

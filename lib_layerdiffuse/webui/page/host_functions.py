@@ -24,12 +24,15 @@ Function = Callable[..., Any]
 _APPLIED = {"transparency", "icc_profile", "gamma", "chromaticity", "srgb"}
 """What an image says of its colours, by Pillow's names: in those that are read it is done."""
 
+_STEALTH = ("stealth_pnginfo_option", "stealth_pnginfo_opt")
+"""What hosts call the setting for where an infotext is hidden."""
+
 
 def _hiding(hide: Function) -> Function:
     """The host erases alpha to hide an infotext there, and fails to hide it in colours beside."""
 
     def add_stealth_pnginfo(params: Any) -> None:
-        in_colours = shared.opts.data.get("stealth_pnginfo_option") == "RGB"
+        in_colours = any(shared.opts.data.get(name) == "RGB" for name in _STEALTH)
         fails = in_colours and params.image.mode == "RGBA"
         if job_of(params.p) is None and not fails and not is_transparent(params.image):
             hide(params)

@@ -12,7 +12,8 @@ def add_stealth_pnginfo(params: Any) -> None:
 
     An image without alpha stays as it is; the host gives it one.
     """
-    option = shared.opts.data.get("stealth_pnginfo_option", "Alpha")
+    options = shared.opts.data
+    option = options.get("stealth_pnginfo_opt", options.get("stealth_pnginfo_option", "Alpha"))
     if option == "None" or not params.filename.endswith(".png"):
         return
     if "parameters" not in params.pnginfo:

@@ -113,7 +113,8 @@ class Api:
             shared.opts.set(name, value)
 
     def text2imgapi(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._generate(dict(request))
+        processed = self._generate(dict(request))
+        return self._answered(processed.images + processed.extra_images, processed)
 
     def img2imgapi(self, request: dict[str, Any]) -> dict[str, Any]:
         given = dict(request)
@@ -122,7 +123,8 @@ class Api:
             given["image_mask"] = decode_base64_to_image(given.pop("mask"))
         from img2img_job import Img2ImgJob
 
-        return self._generate(given, Img2ImgJob)
+        processed = self._generate(given, Img2ImgJob)
+        return self._answered(processed.images + processed.extra_images, processed)
 
     def _generate(self, given: dict[str, Any], kind: type[Processing] = Processing) -> Any:
         args = self.init_script_args(given)
@@ -130,11 +132,14 @@ class Api:
         known = {k: v for k, v in given.items() if k in kind.__dataclass_fields__}
         p = kind(self.sd_model, self.runner, tuple(args), **self.more, **known)
         p.is_api = True
-        processed = self.runner.run(p, *args) if args[0] else process_images(p)
-        images = [encode_pil_to_base64(i) for i in processed.images + processed.extra_images]
+        return self.runner.run(p, *args) if args[0] else process_images(p)
+
+    @staticmethod
+    def _answered(images: list[Any], processed: Any) -> dict[str, Any]:
         info = {
             "all_seeds": processed.all_seeds,
             "infotexts": processed.infotexts,
             "extra_generation_params": processed.extra_generation_params,
         }
-        return {"images": images, "parameters": {}, "info": json.dumps(info)}
+        sent = [encode_pil_to_base64(image) for image in images]
+        return {"images": sent, "parameters": {}, "info": json.dumps(info)}
