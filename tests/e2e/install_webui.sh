@@ -19,9 +19,24 @@ checkout() {
 	echo "$1 $2"
 }
 
+# checkout_repositories: what A1111's WebUI and those that come of it clone when they prepare their
+# environment, which the tests have them skip. The commits are the ones in their
+# modules/launch_utils.py.
+checkout_repositories() {
+	checkout Stability-AI/stablediffusion cf1d67a6fd5ea1aa600c4df58e5b47da45f6bdbf \
+		repositories/stable-diffusion-stability-ai
+	checkout Stability-AI/generative-models 45c443b316737a4ab6e40413d7794a7f5657c19f \
+		repositories/generative-models
+	checkout crowsonkb/k-diffusion ab527a9a6d347f364e3d185ba6d714e22d80cb3c repositories/k-diffusion
+	checkout salesforce/BLIP 48211a1594f1321b00f14c9f7a5b4813144b2fb9 repositories/BLIP
+	checkout AUTOMATIC1111/stable-diffusion-webui-assets 6f7db241d2f8ba7457bac5ca9753331f0c266917 \
+		repositories/stable-diffusion-webui-assets
+}
+
 pip() { venv/bin/python -m pip "$@"; }
 
 # install_libraries NAME...: the WebUI's requirements and these, into venv/ of the current folder.
+# REQUIREMENTS names the file of the former.
 #
 # A torch of today wants a newer setuptools than the WebUIs pin. Asked for both at once, pip quietly
 # takes another torch, with 5 GB of CUDA. So both lines go, torch is pinned by a constraint, and the
@@ -30,7 +45,8 @@ install_libraries() {
 	[ -x venv/bin/python ] || "$PYTHON" -m venv venv
 	wanted=$(mktemp) constraints=$(mktemp)
 	trap 'rm -f "$wanted" "$constraints"' EXIT
-	grep -vE '^(torch|setuptools)([^a-z_-]|$)' requirements_versions.txt >"$wanted"
+	grep -vE '^((torch|setuptools)([^a-z_-]|$)|https:)' \
+		"${REQUIREMENTS:-requirements_versions.txt}" >"$wanted"
 	printf 'torch==%s\ntorchvision==%s\n' "$TORCH" "$TORCHVISION" >"$constraints"
 	pip install --requirement "$wanted" --constraint "$constraints" torch torchvision "$@"
 	pip install "setuptools==$SETUPTOOLS"

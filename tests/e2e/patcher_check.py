@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,17 @@ sys.path[:0] = [str(WEBUI), *(str(WEBUI / folder) for folder in THEIRS)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from backend import operations  # noqa: E402
-from backend.patcher import base, lora  # noqa: E402
-from torch import nn  # noqa: E402
 
-# The stand-in checkpoint takes its layers from the host, as far as those come with weights.
-_LAYERS: Any = getattr(operations, "ForgeOperations", operations)
-_MERGES_IN_CALLS = hasattr(_LAYERS.Linear, "weight_function")
-for name in ("Linear", "Conv2d"):
-    setattr(operations, name, getattr(_LAYERS if _MERGES_IN_CALLS else nn, name))
+BY_LDM = find_spec("ldm_patched") is not None
+if BY_LDM:  # It reads the command line when it is told to, which must be before its other modules.
+    from ldm_patched.modules import args_parser
+
+    args_parser.args, _ = args_parser.parser.parse_known_args()
 FAKES = ROOT / "tests" / "fakes"
-sys.path += [str(folder) for folder in (ROOT, FAKES, FAKES / "forge")]
+PARTS = FAKES / ("ldm_parts" if BY_LDM else "forge_backend")
+sys.path += [str(folder) for folder in (ROOT, FAKES, PARTS, FAKES / "forge")]
 
+import patcher_parts  # noqa: E402
 import tiny_checkpoint  # noqa: E402
 from patcher_run import HIGH, LOW, Run, injection, near  # noqa: E402
 
@@ -111,9 +111,8 @@ def a_users_lora_stays_bit_for_bit(run: RealRun) -> None:
 
 
 def what_is_accepted_and_not_merged_is_an_error(run: RealRun) -> None:
-    owner: Any = base if hasattr(base, "merge_lora_to_weight") else lora
     before = run.open(WIDER).bits()
-    with _instead(owner, "merge_lora_to_weight", lambda _, patches, weight, *more, **rest: weight):
+    with _instead(*patcher_parts.MERGE, _unmerged):
         run.load(injection(WIDER))
         told = ""
         try:
@@ -126,7 +125,6 @@ def what_is_accepted_and_not_merged_is_an_error(run: RealRun) -> None:
 
 
 def a_merge_that_is_broken_off_is_undone(run: RealRun) -> None:
-    owner: Any = base if hasattr(base, "merge_lora_to_weight") else lora
     before, merges = run.open(WIDER).bits(), []
 
     def interrupted(inner: Callable[..., Any], *parts: Any, **more: Any) -> Any:
@@ -136,7 +134,7 @@ def a_merge_that_is_broken_off_is_undone(run: RealRun) -> None:
         return inner(*parts, **more)
 
     attachment = run.host.attach(injection(WIDER))
-    with _instead(owner, "merge_lora_to_weight", interrupted):
+    with _instead(*patcher_parts.MERGE, interrupted):
         try:
             run.tiny.load_for_sampling(attachment.unet)
         except KeyboardInterrupt:
@@ -154,13 +152,19 @@ def weights_that_do_not_fit_are_merged_in_each_call(run: RealRun) -> None:
     def load(inner: Callable[..., Any], *parts: Any, **more: Any) -> Any:
         return inner(*parts, **more | {"lowvram_model_memory": 0.1, "full_load": False})
 
-    with _instead(base.ModelPatcher, "load", load):
+    with _instead(patcher_parts.ModelPatcher, "load", load):
         run.load(injection(WIDER))
         assert run.plain.model.model_lowvram
         assert torch.equal(dict(run.plain.model.named_parameters())[KEY], before[KEY])
         near(run.call(HIGH), wanted)
     run.attachment.detach()
     run.assert_bits(before)
+
+
+def _unmerged(_: Callable[..., Any], *parts: Any, **more: Any) -> Any:
+    """Returns the weight, which is the one tensor among what a merge is given."""
+    (weight,) = (part for part in parts if isinstance(part, torch.Tensor))
+    return weight
 
 
 @contextmanager
@@ -185,7 +189,7 @@ CHECKS = [
     what_is_accepted_and_not_merged_is_an_error,
     a_merge_that_is_broken_off_is_undone,
 ]
-if _MERGES_IN_CALLS:
+if hasattr(patcher_parts.Linear, "weight_function"):
     CHECKS.append(weights_that_do_not_fit_are_merged_in_each_call)
 
 if __name__ == "__main__":

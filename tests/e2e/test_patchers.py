@@ -15,7 +15,7 @@ from webuis import Webui
 from lib_layerdiffuse.methods import METHODS
 
 CHECK = Path(__file__).with_name("patcher_check.py")
-STAND_IN = Path(__file__).parents[1] / "fakes" / "forge"
+STAND_IN = Path(__file__).parents[1] / "fakes" / "forge_backend"
 
 
 def results(python: Path, folder: Path, arguments: tuple[str, ...], to: Path) -> dict:
@@ -37,13 +37,17 @@ def results(python: Path, folder: Path, arguments: tuple[str, ...], to: Path) ->
         return dict(found)
 
 
-def test_the_webuis_own_patcher(webui: Webui, tmp_path: Path) -> None:
+@pytest.mark.parametrize("persisting", [False, True])
+def test_the_webuis_own_patcher(webui: Webui, tmp_path: Path, persisting: bool) -> None:
     """It passes the checks, and each method computes there what it does in the stand-in."""
     if not webui.has_patcher:
         pytest.skip(f"{webui.name} has no patcher")
+    if persisting and not webui.persistent_patches:
+        pytest.skip(f"{webui.name} cannot let patches persist")
+    arguments = (*webui.arguments, *([webui.persistent_patches] if persisting else []))
     folder = webui.folder()
     assert folder is not None
-    found = results(webui.python(), folder, webui.arguments, tmp_path / "webui.npz")
+    found = results(webui.python(), folder, arguments, tmp_path / "webui.npz")
     wanted = results(Path(sys.executable), STAND_IN, (), tmp_path / "stand_in.npz")
     assert found.keys() == wanted.keys() == {method.id for method in METHODS}
     for method, one in found.items():

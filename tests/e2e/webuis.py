@@ -1,11 +1,11 @@
 """The WebUIs that the end-to-end tests can start, and what each of them needs.
 
 Environment, for each of them; the tests run in every one whose folder is named:
-    LAYERDIFFUSE_FORGE_DIR: Checkout of WebUI Forge; likewise LAYERDIFFUSE_NEO_DIR of Forge Neo and
+    LAYERDIFFUSE_FORGE_DIR: Checkout of WebUI Forge; likewise LAYERDIFFUSE_NEO_DIR of Forge Neo,
+        LAYERDIFFUSE_REFORGE_DIR of reForge, LAYERDIFFUSE_CLASSIC_DIR of Forge Classic and
         LAYERDIFFUSE_A1111_DIR of AUTOMATIC1111's WebUI.
     LAYERDIFFUSE_FORGE_PYTHON: Interpreter with its requirements, by default the checkout's
-        ``venv/bin/python``; likewise LAYERDIFFUSE_NEO_PYTHON and
-        LAYERDIFFUSE_A1111_PYTHON.
+        ``venv/bin/python``; likewise for each of the others.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Webui:
         arguments: Of its command line: on the CPU, the UNet stored in float16, all else in float32.
         settings: Settings that make it start and draw as the others do.
         has_patcher: Whether it puts LoRAs on its UNet by a patcher, which can be cloned.
+        persistent_patches: What makes its patcher keep patches from job to job, if it can.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
 
@@ -44,6 +45,7 @@ class Webui:
     arguments: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     has_patcher: bool = True
+    persistent_patches: str = ""
     hub: str = ""
 
     def folder(self) -> Path | None:
@@ -86,6 +88,16 @@ NEO = Webui(
     # Without the first it takes the settings for an older version's, and waits for Enter.
     {"VERSION_UID": "PY313", "CLIP_stop_at_last_layers": 1},
 )
+_BY_LDM = (
+    *_COMMON,
+    "--skip-version-check",
+    "--always-cpu",
+    "--all-in-fp32",
+    "--unet-in-fp16",
+    "--no-download-sd-model",
+)
+REFORGE = Webui("reforge", "reForge", _BY_LDM)
+CLASSIC = Webui("classic", "Forge Classic", _BY_LDM, persistent_patches="--persistent-patches")
 A1111 = Webui(
     "a1111",
     "AUTOMATIC1111's WebUI",
@@ -93,7 +105,7 @@ A1111 = Webui(
     has_patcher=False,
     hub="huggingface",
 )
-WEBUIS = (FORGE, NEO, A1111)
+WEBUIS = (FORGE, NEO, REFORGE, CLASSIC, A1111)
 
 
 def named() -> tuple[Webui, ...]:
