@@ -15,7 +15,9 @@ FOLDER=${1:?"Usage: $0 FOLDER"}
 checkout Haoming02/sd-webui-forge-classic c813972d818ce213948b28d0cc981a12823e878e "$FOLDER"
 cd "$FOLDER"
 
-# It installs gradio by itself before its requirements.
-REQUIREMENTS=requirements.txt install_libraries ftfy gradio==3.43.2 joblib regex wheel
+# Its launcher installs gradio before the requirements, whose Pillow is newer than gradio allows:
+# asked for both at once, pip finds no answer.
+pip install gradio==3.43.2
+REQUIREMENTS=requirements.txt install_libraries ftfy joblib regex wheel
 
 venv/bin/python -c "import clip, gradio, torch, torchvision; print('torch', torch.__version__)"

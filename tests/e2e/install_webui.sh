@@ -33,7 +33,11 @@ checkout_repositories() {
 		repositories/stable-diffusion-webui-assets
 }
 
-pip() { venv/bin/python -m pip "$@"; }
+# pip ARGUMENT...: that of venv/ in the current folder, which is made if missing.
+pip() {
+	[ -x venv/bin/python ] || "$PYTHON" -m venv venv
+	venv/bin/python -m pip "$@"
+}
 
 # install_libraries NAME...: the WebUI's requirements and these, into venv/ of the current folder.
 # REQUIREMENTS names the file of the former.
@@ -42,7 +46,6 @@ pip() { venv/bin/python -m pip "$@"; }
 # takes another torch, with 5 GB of CUDA. So both lines go, torch is pinned by a constraint, and the
 # WebUI's setuptools comes last: it is what CLIP's setup.py needs, too.
 install_libraries() {
-	[ -x venv/bin/python ] || "$PYTHON" -m venv venv
 	wanted=$(mktemp) constraints=$(mktemp)
 	trap 'rm -f "$wanted" "$constraints"' EXIT
 	grep -vE '^((torch|setuptools)([^a-z_-]|$)|https:)' \

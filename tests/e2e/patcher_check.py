@@ -32,7 +32,7 @@ if BY_LDM:  # It reads the command line when it is told to, which must be before
     args_parser.args, _ = args_parser.parser.parse_known_args()
 FAKES = ROOT / "tests" / "fakes"
 PARTS = FAKES / ("ldm_parts" if BY_LDM else "forge_backend")
-sys.path += [str(folder) for folder in (ROOT, FAKES, PARTS, FAKES / "forge")]
+sys.path += [str(folder) for folder in (ROOT, FAKES, PARTS, FAKES / "checkpoint")]
 
 import patcher_parts  # noqa: E402
 import tiny_checkpoint  # noqa: E402

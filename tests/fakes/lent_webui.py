@@ -26,7 +26,7 @@ _PATCHERS = {
     "classic": ("classic", "ldm_parts"),
 }
 WEBUIS = {
-    webui: tuple(FAKES / name for name in (*folders, "forge"))
+    webui: tuple(FAKES / name for name in (*folders, "checkpoint", "forge"))
     for webui, folders in _PATCHERS.items()
 }
 """The folders of each WebUI's stand-ins; what one lacks is as in the next."""

@@ -60,8 +60,8 @@ class ModelPatcher:
             model.merges = 0
 
     def clone(self) -> ModelPatcher:
-        more = {"weight_inplace_update": self.weight_inplace_update}
-        twin = type(self)(self.model, self.load_device, self.offload_device, **more)
+        devices = (self.load_device, self.offload_device)
+        twin = type(self)(self.model, *devices, 0, None, self.weight_inplace_update)
         twin.patches = {key: list(entries) for key, entries in self.patches.items()}
         twin.backup, twin.patch_status = self.backup, self.patch_status
         twin.model_options = copy.deepcopy(self.model_options)
