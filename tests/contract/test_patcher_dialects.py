@@ -240,15 +240,18 @@ class TestClassic:
         return {k: p.clone() for k, p in run.plain.model.named_parameters()}
 
     def check(self, run, with_it, stop_at=1.0):
+        run.checkpoint.forge_objects.unet = run.plain
         run.load(injection(WIDER, stop_at=stop_at))
-        patch = injection(WIDER).patches[KEY]
-        delta = patch.up @ patch.down if isinstance(patch, LoRA) else patch.delta
-        merged = dict(run.plain.model.named_parameters())[KEY]
-        torch.testing.assert_close(merged, with_it[KEY] + delta)
+        merged = dict(run.plain.model.named_parameters())
+        assert torch.equal(merged[KEY], with_it[KEY])
+        wanted = injection(WIDER).patches[CONV_IN].delta.clone()
+        wanted[:, :4] += with_it[CONV_IN]
+        torch.testing.assert_close(merged[CONV_IN], wanted)
         run.call(HIGH)
         if stop_at < 1:
             run.call(LOW)
-            assert torch.equal(dict(run.plain.model.named_parameters())[KEY], with_it[KEY])
+            for key, value in run.plain.model.named_parameters():
+                assert torch.equal(value, with_it[key]), key
             run.call(HIGH)
         run.attachment.detach()
         for key, value in self.plain(run).items():

@@ -51,5 +51,6 @@ def _lora() -> Any:
 
 def _computes_in(model: Any) -> torch.dtype:
     """Returns the type that a UNet computes in, whatever its weights are stored in."""
-    cast: torch.dtype | None = model.manual_cast_dtype
-    return model.get_dtype() if cast is None else cast
+    cast, stored = model.manual_cast_dtype, model.get_dtype()
+    dtype: torch.dtype = stored if cast is None else cast
+    return dtype

@@ -105,7 +105,7 @@ class ByClone(ByManager):
     def __init__(self, *of_the_manager: Any) -> None:
         super().__init__(*of_the_manager)
         told = signature(self._patched.unpatch_model).parameters.get("move")
-        self._whole = {} if told is None else {"move": True}
+        self._whole: dict[str, bool] = {} if told is None else {"move": True}
         self._persists = told is not None and not told.default
 
     def begin(self) -> None:

@@ -104,10 +104,10 @@ def _attached(p: Any, x: Tensor) -> AbstractContextManager[None]:
     host = loaded(p)
     try:
         host.check_patched(job.settings.method, x)
-        job.batch.attachment = host.attach(injection)
+        attachment = job.batch.attachment = host.attach(injection)
     except Exception as error:
         raise abort(p, error) from error
-    return using(p, job.batch.attachment)
+    return using(p, attachment)
 
 
 def end(p: Any, job: Job) -> None:
