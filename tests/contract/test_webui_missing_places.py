@@ -117,7 +117,7 @@ class TestExtraImages:
 
 def test_a_chain_where_unipcs_order_is_no_setting(ui):
     options = import_module("modules.shared").opts
-    del options.data["uni_pc_order"], options.data_labels["uni_pc_order"]
+    del options.data_labels["uni_pc_order"]
     with pytest.raises(SettingsError, match="needs at least 3 sampling steps"):
         ui.generate(find_method("fg_to_blended_sdxl"), {"chain": True}, steps=2)
 
