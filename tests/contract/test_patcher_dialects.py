@@ -25,11 +25,12 @@ CONV = "diffusion_model.middle_block.0.conv.weight"
 
 
 WEBUIS = ("forge", "neo", "reforge", "classic")
-MERGED_IN_CALLS = ("neo", "reforge")
+_REFORGE = pytest.param("reforge", marks=pytest.mark.slow)  # Neo's manager merges in the same way.
+MERGED_IN_CALLS = ("neo", _REFORGE)
 """Where memory is short."""
 
 
-@pytest.fixture(params=WEBUIS)
+@pytest.fixture(params=["forge", "neo", _REFORGE, "classic"])
 def webui_name(request):
     return request.param
 

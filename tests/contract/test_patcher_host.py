@@ -27,20 +27,23 @@ KINDS = (find_method("fg_attn_sd15"), BG_TO_FG, JOINT, SDXL_FG, TWO_PICTURES)
 
 
 WEBUIS = ("forge", "neo", "reforge", "classic")
+# Sharing is the same code in all of them, and who merges weights the same in Neo and reForge.
+SLOW = {"forge": (), "neo": KINDS[:3], "reforge": KINDS, "classic": KINDS[:4]}
 EACH = [
     pytest.param(
         webui,
         method,
         id=f"{webui}-{method.id}",
-        # Sharing is the same code in all of them, so one method of it will do each time.
-        marks=[pytest.mark.slow] if webui != WEBUIS[0] and method in KINDS[:3] else [],
+        marks=[pytest.mark.slow] if method in SLOW[webui] else [],
     )
     for webui in WEBUIS
     for method in KINDS
 ]
 
 
-@pytest.fixture(params=WEBUIS)
+@pytest.fixture(
+    params=[*WEBUIS[:2], *(pytest.param(w, marks=pytest.mark.slow) for w in WEBUIS[2:])]
+)
 def webui_name(request):
     return request.param
 
