@@ -68,14 +68,20 @@ class TestMemory:
         memory.loaded.clear()
         assert net() is None, "something still holds it"
 
-    def test_nothing_holds_a_methods_weights_that_are_used_no_more(self, ui):
-        result, p = ui.generate(find_method("fg_attn_sdxl"))
-        unet = p.sd_model.forge_objects.unet
-        tensor = ref(first_tensor(unet))
-        del unet, p, result
+    def test_nothing_holds_a_methods_weights_that_are_used_no_more(self, ui, monkeypatch):
+        host = import_module("lib_layerdiffuse.hosts.patchers").PatcherHost
+        attach, tensors = host.attach, []
+
+        def noting(of, injection):
+            attachment = attach(of, injection)
+            tensors.append(ref(first_tensor(attachment.unet)))
+            return attachment
+
+        monkeypatch.setattr(host, "attach", noting)
+        ui.generate(find_method("fg_attn_sdxl"))
         ui.generate(find_method("fg_conv_sdxl"), checkpoint=ui.checkpoint)
         import_module("backend.memory_management").loaded.clear()
-        assert tensor() is None, "something still holds it"
+        assert tensors[0]() is None, "something still holds it"
 
     def test_the_other_family_needs_none(self, ui):
         ui.generate(JOINT)

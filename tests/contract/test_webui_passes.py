@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib import import_module
 
 import pytest
@@ -64,7 +65,7 @@ class TestLives:
 
     def test_it_ends_where_the_method_has_not_acted(self, ui, told, monkeypatch):
         passes = import_module("lib_layerdiffuse.webui.job.passes")
-        monkeypatch.setattr(passes, "put", lambda p, attachment: None)
+        monkeypatch.setattr(passes, "using", lambda p, attachment: nullcontext())
         with pytest.raises(HostError, match="has replaced the UNet"):
             ui.run(ui.job(JOINT, request(JOINT)))
         assert told == lives(1)
