@@ -44,10 +44,9 @@ import gradio as gr
 import numpy as np
 import psutil
 import torch
-from modules import processing, script_callbacks, scripts, shared
+from modules import img2img, processing, script_callbacks, scripts, shared
 from modules.api.api import decode_base64_to_image
 from modules.call_queue import queue_lock
-from modules.img2img import img2img_function, process_batch
 from webui_model import load_vae, unet_wrapper, vae, vae_factor
 
 
@@ -335,11 +334,14 @@ class E2EFolder(scripts.Script):
         """Returns the results of all images in the folder."""
         plain = [0, *p.script_args[1:]]
         p.script_args = plain
-        return process_batch(p, source, target, masks, plain)
+        return img2img.process_batch(p, source, target, masks, plain)
 
 
 class E2ETab(scripts.Script):
-    """Runs a tab of img2img as its page does, on the request's first init image."""
+    """Runs a tab of img2img as its page does, on the request's first init image.
+
+    By the function of WebUI Forge and of those that take the same.
+    """
 
     def title(self) -> str:
         """Names the script for the API."""
@@ -347,7 +349,7 @@ class E2ETab(scripts.Script):
 
     def show(self, is_img2img: bool) -> bool:
         """Shows it in img2img."""
-        return is_img2img
+        return is_img2img and hasattr(img2img, "img2img_function")
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """Declares the arguments."""
@@ -360,7 +362,7 @@ class E2ETab(scripts.Script):
         slots: list[Any] = [None] * 9
         number, places = TABS[tab]
         slots[places] = [picture, drawing][: places.stop - places.start]
-        images, info, _, problems = img2img_function(
+        images, info, _, problems = img2img.img2img_function(
             *("", SimpleNamespace(username=None), number, p.prompt, p.negative_prompt, []),
             *slots,
             *(p.mask_blur, 1.0, p.inpainting_fill, p.n_iter, p.batch_size, p.cfg_scale, 3.5, 1.5),
