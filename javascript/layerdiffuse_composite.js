@@ -14,18 +14,12 @@
         return made;
     }
 
-    // The address of a file that the page has been given; its path may hold any character.
-    function address(file) {
-        if (!file.path) return file.url;
-        return "file=" + file.path.split("/").map(encodeURIComponent).join("/");
-    }
-
     function give(href, name) {
         element("a", {href, download: name}).click();
     }
 
-    async function bitmap(file) {
-        const answer = await fetch(address(file));
+    async function bitmap(address) {
+        const answer = await fetch(address);
         if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
         return createImageBitmap(await answer.blob(), {colorSpaceConversion: "none"});
     }
@@ -107,11 +101,10 @@
         async show(files) {
             this.error.textContent = "";
             try {
-                const read = {};
-                for (const {caption, image} of files) read[caption] = await bitmap(image);
+                const read = {}, given = files.map(layerdiffuseFile);
+                for (const {caption, address} of given) read[caption] = await bitmap(address);
                 this.layers = read;
-                this.name = decodeURIComponent(address(files[0].image))
-                    .replace(/^.*[/\\]/, "").replace(/(-fg)?\.\w+$/, "");
+                this.name = given[0].name.replace(/(-fg)?\.\w+$/, "");
             } catch (error) {
                 this.layers = {};
                 this.error.textContent = `The layers cannot be read: ${error.message}`;
@@ -284,7 +277,9 @@
         },
         // Gives a file of layers to the user. Without any, the page says why.
         save(file) {
-            if (file) give(address(file), address(file).replace(/^.*[/\\]/, ""));
+            if (!file) return;
+            const {address, name} = layerdiffuseFile(file);
+            give(address, name);
         },
     };
 })();

@@ -50,7 +50,8 @@
     onUiLoaded(() => {
         for (const slot of document.querySelectorAll(SLOT)) {
             slot.setAttribute("role", "group");
-            slot.setAttribute("aria-label", slot.querySelector("label").textContent.trim());
+            const label = slot.querySelector("[data-testid=block-label]");
+            slot.setAttribute("aria-label", label.textContent.trim());
         }
     });
 
