@@ -152,6 +152,20 @@ class TestThePage:
         assert explain["inputs"] == [tooltip]
         assert f"layerdiffuseComposite.explain('{tab}'" in explain["_js"]
 
+    def test_they_follow_what_is_told_where_a_gallery_does_not_say_that_it_changes(
+        self, ui, monkeypatch
+    ):
+        def absent(component):
+            raise AttributeError("change")
+
+        monkeypatch.setattr(import_module("gradio").Gallery, "change", property(absent))
+        page = Page(ui)
+        shown_gallery, _, info = page.host.values()
+        assert shown_gallery.events == []
+        offer, _ = info.events
+        assert offer["kind"] == "change"
+        assert offer["inputs"][:2] == [shown_gallery, info]
+
     def test_without_the_panel_there_are_no_buttons(self, ui):
         original = type("Original", (ui.scripts.Script,), {"title": lambda self: "LayerDiffuse"})
         data = ui.scripts.ScriptClassData(original, "extensions/sd-forge-layerdiffuse/x.py")
@@ -225,6 +239,22 @@ class TestPut:
             result.images[0] = opened
             slot, *_ = self.put(gallery, result, FG)
             assert slot["value"].already_saved_as == str(path)
+
+    @pytest.mark.parametrize("with_caption", [False, True])
+    def test_gradio_3_tells_of_a_picture_by_its_file(self, ui, gallery, with_caption):
+        result, _ = ui.generate(JOINT)
+        path = ui.outputs / "00000-100-fg.png"
+        items = []
+        for image in result.images:
+            name = f"{image.already_saved_as}?1795905318.6630886"
+            file = {"name": name, "data": None, "is_file": True}
+            items.append([file, None] if with_caption else file)
+        _, info = shown(result)
+        slot, *_ = gallery.put(FG, items, info, 0, JOINT.label, *NO_SLOTS)
+        np.testing.assert_array_equal(slot["value"], result.images[0])
+        assert slot["value"].already_saved_as == str(path)
+        layers, told = gallery.look(items, info, 0, *NO_SLOTS)
+        assert ([name for _, name in layers], told) == (["fg", "bg"], "")
 
     def test_other_slots_stay_and_count(self, ui, gallery):
         result, _ = ui.generate(FROM_BG)

@@ -130,7 +130,9 @@ class BelowGallery:
 
     def _follow(self, info: Any) -> None:
         """Has the buttons be there when there is something to act on."""
-        self.gallery.change(
+        # Gradio 3's galleries do not say that they change; what is told of them changes, too.
+        changed = getattr(self.gallery, "change", info.change)
+        changed(
             offer,
             inputs=[self.gallery, info, self.chosen],
             outputs=[self.results, self.documents, self.view, self.tooltip],
@@ -266,8 +268,8 @@ def _layers(
 def _as_served(image: Image.Image) -> Image.Image:
     """Returns an image that the host serves from the file that it came from, if it did."""
     name = str(getattr(image, "filename", ""))
-    if name:
-        image.already_saved_as = name.rpartition("?")[0] or name  # type: ignore[attr-defined]
+    if name and not hasattr(image, "already_saved_as"):
+        image.already_saved_as = name.rsplit("?", 1)[0]  # type: ignore[attr-defined]
     return image
 
 

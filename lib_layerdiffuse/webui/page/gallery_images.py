@@ -52,7 +52,7 @@ class GalleryImages:
 
         Only files that the host serves are opened: the host sees to that.
         """
-        return cls.named([image_from_url_text([one]) for one in gallery or ()], info)
+        return cls.named([_image(one) for one in gallery or ()], info)
 
     @classmethod
     def named(cls, images: Sequence[Any], info: str) -> GalleryImages:
@@ -179,6 +179,19 @@ class GalleryImages:
         slot: dict[str, Any] = {f"{layer.value}_image": image}
         fitted = given_layer(replace(settings, **slot), layer, *self.images[place].size)
         return None if fitted is None else Image.fromarray(to_u8(fitted))
+
+
+def _image(item: Any) -> Any:
+    """Returns the image of a gallery's item.
+
+    Gradio 4 has read it, and gives it with its caption. Gradio 3 gives its file alone, or in a list
+    with its caption, and the host copies what it reads from it.
+    """
+    file = item[0] if isinstance(item, list) else item
+    image = image_from_url_text([file])
+    if isinstance(file, dict) and image is not None:
+        image.already_saved_as = file["name"].rsplit("?", 1)[0]
+    return image
 
 
 def _parsed(info: str) -> dict[str, Any]:

@@ -40,9 +40,12 @@ def parse_generation_parameters(x: str, skip_fields: list[str] | None = None) ->
 
 
 def image_from_url_text(filedata: Any) -> Any:
-    """Returns the image of one item of a gallery's value."""
+    """Returns the image of one item of a gallery's value: with a caption, or a file's."""
     if filedata is None:
         return None
+    if isinstance(filedata[0], dict):
+        with Image.open(filedata[0]["name"].rsplit("?", 1)[0]) as image:
+            return image.copy()
     (image, _caption) = filedata[0]
     return image
 
