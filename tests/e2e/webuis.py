@@ -37,6 +37,8 @@ class Webui:
         settings: Settings that make it start and draw as the others do.
         has_patcher: Whether it puts LoRAs on its UNet by a patcher, which can be cloned.
         persistent_patches: What makes its patcher keep patches from job to job, if it can.
+        loads_at_once: Whether its page loads a checkpoint as soon as that is chosen.
+        hides_infotexts: Whether it hides infotexts in the pixels of images.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
 
@@ -46,6 +48,8 @@ class Webui:
     settings: Mapping[str, Any] = field(default_factory=dict)
     has_patcher: bool = True
     persistent_patches: str = ""
+    loads_at_once: bool = False
+    hides_infotexts: bool = True
     hub: str = ""
 
     def folder(self) -> Path | None:
@@ -87,6 +91,7 @@ NEO = Webui(
     (*_COMMON, "--skip-version-check", "--cpu", "--fp16-unet", "--fp32-vae", "--fp32-text-enc"),
     # Without the first it takes the settings for an older version's, and waits for Enter.
     {"VERSION_UID": "PY313", "CLIP_stop_at_last_layers": 1},
+    hides_infotexts=False,
 )
 _BY_LDM = (
     *_COMMON,
@@ -103,6 +108,8 @@ A1111 = Webui(
     "AUTOMATIC1111's WebUI",
     (*_COMMON, "--skip-version-check", "--use-cpu=all", "--no-half", "--no-download-sd-model"),
     has_patcher=False,
+    loads_at_once=True,
+    hides_infotexts=False,
     hub="huggingface",
 )
 WEBUIS = (FORGE, NEO, REFORGE, CLASSIC, A1111)

@@ -22,15 +22,13 @@ class Img2ImgTab:
 
     def open_mode(self, name: str) -> None:
         """Opens one of the tabs above img2img's image, such as "Inpaint"."""
-        tabs = self.web.page.locator("#mode_img2img > .tab-nav")
-        tabs.get_by_role("tab", name=name, exact=True).click()
-        self.web.settle()
+        self.web.open_inner_tab("mode_img2img", name)
 
     def give_picture(self, name: str, path: Path) -> None:
         """Puts an image file on one of the tab's canvases, such as "img2img_image"."""
-        canvas = self.web.page.locator(f"#{name}")
-        canvas.locator("input[type=file]").set_input_files(path)
-        canvas.locator("img.forge-image[src^=data]").wait_for()
+        file = self.web.page.locator(f"#{name} input[type=file]")
+        file.set_input_files(path)
+        self.web.canvas_image(name).wait_for()
         self.web.settle()
 
     def give_file(self, name: str, path: Path) -> None:
@@ -47,7 +45,8 @@ class Img2ImgTab:
             name: The canvas.
             points: Where the pen goes, across and down, in shares of the image.
         """
-        box = self.web.page.locator(f"#{name} img.forge-image").bounding_box()
+        drawn_on = "img.forge-image" if self.web.gradio() > 3 else "canvas[key=interface]"
+        box = self.web.page.locator(f"#{name} {drawn_on}").bounding_box()
         assert box is not None
         places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
         self.web.page.mouse.move(*places[0])

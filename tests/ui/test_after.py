@@ -76,7 +76,7 @@ class TestExtras:
         for name, mode in (("one", "RGBA"), ("grey", "LA")):
             Image.fromarray(glass_ball(64)).convert(mode).save(source / f"{name}.png")
         open_extras(page)
-        page.page.locator("#mode_extras").get_by_role("tab", name="Batch from Directory").click()
+        page.open_inner_tab("mode_extras", "Batch from Directory")
         for field, folder in (("input", source), ("output", results)):
             box = page.page.locator(f"#extras_batch_{field}_dir textarea").first
             box.fill(str(folder))

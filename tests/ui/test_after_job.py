@@ -16,16 +16,17 @@ from client import Client
 from forge_server import ForgeServer
 from pictures import glass_ball
 from PIL import Image
+from webuis import Webui
 
 from lib_layerdiffuse.methods import find_method
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Locator
     from webui_page import WebuiPage
 
 FG, JOINT = find_method("fg_attn_sd15"), find_method("joint_sd15")
 CHOSEN = [("Alpha", "png"), ("RGB", "jpg"), ("Alpha", "webp"), ("RGB", "png")]
 """Where infotexts are hidden, and the format of images; the WebUI's defaults first."""
-CANVAS = "img.forge-image[src^=data]"
 DROP = """async ([url, target]) => {
     const blob = await (await fetch(url)).blob();
     const dataTransfer = new DataTransfer();
@@ -45,13 +46,17 @@ def saved(server: ForgeServer) -> set[Path]:
     return {path for path in server.data_dir.glob("log/images/**/*.*") if path.suffix != ".csv"}
 
 
-def shown(page: WebuiPage, selector: str) -> np.ndarray:
+def shown(page: WebuiPage, image: Locator) -> np.ndarray:
     """Returns the image that a slot or a canvas of the host shows."""
-    image = page.page.locator(selector).first
     image.wait_for()
     address = urljoin(f"{page.url}/", image.get_attribute("src") or "")
     with urllib.request.urlopen(address, timeout=60) as answer:
         return pixels(io.BytesIO(answer.read()))
+
+
+def in_extras(page: WebuiPage) -> Locator:
+    """Returns the image in the Extras tab's slot."""
+    return page.page.locator("#extras_image img").first
 
 
 def check_alpha(got: np.ndarray, wanted: np.ndarray) -> None:
@@ -62,11 +67,16 @@ def check_alpha(got: np.ndarray, wanted: np.ndarray) -> None:
 
 
 @pytest.fixture(params=CHOSEN, ids="-".join)
-def made(page: WebuiPage, server: ForgeServer, request: pytest.FixtureRequest) -> Iterator[Any]:
+def made(
+    page: WebuiPage, server: ForgeServer, webui: Webui, request: pytest.FixtureRequest
+) -> Iterator[Any]:
     """A set with its matte in the gallery: its foreground and all of its images."""
     client = Client(server.url)
     hidden, form = request.param
-    client.set_options(stealth_pnginfo_option=hidden, samples_format=form)
+    if (hidden, form) == CHOSEN[-1] and not webui.hides_infotexts:
+        pytest.skip(f"{webui.name} hides no infotexts in images")
+    hiding = {"stealth_pnginfo_option": hidden} if webui.hides_infotexts else {}
+    client.set_options(samples_format=form, **hiding)
     page.small_job(side=64, steps=1)
     page.open_panel()
     page.choose_method(JOINT.label)
@@ -75,7 +85,8 @@ def made(page: WebuiPage, server: ForgeServer, request: pytest.FixtureRequest) -
     images = page.gallery()
     assert [image.shape[2] for image in images[-4:]] == [4, 3, 3, 3], page.notes()
     yield images[-4], images
-    client.set_options(stealth_pnginfo_option="Alpha", samples_format="png")
+    hiding = dict.fromkeys(hiding, "Alpha")
+    client.set_options(samples_format="png", **hiding)
 
 
 def test_save_and_zip(page: WebuiPage, server: ForgeServer, made: Any) -> None:
@@ -106,11 +117,11 @@ def test_sent_from_the_gallery(page: WebuiPage, made: Any) -> None:
         page.open_tab("txt2img")
         page.page.locator(f"#txt2img_send_to_{tab}").click()
         page.settle()
-        check_alpha(shown(page, f"#{canvas} {CANVAS}"), fg)
+        check_alpha(shown(page, page.canvas_image(canvas)), fg)
     page.open_tab("txt2img")
     page.page.locator("#txt2img_send_to_extras").click()
     page.settle()
-    np.testing.assert_array_equal(shown(page, "#extras_image img"), fg)
+    np.testing.assert_array_equal(shown(page, in_extras(page)), fg)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +145,11 @@ def test_sent_from_where_an_image_stands_by_itself(
         page.open_tab(tab)
         page.page.locator(button.format(target)).first.click()
         page.settle()
-        check_alpha(shown(page, f"#{canvas} {CANVAS}"), ball)
+        check_alpha(shown(page, page.canvas_image(canvas)), ball)
     page.open_tab(tab)
     page.page.locator(button.format("extras")).first.click()
     page.settle()
-    np.testing.assert_array_equal(shown(page, "#extras_image img"), ball)
+    np.testing.assert_array_equal(shown(page, in_extras(page)), ball)
 
 
 def test_from_png_info_by_img2img_to_img2img(page: WebuiPage, server: ForgeServer) -> None:
@@ -154,14 +165,15 @@ def test_from_png_info_by_img2img_to_img2img(page: WebuiPage, server: ForgeServe
     page.generate()
     image, *_ = page.gallery()  # What was sent without an infotext brings the last job's settings.
     np.testing.assert_array_equal(image[:4, :4, 3], glass_ball(64)[:4, :4, 3])
-    canvas = page.page.locator(f"#img2img_image {CANVAS}")
+    canvas = page.canvas_image("img2img_image")
     before = canvas.get_attribute("src")
     file = page.page.locator("#img2img_gallery img").first.get_attribute("src")
-    page.page.evaluate(DROP, [file, "#img2img_image .forge-image-container"])
+    target = ".forge-image-container" if page.gradio() > 3 else "[data-testid=image]"
+    page.page.evaluate(DROP, [file, f"#img2img_image {target}"])
     page.page.wait_for_function(
         "([image, before]) => image.src !== before", arg=[canvas.element_handle(), before]
     )
-    check_alpha(shown(page, f"#img2img_image {CANVAS}"), image)
+    check_alpha(shown(page, canvas), image)
 
 
 def test_generate_forever(page: WebuiPage) -> None:

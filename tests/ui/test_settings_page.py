@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from client import Client
 from forge_server import ForgeServer
 
 if TYPE_CHECKING:
+    from settings_tab import SettingsTab
     from webui_page import WebuiPage
 
 OPTIONS = {
@@ -26,19 +28,26 @@ OPTIONS = {
 }
 
 
+@pytest.fixture
+def open_settings(open_page: Callable[..., WebuiPage]) -> Callable[[], SettingsTab]:
+    """Opens our page of the settings in a fresh page of the WebUI."""
+    from settings_tab import SettingsTab
+
+    return lambda: SettingsTab(open_page(), "LayerDiffuse")
+
+
 def test_every_option_is_there_and_is_kept(
-    server: ForgeServer, open_page: Callable[..., WebuiPage], tmp_path: Path
+    server: ForgeServer, open_settings: Callable[[], SettingsTab], tmp_path: Path
 ) -> None:
-    page = open_page()
-    page.open_settings("LayerDiffuse")
+    page = open_settings()
     for name, label in OPTIONS.items():
         field = page.option(f"layerdiffuse_{name}")
         assert field.is_visible(), name
         assert label in field.inner_text()
-    before = {name: page.setting(f"layerdiffuse_{name}") for name in OPTIONS}
+    before = {name: page.value(f"layerdiffuse_{name}") for name in OPTIONS}
     assert before["decoder_views"] == 1  # As the rig sets it.
     assert before["keep_pictures"] is True
-    page.page.screenshot(path=tmp_path / "settings.png")
+    page.web.page.screenshot(path=tmp_path / "settings.png")
     wanted = before | {
         "decoder_views": 4,
         "outputs": ["Matte"],
@@ -51,23 +60,21 @@ def test_every_option_is_there_and_is_kept(
     page.option("layerdiffuse_layer_files").get_by_label("psd", exact=True).check()
     fill_in(page, wanted)
     try:
-        page.apply_settings()
-        told = page.page.locator("#settings_result").inner_text()
+        told = page.apply()
         assert " settings changed" in told
         changed = {name for name in OPTIONS if before[name] != wanted[name]}
         assert all(f"layerdiffuse_{name}" in told for name in changed)
-        again = open_page()
-        assert {name: again.setting(f"layerdiffuse_{name}") for name in OPTIONS} == wanted
+        again = open_settings()
+        assert {name: again.value(f"layerdiffuse_{name}") for name in OPTIONS} == wanted
     finally:
         options = {f"layerdiffuse_{name}": value for name, value in before.items()}
         Client(server.url).set_options(**options)  # But for the owner's, which the page alone sets.
-        page = open_page()
-        page.open_settings("LayerDiffuse")
+        page = open_settings()
         fill_in(page, before)
-        page.apply_settings()
+        page.apply()
 
 
-def fill_in(page: WebuiPage, values: dict[str, Any]) -> None:
+def fill_in(page: SettingsTab, values: dict[str, Any]) -> None:
     """Writes into the page what programs may not set."""
     folders = page.option("layerdiffuse_models_folders").locator("textarea")
     folders.fill(values["models_folders"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from playwright.sync_api import ConsoleMessage, Page, Request
+from playwright.sync_api import ConsoleMessage, Page, Request, WebSocket
 from playwright.sync_api import Error as PageError
 
 OURS = "layerdiffuse"  # In the address or text of whatever our own scripts report.
@@ -48,19 +48,25 @@ class WatchedPage:
         """Watches a fresh page."""
         self.page = page
         self.errors: list[str] = []
-        self._running: set[Request] = set()
+        self._running: set[Request | WebSocket] = set()
         page.add_init_script(f"(() => {{{_COUNT_EVENTS}}})()")
         page.on("console", self._on_console)
         page.on("pageerror", self._on_error)
         page.on("request", self._on_request)
         page.on("requestfinished", self._on_answer)
         page.on("requestfailed", self._on_answer)
+        page.on("websocket", self._on_socket)
 
     def _on_request(self, request: Request) -> None:
         self._running.add(request)
 
-    def _on_answer(self, request: Request) -> None:
+    def _on_answer(self, request: Request | WebSocket) -> None:
         self._running.discard(request)
+
+    def _on_socket(self, socket: WebSocket) -> None:
+        """Notes one of gradio 3's queue, which opens one for each event until it is answered."""
+        self._running.add(socket)
+        socket.on("close", self._on_answer)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         text = f"{message.text} ({message.location.get('url', '')})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import urllib.request
 from pathlib import Path
@@ -12,6 +13,8 @@ from client import Client
 from PIL import Image
 from playwright.sync_api import Locator, Page
 from watched_page import LONGEST, WatchedPage
+
+OFFERED = "ul.options li"  # What an open list offers.
 
 
 class WebuiPage(WatchedPage):
@@ -32,6 +35,10 @@ class WebuiPage(WatchedPage):
         self.settle()
         return self
 
+    def gradio(self) -> int:
+        """Returns which version of gradio the page is made with: 3 or 4."""
+        return int(self.page.evaluate("() => gradio_config.version").split(".")[0])
+
     # Tabs
 
     def open_tab(self, tab: str) -> None:
@@ -43,6 +50,12 @@ class WebuiPage(WatchedPage):
         self.page.locator(f"#tab_{tab}").wait_for(state="visible")
         if tab in ("txt2img", "img2img"):
             self.tab = tab
+        self.settle()
+
+    def open_inner_tab(self, place: str, name: str) -> None:
+        """Opens one of the tabs that stand in a part of the page, by the part's id."""
+        tabs = self.page.locator(f"#{place} > .tab-nav > button")
+        tabs.filter(has_text=re.compile(rf"^\s*{re.escape(name)}\s*$")).first.click()
         self.settle()
 
     def set_number(self, name: str, value: float) -> None:
@@ -67,15 +80,20 @@ class WebuiPage(WatchedPage):
 
     def choose_checkpoint(self, name: str) -> None:
         """Chooses a checkpoint; it is loaded by the next job."""
-        self.page.locator(".model_selection input").first.click()
-        self.page.locator("ul[role=listbox] li", has_text=name).first.click()
+        named = self.page.locator("#setting_sd_model_checkpoint input")
+        forges = self.page.locator(".model_selection input")
+        (named if named.count() else forges).first.click()
+        self.page.locator(OFFERED, has_text=name).first.click()
         self.settle()
 
     # Our panel
 
     def component(self, name: str) -> Locator:
-        """Returns a component of the panel by its field's name."""
-        return self.page.locator(f"#script_{self.tab}_layerdiffuse_{name}")
+        """Returns a component of the panel by its field's name.
+
+        Gradio 3 gives the id of some HTML to what is around it and to itself.
+        """
+        return self.page.locator(f"#script_{self.tab}_layerdiffuse_{name}").first
 
     def enabled(self) -> bool:
         """Whether the panel's tick box is set."""
@@ -152,6 +170,11 @@ class WebuiPage(WatchedPage):
         image = self.component(name).locator("img")
         return self._picture(image.first) if image.count() else None
 
+    def canvas_image(self, name: str) -> Locator:
+        """Returns the image on one of the WebUI's own canvases, such as "img2img_image"."""
+        ours = "img.forge-image[src^=data]" if self.gradio() > 3 else "[data-testid=image] img"
+        return self.page.locator(f"#{name} {ours}")
+
     # Jobs
 
     def generate(self, timeout: float = 600.0) -> None:
@@ -187,7 +210,7 @@ class WebuiPage(WatchedPage):
 
     def below(self, name: str) -> Locator:
         """Returns our part below the gallery of that name, such as "to_fg", "view" or "told"."""
-        return self.page.locator(f"#layerdiffuse_{name}_{self.tab}")
+        return self.page.locator(f"#layerdiffuse_{name}_{self.tab}").first
 
     def press(self, name: str) -> str:
         """Presses one of our buttons there; returns what is said below them."""
@@ -198,17 +221,17 @@ class WebuiPage(WatchedPage):
     def infotext(self) -> str:
         """Returns the generation parameters below the gallery."""
         name = "html_info_x_extras" if self.tab == "extras" else f"html_info_{self.tab}"
-        return self.page.locator(f"#{name}").inner_text()
+        return self.page.locator(f"#{name}").first.inner_text()
 
     def notes(self) -> str:
         """Returns the notes and errors below the gallery."""
-        return self.page.locator(f"#html_log_{self.tab}").inner_text()
+        return self.page.locator(f"#html_log_{self.tab}").first.inner_text()
 
     def toasts(self) -> list[str]:
         """Returns the notices that pop up over the page now."""
         return [toast.inner_text() for toast in self.page.locator(".toast-body").all()]
 
-    # Scripts and settings
+    # Scripts
 
     def choose_script(self, title: str) -> None:
         """Chooses a script, such as the plot, in the list below the tab's own fields."""
@@ -232,27 +255,6 @@ class WebuiPage(WatchedPage):
         box.fill(label)
         box.press("Enter")
         assert box.input_value() == label
-        self.settle()
-
-    def open_settings(self, section: str) -> None:
-        """Opens a page of the settings by its name."""
-        self.open_tab("settings")
-        self.page.locator("#settings > .tab-nav").get_by_role(
-            "tab", name=section, exact=True
-        ).first.click()
-        self.settle()
-
-    def option(self, name: str) -> Locator:
-        """Returns an option on the settings' open page by its name."""
-        return self.page.locator(f"#setting_{name}")
-
-    def setting(self, name: str) -> object:
-        """Returns an option's value as the page has it."""
-        return self.page.evaluate("name => opts[name]", name)
-
-    def apply_settings(self) -> None:
-        """Presses the button that takes the settings over."""
-        self.page.locator("#settings_submit").click()
         self.settle()
 
     # Infotext
@@ -286,6 +288,7 @@ class WebuiPage(WatchedPage):
         return self._read(image.get_attribute("src") or "")
 
     def _read(self, src: str) -> np.ndarray:
-        address = src if "://" in src else f"{self.url}/{src.lstrip('/')}"
+        whole = "://" in src or src.startswith("data:")
+        address = src if whole else f"{self.url}/{src.lstrip('/')}"
         with urllib.request.urlopen(address, timeout=60) as answer:
             return np.asarray(Image.open(io.BytesIO(answer.read())))
