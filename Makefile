@@ -92,10 +92,11 @@ e2e: ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
 		&& $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
 
 e2e-ui: ## Test a real WebUI's page in Chromium: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e-ui
-	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}$${LAYERDIFFUSE_NEO_DIR:-}" ]; then \
+	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}$${LAYERDIFFUSE_NEO_DIR:-}$${LAYERDIFFUSE_A1111_DIR:-}" ]; then \
 		echo "SKIPPED: every test in tests/ui (the page of a real WebUI, in a browser)."; \
 		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them,"; \
-		echo "or LAYERDIFFUSE_NEO_DIR to that of Forge Neo."; \
+		echo "LAYERDIFFUSE_NEO_DIR to that of Forge Neo, or LAYERDIFFUSE_A1111_DIR to that of"; \
+		echo "AUTOMATIC1111's WebUI."; \
 	else $(MAKE) --no-print-directory $(UI_STAMP) \
 		&& $(BIN)/python -m pytest -m e2e_ui tests/ui $(PYTEST_ARGS); fi
 
