@@ -1,6 +1,7 @@
 """The same requests make the same latents in every WebUI.
 
-`forge_latents.npz` keeps what WebUI Forge makes of them, for all the others to be held against.
+`forge_latents.npz` keeps what WebUI Forge at commit dfdcbab6 made of them on the CPU, with PyTorch
+2.13 and the random weights of `random_weights`, for all the others to be held against.
 
 Environment:
     LAYERDIFFUSE_E2E_KEEP_LATENTS: If set, what is made is kept in that file, not compared with it.
@@ -60,6 +61,8 @@ def test_latents_are_those_of_forge(client: Client, tmp_path: Path, flow: str, o
     if os.environ.get("LAYERDIFFUSE_E2E_KEEP_LATENTS"):
         np.savez(KEPT, **kept | {name: made})
         return
+    if name not in kept:
+        pytest.skip("what Forge makes of this is not kept yet")
     apart = np.abs(made - kept[name]).max() / np.abs(kept[name]).max()
     assert apart < CLOSE, f"{apart:.2g} of the largest apart"
     print(f"{name}: {apart:.2g} of the largest apart")
