@@ -144,6 +144,7 @@ def test_a_mismatch_is_said_with_a_way_out(page: WebuiPage, checkpoints: Client)
 
 
 def test_another_checkpoint_is_followed(page: WebuiPage, checkpoints: Client) -> None:
+    skip_without(SDXL)
     page.open_panel()
     page.choose_method(find_method("joint_sd15").label)
     page.choose_checkpoint(SDXL)
