@@ -50,6 +50,7 @@ class Img2ImgTab:
         assert box is not None
         places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
         self.web.page.mouse.move(*places[0])
+        self.web.settle()  # Gradio 3's pen has its width only after it has come over the canvas.
         self.web.page.mouse.down()
         for place in places[1:]:
             self.web.page.mouse.move(*place, steps=8)
