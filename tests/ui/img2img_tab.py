@@ -28,7 +28,7 @@ class Img2ImgTab:
         """Puts an image file on one of the tab's canvases, such as "img2img_image"."""
         file = self.web.page.locator(f"#{name} input[type=file]")
         file.set_input_files(path)
-        self.web.canvas_image(name).wait_for()
+        self.web.canvas_image(name).wait_for(state="attached")
         self.web.settle()
 
     def give_file(self, name: str, path: Path) -> None:

@@ -48,7 +48,7 @@ def saved(server: ForgeServer) -> set[Path]:
 
 def shown(page: WebuiPage, image: Locator) -> np.ndarray:
     """Returns the image that a slot or a canvas of the host shows."""
-    image.wait_for()
+    image.wait_for(state="attached")  # Gradio 3 hides what it draws on a canvas of its own.
     address = urljoin(f"{page.url}/", image.get_attribute("src") or "")
     with urllib.request.urlopen(address, timeout=60) as answer:
         return pixels(io.BytesIO(answer.read()))
