@@ -102,7 +102,7 @@ def reference_attention(
     strength: float = 1.0,
     signals: list[Tensor] | None = None,
 ) -> Tensor:
-    """Returns one shared attention, frame by frame and token by token as it is defined."""
+    """Returns one shared attention, frame by frame and set by set as it is defined."""
     w = {k.split(".", 3)[3]: t for k, t in file.items() if k.startswith(f"hookers.layers.{slot}.")}
     h = x.clone()
     if signals is not None:
@@ -138,10 +138,9 @@ def reference_attention(
     q, k, v = (temporal(name, inner) for name in "qkv")
     result = mixed.clone()
     for s in range(0, x.shape[0], frames):
-        for n in range(x.shape[1]):
-            rows = slice(s, s + frames)
-            o = softmax_attention(q[None, rows, n], k[None, rows, n], v[None, rows, n], base.heads)
-            result[rows, n] += strength * temporal("o", o[0])
+        frames_of_tokens = (t[s : s + frames].transpose(0, 1) for t in (q, k, v))
+        o = softmax_attention(*frames_of_tokens, base.heads)
+        result[s : s + frames] += strength * temporal("o", o).transpose(0, 1)
     return result - x
 
 
