@@ -1,19 +1,19 @@
-"""Attention that frames share, in a UNet with ldm's names, for the length of one call.
+"""Attention that frames share, in a UNet of ldm's or of diffusers, for the length of one call.
 
 The modules stay, and so do their parameters' names; only their `forward` is another meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ..errors import HostError
-from ..nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ..errors import ArchMismatchError, HostError
+from ..nets.attention_sharing import BaseAttention, Projection
 from ..weights.patches import ATTENTION_SLOTS
 
 # Where hosts keep what a layer computes beside its weight: LoRAs that are merged in each call,
@@ -27,6 +27,25 @@ _LAZY = (
 )
 
 
+class Sharing(Protocol):
+    """A sharing module at work, as `SharingRun` or with a host's ways around it."""
+
+    def begin_call(self, rows: int, part: int | None = None) -> None:
+        """Notes the batch of the coming UNet call."""
+        ...
+
+    def __call__(
+        self,
+        slot: int,
+        base: BaseAttention,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+    ) -> Tensor:
+        """Returns attention module `slot`'s output."""
+        ...
+
+
 class AttentionSwap:
     """The 32 attention modules of an SD1.5 UNet, and what makes frames share them.
 
@@ -35,16 +54,28 @@ class AttentionSwap:
         run: The sharing module at work.
         projection: Returns a layer of theirs as `BaseAttention` wants it; None to look at the
             layer for what it needs.
+        paths: Their names in this UNet.
+
+    Raises:
+        ArchMismatchError: The UNet lacks one of them.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        run: SharingRun,
+        run: Sharing,
         projection: Callable[[nn.Module], Projection] | None = None,
+        paths: Sequence[str] = ATTENTION_SLOTS,
     ) -> None:
         self._net, self._run, self._projection = net, run, projection or _projection
-        self._modules: list[Any] = [net.get_submodule(slot) for slot in ATTENTION_SLOTS]
+        try:
+            self._modules: list[Any] = [net.get_submodule(path) for path in paths]
+        except AttributeError as error:
+            raise ArchMismatchError(
+                f"The checkpoint's UNet lacks some of SD1.5's {len(paths)} attention layers.",
+                "Choose an ordinary SD1.5 checkpoint.",
+                field="method",
+            ) from error
 
     @contextmanager
     def during_call(self, rows: int) -> Iterator[None]:
@@ -76,7 +107,7 @@ def _restore_forward(module: nn.Module, forward: Callable[..., Tensor] | None) -
 
 
 def _shared_forward(
-    run: SharingRun,
+    run: Sharing,
     projection: Callable[[nn.Module], Projection],
     slot: int,
     module: Any,
@@ -84,8 +115,10 @@ def _shared_forward(
     context: Tensor | None = None,
     *others: Any,
     value: Tensor | None = None,
+    encoder_hidden_states: Tensor | None = None,
     **_: Any,
 ) -> Tensor:
+    context = encoder_hidden_states if context is None else context  # As diffusers calls it.
     if any(other is not None for other in others):  # Values to one host, a mask to another.
         raise HostError(
             "An extension calls the UNet's attention in a way of its own.",

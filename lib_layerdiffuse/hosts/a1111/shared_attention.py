@@ -9,7 +9,7 @@ from typing import Any
 from modules import devices, script_callbacks, shared
 from torch import Tensor, nn
 
-from ...errors import ArchMismatchError, HostError, LayerDiffuseError, MissingCapabilityError
+from ...errors import HostError, LayerDiffuseError, MissingCapabilityError
 from ...host import Injection
 from ...nets.attention_sharing import BaseAttention, SharingRun, attend
 from ..attention_swap import AttentionSwap
@@ -42,7 +42,7 @@ class SharedAttention:
         if memory.is_scarce(sd_model):
             undo.callback(sharing.to, "cpu")
         self._run = _Run(SharingRun(sharing, injection.control, _attend), as_raised)
-        self._swap = _swap(unet, self._run)
+        self._swap = AttentionSwap(unet, self._run, projection=_called)
         self._during, self._composed = ExitStack(), False
         if sharing.frames > 1:
             script_callbacks.on_cfg_denoiser(self._look_at_rows)
@@ -79,17 +79,6 @@ def _refuse_hypernetworks() -> None:
             "A hypernetwork changes the UNet's attention, which this method has to change.",
             "Leave hypernetworks out of the prompt for SD1.5 layer methods.",
         )
-
-
-def _swap(unet: nn.Module, run: Any) -> AttentionSwap:
-    try:
-        return AttentionSwap(unet, run, projection=_called)
-    except AttributeError as error:
-        raise ArchMismatchError(
-            "The checkpoint's UNet lacks some of SD1.5's attention layers.",
-            "Choose an ordinary SD1.5 checkpoint.",
-            field="method",
-        ) from error
 
 
 def _called(layer: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -3,7 +3,7 @@
 While an injection is attached, a hook before each UNet call switches it on or off by the timestep.
 Weight patches replace the module's parameter objects and leave the original ones as they are, so
 that taking the patches off is putting the same objects back. Attention sharing replaces the 32
-attention modules' processors.
+attention modules' `forward` for the length of each call.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ...errors import ArchMismatchError
 from ...host import Injection
-from ...nets.attention_sharing import BaseAttention, Projection, SharingRun
+from ...nets.attention_sharing import SharingRun
 from ...weights.patches import ATTENTION_SLOTS, CONV_IN, lacking_layers
+from ..attention_swap import AttentionSwap
 from .parameter_names import diffusers_name, module_names
 from .patching import PatchedParameter, patched_parameter
 
@@ -36,7 +36,13 @@ class UnetAttachment:
 
 
 class _Change(Protocol):
-    def switch(self, acts: bool, rows: int = 0) -> None: ...
+    def switch(self, acts: bool, rows: int = 0) -> None:
+        """Makes the method act, or not, in the UNet's next call, for so many rows."""
+        ...
+
+    def end_call(self) -> None:
+        """Takes off what is there for the length of a call only."""
+        ...
 
 
 def attach(
@@ -67,6 +73,8 @@ def attach(
         attachment = UnetAttachment(unet, undo)
         hook = _before_call(attachment, change, injection, train_timesteps)
         undo.callback(unet.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        after = unet.register_forward_hook(lambda *_: change.end_call(), always_call=True)
+        undo.callback(after.remove)
         attachment._undo = undo.pop_all()
     return attachment
 
@@ -118,6 +126,9 @@ class _PatchedWeights:
                 parameter.put(acts)
             self._acts = acts
 
+    def end_call(self) -> None:
+        pass
+
 
 def _owner(unet: nn.Module, name: str) -> tuple[nn.Module, str] | None:
     """Returns the module that has the parameter and its name there."""
@@ -130,61 +141,26 @@ def _owner(unet: nn.Module, name: str) -> tuple[nn.Module, str] | None:
 
 
 class _SharedAttention:
-    """The UNet's attention modules, which share attention or do not."""
+    """The UNet's attention modules, whose frames share attention while the method acts."""
 
     def __init__(
         self, unet: nn.Module, injection: Injection, names: Mapping[str, str], device: torch.device
     ) -> None:
         assert injection.sharing is not None
-        try:
-            paths = [diffusers_name(names, slot) or slot for slot in ATTENTION_SLOTS]
-            self._modules: list[Any] = [unet.get_submodule(path) for path in paths]
-        except AttributeError as error:
-            raise ArchMismatchError(
-                "The checkpoint's UNet lacks some of SD1.5's "
-                f"{len(ATTENTION_SLOTS)} attention layers.",
-                "Choose an ordinary SD1.5 checkpoint.",
-                field="method",
-            ) from error
-        sharing = injection.sharing.to(device=device, dtype=_dtype(unet))
-        run = self._run = SharingRun(sharing, injection.control)
-        self._plain = [module.processor for module in self._modules]
-        self._shared = [_SharedProcessor(run, slot) for slot in range(len(self._modules))]
+        paths = [diffusers_name(names, slot) or slot for slot in ATTENTION_SLOTS]
+        self._run = SharingRun(injection.sharing, injection.control)
+        self._swap = AttentionSwap(unet, self._run, paths=paths)
+        self._during = ExitStack()
+        injection.sharing.to(device=device, dtype=_dtype(unet))
 
     def switch(self, acts: bool, rows: int = 0) -> None:
+        self._during.close()
         if acts:
             self._run.begin_call(rows)
-        processors = self._shared if acts else self._plain
-        for module, processor in zip(self._modules, processors, strict=True):
-            if module.processor is not processor:
-                module.set_processor(processor)
+            self._during.enter_context(self._swap.during_call(rows))
 
-
-class _SharedProcessor:
-    """What one attention module computes while the method acts."""
-
-    def __init__(self, run: SharingRun, slot: int) -> None:
-        self._run, self._slot = run, slot
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        layers = (attn.to_q, attn.to_k, attn.to_v, attn.to_out[0])
-        base = BaseAttention(attn.heads, *map(_projection, layers))
-        return self._run(self._slot, base, hidden_states, encoder_hidden_states)
-
-
-def _projection(layer: nn.Module) -> Projection:
-    """Returns the layer, or its bare call where more than its weight decides what it computes.
-
-    That is one that is moved to the device for its call only.
-    """
-    plain = type(layer) is nn.Linear and "forward" not in vars(layer)
-    return layer if plain and not layer._forward_hooks else layer.__call__
+    def end_call(self) -> None:
+        self._during.close()
 
 
 def _dtype(unet: nn.Module) -> torch.dtype:
