@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...errors import LayerDiffuseError
 from ...host import Injection
+from ..timesteps import acts_at
 from ..whole_images import check_whole
 from . import memory
 from .patched_layers import PatchedLayer, Switch, layers_of
@@ -87,7 +88,7 @@ class _Calls:
         self, attachment: A1111Attachment, change: _Change, stop_at: float, timesteps: int
     ) -> None:
         self._attachment, self._change = attachment, change
-        self._stop_at, self._last = stop_at, (1 - stop_at) * (timesteps - 1)
+        self._stop_at, self._of = stop_at, timesteps
         self._acts = False
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -96,9 +97,7 @@ class _Calls:
             args[place] if place < len(args) else kwargs[name]
             for place, name in enumerate(("x", "timesteps"))
         )
-        self._acts = self._stop_at >= 1 or (
-            self._stop_at > 0 and float(timesteps.max()) >= self._last
-        )
+        self._acts = acts_at(timesteps, self._stop_at, self._of)
         if self._acts:
             self._change.begin(x)
         else:

@@ -19,6 +19,7 @@ from ...host import Injection
 from ...nets.attention_sharing import SharingRun
 from ...weights.patches import ATTENTION_SLOTS, CONV_IN, lacking_layers
 from ..attention_swap import AttentionSwap
+from ..timesteps import acts_at
 from .parameter_names import diffusers_name, module_names
 from .patching import PatchedParameter, patched_parameter
 
@@ -82,14 +83,12 @@ def attach(
 def _before_call(
     attachment: UnetAttachment, change: _Change, injection: Injection, train_timesteps: int
 ) -> Any:
-    """Returns a forward pre-hook; the method acts while timestep ≥ (1 - stop_at) · the last one."""
-    stop_at = injection.stop_at
-    last = (1 - stop_at) * (train_timesteps - 1)
+    """Returns a forward pre-hook that lets the method act in its part of the schedule."""
 
     def before(_unet: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         attachment.calls += 1
         sample, timestep, *rest = args
-        acts = stop_at >= 1 or (stop_at > 0 and bool(torch.as_tensor(timestep).max() >= last))
+        acts = acts_at(timestep, injection.stop_at, train_timesteps)
         change.switch(acts, len(sample))
         if acts and injection.concat is not None:
             concat = injection.concat.to(sample).expand(len(sample), -1, -1, -1)
