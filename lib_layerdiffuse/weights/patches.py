@@ -95,10 +95,28 @@ def lacking_layers(keys: Iterable[str]) -> ChecksumError:
     return _misfit(f", whose UNet lacks {1 + len(others)} of its layers, such as {first}")
 
 
-def other_shape(key: str, made: Sequence[int], wanted: Sequence[int]) -> ChecksumError:
-    """Returns what is raised where a patch has another shape than the UNet's parameter."""
-    shapes = f"{list(made)} in the file and {list(wanted)} in the UNet"
-    return _misfit(f": {key} has the shape {shapes}")
+def check_shape(key: str, patch: WeightPatch, shape: Sequence[int]) -> None:
+    """Checks that a patch fits a UNet's parameter; the first convolution's may be wider.
+
+    Args:
+        key: The parameter's name.
+        patch: For it.
+        shape: The parameter's.
+
+    Raises:
+        ChecksumError: The patch has another shape.
+    """
+    if isinstance(patch, LoRA):
+        made = [*patch.up.shape[:1], *patch.down.shape[1:]]
+        whole = patch.up.shape[1:] == patch.down.shape[:1]
+    else:
+        made, whole = list(patch.delta.shape), True
+    wanted = list(shape)
+    if key == CONV_IN and len(made) == len(wanted) and made[1] > wanted[1]:
+        wanted[1] = made[1]
+    if made != wanted or not whole:
+        shapes = f"{made} in the file and {list(shape)} in the UNet"
+        raise _misfit(f": {key} has the shape {shapes}")
 
 
 def _misfit(how: str) -> ChecksumError:

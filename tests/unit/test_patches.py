@@ -1,10 +1,19 @@
+import re
+
 import pytest
 import torch
 from tiny_weights import LORA_KEYS, patch_file
 
 from lib_layerdiffuse.errors import ChecksumError
 from lib_layerdiffuse.methods import METHODS, PatchKind, find_method
-from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, CONV_IN, Diff, LoRA, read_patches
+from lib_layerdiffuse.weights.patches import (
+    ATTENTION_SLOTS,
+    CONV_IN,
+    Diff,
+    LoRA,
+    check_shape,
+    read_patches,
+)
 
 ATTN = find_method("fg_attn_sdxl")
 TWO_PICTURES = find_method("fg_blended_to_bg_sdxl")
@@ -63,3 +72,34 @@ def test_the_attention_slots_stand_in_the_files_order():
     assert ATTENTION_SLOTS[11] == "input_blocks.8.1.transformer_blocks.0.attn2"
     assert ATTENTION_SLOTS[12] == "output_blocks.3.1.transformer_blocks.0.attn1"
     assert ATTENTION_SLOTS[31] == "middle_block.1.transformer_blocks.0.attn2"
+
+
+@pytest.mark.parametrize(
+    ("key", "patch", "shape"),
+    [
+        (CONV_IN, Diff(torch.zeros(8, 12, 3, 3)), (8, 4, 3, 3)),
+        (CONV_IN, Diff(torch.zeros(8, 4, 3, 3)), (8, 4, 3, 3)),
+        ("a.weight", LoRA(torch.zeros(8, 2), torch.zeros(2, 6)), (8, 6)),
+        ("a.bias", Diff(torch.zeros(8)), (8,)),
+    ],
+)
+def test_patches_of_a_parameters_shape_fit(key, patch, shape):
+    check_shape(key, patch, shape)
+
+
+@pytest.mark.parametrize(
+    ("key", "patch", "shape"),
+    [
+        ("a.weight", Diff(torch.zeros(8, 12, 3, 3)), (8, 4, 3, 3)),
+        (CONV_IN, Diff(torch.zeros(8, 3, 3, 3)), (8, 4, 3, 3)),
+        (CONV_IN, Diff(torch.zeros(7, 12, 3, 3)), (8, 4, 3, 3)),
+        (CONV_IN, Diff(torch.zeros(8, 12, 1, 1)), (8, 4, 3, 3)),
+        ("a.weight", LoRA(torch.zeros(8, 2), torch.zeros(3, 6)), (8, 6)),
+        ("a.weight", LoRA(torch.zeros(8, 2), torch.zeros(2, 5)), (8, 6)),
+        ("a.bias", Diff(torch.zeros(8, 1)), (8,)),
+    ],
+    ids=["wider", "narrower", "fewer", "other kernel", "broken LoRA", "other LoRA", "more axes"],
+)
+def test_others_are_refused_by_the_parameters_name(key, patch, shape):
+    with pytest.raises(ChecksumError, match=f"{re.escape(key)} has the shape"):
+        check_shape(key, patch, shape)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...weights.patches import CONV_IN, LoRA, WeightPatch, lacking_layers, other_shape
+from ...weights.patches import LoRA, WeightPatch, check_shape, lacking_layers
 
 
 @dataclass(eq=False)
@@ -152,19 +152,9 @@ def layers_of(model: nn.Module, patches: Mapping[str, WeightPatch]) -> list[_Fou
         if layer is None or parameter is None:
             lacking.append(key)
             continue
+        check_shape(key, patch, parameter.shape)
         factors = (patch.down, patch.up) if isinstance(patch, LoRA) else (patch.delta,)
-        _check_shape(key, factors, parameter.shape)
         found.setdefault(path, _Found(layer, {})).factors[name] = factors
     if lacking:
         raise lacking_layers(lacking)
     return list(found.values())
-
-
-def _check_shape(key: str, factors: tuple[Tensor, ...], shape: torch.Size) -> None:
-    first, last = factors[0].shape, factors[-1].shape
-    made = torch.Size([*last[:1], *first[1:]])
-    fits = made == shape or (
-        key == CONV_IN and made[:1] + made[2:] == shape[:1] + shape[2:] and made[1] > shape[1]
-    )
-    if not fits or last[1:] != (first[:1] if len(factors) > 1 else last[1:]):
-        raise other_shape(key, made, shape)

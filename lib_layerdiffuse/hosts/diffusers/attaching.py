@@ -17,7 +17,7 @@ from torch import nn
 
 from ...host import Injection
 from ...nets.attention_sharing import SharingRun
-from ...weights.patches import ATTENTION_SLOTS, CONV_IN, lacking_layers
+from ...weights.patches import ATTENTION_SLOTS, lacking_layers
 from ..attention_swap import AttentionSwap
 from ..timesteps import acts_at
 from .parameter_names import diffusers_name, module_names
@@ -114,8 +114,7 @@ class _PatchedWeights:
         self._parameters: list[PatchedParameter] = []
         for key, owner in owners.items():
             assert owner is not None
-            patch, wider = patches[key], key == CONV_IN
-            made = patched_parameter(key, *owner, patch, injection.strength, device, wider=wider)
+            made = patched_parameter(key, *owner, patches[key], injection.strength, device)
             self._parameters.append(made)
 
     def switch(self, acts: bool, rows: int = 0) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...weights.patches import LoRA, WeightPatch, other_shape
+from ...weights.patches import LoRA, WeightPatch, check_shape
 
 
 class PatchedParameter:
@@ -64,8 +64,6 @@ def patched_parameter(
     patch: WeightPatch,
     strength: float,
     device: torch.device,
-    *,
-    wider: bool,
 ) -> PatchedParameter:
     """Returns a module's parameter with its stand-in; the module still has the former.
 
@@ -76,7 +74,6 @@ def patched_parameter(
         patch: What to add, in float32.
         strength: Its scale.
         device: Where to compute the sum.
-        wider: Whether the patch may have more input channels than the parameter.
 
     Raises:
         ChecksumError: The patch has another shape.
@@ -85,7 +82,8 @@ def patched_parameter(
     assert plain is not None
     values, map_key = _offload_map(module, name)
     value = plain if values is None else values[map_key]
-    patched = _patch(key, value, patch, strength, device, wider=wider)
+    check_shape(key, patch, value.shape)
+    patched = _patch(value, patch, strength, device)
     if values is None:
         return PatchedParameter(module, name, plain, patched)
     return _OffloadedParameter(module, name, plain, patched, values, map_key)
@@ -102,23 +100,12 @@ def _offload_map(module: nn.Module, name: str) -> tuple[Any, str]:
 
 
 @torch.no_grad()
-def _patch(
-    key: str,
-    weight: Tensor,
-    patch: WeightPatch,
-    strength: float,
-    device: torch.device,
-    *,
-    wider: bool,
-) -> Tensor:
+def _patch(weight: Tensor, patch: WeightPatch, strength: float, device: torch.device) -> Tensor:
     """Returns weight + strength · delta on the weight's device and in its type."""
     total = weight.detach().to(device=device, dtype=torch.float32, copy=True)
     factors = (patch.up, patch.down) if isinstance(patch, LoRA) else (patch.delta,)
     first, *others = (factor.to(device=device, dtype=torch.float32) for factor in factors)
     delta = first @ others[0] if others else first
-    more = delta.shape[1] - total.shape[1] if wider and delta.ndim == total.ndim == 4 else 0
-    if more > 0:
-        total = F.pad(total, (0, 0, 0, 0, 0, more))
     if delta.shape != total.shape:
-        raise other_shape(key, delta.shape, total.shape)
+        total = F.pad(total, (0, 0, 0, 0, 0, delta.shape[1] - total.shape[1]))
     return total.add_(delta, alpha=strength).to(device=weight.device, dtype=weight.dtype)
