@@ -28,7 +28,7 @@ SIGMA = 10.0
 
 @pytest.fixture
 def run(webui):
-    return Run(import_module("tiny_checkpoint"), import_module("lib_layerdiffuse.hosts.detect"))
+    return Run()
 
 
 class Run(patcher_run.Run):

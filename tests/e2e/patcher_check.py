@@ -35,11 +35,9 @@ PARTS = FAKES / ("ldm_parts" if BY_LDM else "forge_backend")
 sys.path += [str(folder) for folder in (ROOT, FAKES, PARTS, FAKES / "checkpoint")]
 
 import patcher_parts  # noqa: E402
-import tiny_checkpoint  # noqa: E402
 from patcher_run import HIGH, LOW, Run, injection, near  # noqa: E402
 
 from lib_layerdiffuse.errors import HostError  # noqa: E402
-from lib_layerdiffuse.hosts import detect  # noqa: E402
 from lib_layerdiffuse.methods import METHODS, LayerMethod, find_method  # noqa: E402
 from lib_layerdiffuse.weights.patches import LoRA  # noqa: E402
 
@@ -196,6 +194,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with torch.no_grad():
         for check in CHECKS:
-            check(RealRun(tiny_checkpoint, detect))
+            check(RealRun())
             print(f"checked: {check.__name__}", flush=True)
     np.savez(os.environ["LAYERDIFFUSE_E2E_RESULTS"], **RESULTS)

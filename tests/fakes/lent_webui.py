@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +29,7 @@ _PATCHERS = {
 WEBUIS = {
     webui: tuple(FAKES / name for name in (*folders, "checkpoint", "forge"))
     for webui, folders in _PATCHERS.items()
-}
+} | {"a1111": (FAKES / "a1111",)}
 """The folders of each WebUI's stand-ins; what one lacks is as in the next."""
 STAND_INS = {path.stem for folders in WEBUIS.values() for one in folders for path in one.iterdir()}
 OURS = (
@@ -37,11 +38,14 @@ OURS = (
     "lib_layerdiffuse.ui",
     "lib_layerdiffuse.webui",
 )
+OURS_IN = {"a1111": ("lib_layerdiffuse.hosts.detect", "lib_layerdiffuse.hosts.a1111")}
+"""What of ours is imported with stand-ins for less than a whole WebUI."""
+_ALL_OURS = (*OURS, *(name for names in OURS_IN.values() for name in names))
 
 
 @cache
 def _is_lent(name: str) -> bool:
-    return name.partition(".")[0] in STAND_INS or name.startswith(OURS)
+    return name.partition(".")[0] in STAND_INS or name.startswith(_ALL_OURS)
 
 
 def _lent() -> dict[str, ModuleType]:
@@ -73,7 +77,7 @@ def _started(name: str) -> tuple[dict[str, ModuleType], ModuleState]:
         patch.setattr(sys, "path", [*folders, *sys.path])
         for found in walk_packages(folders):
             import_module(found.name)
-        for ours in OURS:
+        for ours in OURS_IN.get(name, OURS):
             module = import_module(ours)
             for found in walk_packages(getattr(module, "__path__", ()), f"{ours}."):
                 if not found.name.endswith("_dialect"):  # There is the host's own alone.
@@ -90,14 +94,22 @@ def webui_name() -> str:
 
 
 @pytest.fixture
-def webui(webui_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def webui(webui_name: str) -> Iterator[None]:
     """Puts stand-ins for the WebUI's packages in place, for each test as if new."""
-    modules, state = _started(webui_name)
+    with lent(webui_name):
+        yield
+
+
+@contextmanager
+def lent(name: str) -> Iterator[None]:
+    """Puts stand-ins for a WebUI's packages in place, as if new, until the context ends."""
+    modules, state = _started(name)
     state.restore()
-    monkeypatch.setattr(sys, "path", [*map(str, WEBUIS[webui_name]), *sys.path])
-    before = _exchange(modules)
-    yield
-    _exchange(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*map(str, WEBUIS[name]), *sys.path])
+        before = _exchange(modules)
+        yield
+        _exchange(before)
 
 
 @pytest.fixture(scope="session")

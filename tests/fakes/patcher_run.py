@@ -3,55 +3,109 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
+from importlib import import_module
 from inspect import signature
+from types import SimpleNamespace
 
+import sharing as reference
 import torch
-from tiny_weights import method_file
+from host_run import BLOCK, HIGH, LOW, HostRun, averages, deltas_of, injection, merge_into, near
 
-from lib_layerdiffuse.host import Injection
-from lib_layerdiffuse.methods import PatchKind
-from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.weights.patches import read_patches
+from lib_layerdiffuse.weights.patches import Diff
 
-HIGH, LOW = 10.0, 0.1
-"""Sigmas."""
+__all__ = ["HIGH", "LOW", "Run", "injection", "near"]
 
 
-class Run:
-    def __init__(self, tiny, detect):
-        self.tiny, self.host_of = tiny, detect.webui_host()
+class Run(HostRun):
+    """As in `HostRun`.
 
-    def open(self, method):
-        self.checkpoint = self.tiny.Checkpoint(method.arch.value)
-        self.plain = self.checkpoint.forge_objects.unet
-        self.host = self.host_of(self.checkpoint)
+    Attributes:
+        plain: The patcher that runs without a method.
+        unet: The one that the host has now.
+    """
+
+    kinds = (
+        *(f"{BLOCK}.norm1.{name}" for name in ("weight", "bias")),
+        f"{BLOCK}.attn1.to_k.weight",
+        *(f"{BLOCK}.attn2.to_out.0.{name}" for name in ("weight", "bias")),
+        *(f"diffusion_model.middle_block.0.conv.{name}" for name in ("weight", "bias")),
+    )
+
+    def __init__(self):
+        self.tiny = import_module("tiny_checkpoint")
+        self.made = import_module("lib_layerdiffuse.hosts.detect").webui_host()
+        parts = import_module("patcher_parts")
+        self._merge = parts.MERGE
+        kind = parts.memory.OOM_EXCEPTION
+        if kind is not Exception:  # Some hosts have no kind of their own.
+            self.memory_error = kind
+
+    def host_of(self, family, **more):
+        """Returns the adapter's object; `more` are its arguments and the checkpoint's channels."""
+        checkpoint = self.tiny.Checkpoint(family)
+        net = checkpoint.forge_objects.unet.model.diffusion_model
+        channels = more.pop("channels", 4)
+        if channels != 4:
+            net.input_blocks[0][0] = torch.nn.Conv2d(channels, self.tiny.CHANNELS, 3, padding=1)
+        return self.made(checkpoint, **more)
+
+    def open(self, method, lora=None, **more):
+        self.host = self.host_of(method.arch.value, **more)
+        self.checkpoint = self.host.sd_model
+        self.unet = self.plain = self._first = self.checkpoint.forge_objects.unet
         self.before = self.snapshot()
+        if lora:
+            self.put_lora(lora)
         return self
 
-    def attach(self, method, **more):
-        self.open(method)
-        return self.load(injection(method, **more))
-
-    def load(self, given):
-        """Attaches an injection and does what the host does before it samples."""
-        self.attachment = self.host.attach(given)
-        self.unet = self.checkpoint.forge_objects.unet = self.attachment.unet
-        self.tiny.load_for_sampling(self.unet)
-        return self
+    def put_lora(self, lora):
+        self.plain = self._first
+        if lora:
+            self.plain = self._first.clone()
+            written = {key: self.host.dialect.write(Diff(delta)) for key, delta in lora.items()}
+            self._add(self.plain, "user", written)
+        self._put(self.plain)
+        self.before = self.snapshot()
 
     def add_lora(self, key, patch, **more):
-        """Puts a user's LoRA on the host's UNet."""
+        """Puts a patch of a user's LoRA on the very patcher that runs without a method."""
         written = self.host.dialect.write(patch)
-        if "filename" in signature(self.plain.add_patches).parameters:
-            more["filename"] = f"user {key}"
-        self.plain.add_patches(patches={key: written}, **more)
+        self._add(self.plain, f"user {key}", {key: written}, **more)
+
+    @staticmethod
+    def _add(patcher, name, written, **more):
+        if "filename" in signature(patcher.add_patches).parameters:
+            more["filename"] = name
+        patcher.add_patches(patches=written, **more)
+
+    def load(self, given):
+        self.attachment = self.host.attach(given)
+        self._put(self.attachment.unet)
+        return self
+
+    def end(self):
+        self.attachment.detach()
+        self._put(self.plain)
+
+    def _put(self, unet):
+        self.unet = self.checkpoint.forge_objects.unet = unet
+        self.tiny.load_for_sampling(unet)
+
+    @property
+    def net(self):
+        return self.plain.model
+
+    def layer(self, name):
+        return self.net.get_submodule(name)
+
+    def last_layer(self):
+        return self.net.diffusion_model.out
 
     @property
     def merges(self):
         """How often the host has changed the UNet's weights."""
         loader = getattr(self.plain, "lora_loader", None)
-        return self.plain.model.merges if loader is None else loader.merges
+        return self.net.merges if loader is None else loader.merges
 
     def snapshot(self):
         model, merges_by_name = self.plain.model, hasattr(self.plain, "lora_loader")
@@ -64,49 +118,79 @@ class Run:
             "functions": [n for n, m in model.named_modules() if getattr(m, "weight_function", ())],
         }
 
-    def assert_as_before(self):
+    def assert_as_before(self, before=None):
         """Checks the caller's UNet, once the host has loaded it again for a plain run."""
         self.tiny.load_for_sampling(self.plain)
-        now, before = self.snapshot(), self.before
+        now, before = self.snapshot(), before or self.before
         for key in ("options", "patches", "extras", "forwards", "functions"):
             assert now[key] == before[key], key
         assert list(now["parameters"]) == list(before["parameters"])
+        # Some make new ones of the same data, and all do where a LoRA is merged anew.
+        same = hasattr(self.plain, "lora_loader") and self.plain is self._first
         for name, (identity, value) in before["parameters"].items():
-            if hasattr(self.plain, "lora_loader"):  # The others make new ones of the same data.
-                assert now["parameters"][name][0] == identity, name
+            assert not same or now["parameters"][name][0] == identity, name
             assert torch.equal(now["parameters"][name][1], value), name
 
-    def inputs(self, frames, sets=1):
-        generator = torch.Generator().manual_seed(3)
-        x = torch.randn(sets * frames, 4, 8, 8, generator=generator)
-        rows = [[f"{name} {i}" for i in range(len(x))] for name in ("negative", "prompt")]
-        return x, [self.tiny.conditioning(prompts) for prompts in rows]
+    def defined(self, given, file, lora):
+        twin = self.tiny.Checkpoint(given.method.arch.value).forge_objects.unet.model
+        merge_into(twin, deltas_of(given, lora), given.concat)
+        if given.sharing is not None:
+            frames, strength = given.method.frames, given.strength
+            reference.use_reference(twin.diffusion_model, file, frames, strength, given.control)
+        run = copy.copy(self)
+        run.unet = SimpleNamespace(model=twin, model_options={})
+        return run
 
-    def call(self, sigma, *, unet=None, frames=1, sets=1):
-        return self.tiny.call_unet(unet or self.unet, *self._at(sigma, frames, sets))
+    def call(self, *args, unet=None, **more):
+        """Returns as in `HostRun` what the host's patcher makes, or another one of its network."""
+        run = copy.copy(self)
+        run.unet = unet or self.unet
+        return HostRun.call(run, *args, **more)
 
-    def _at(self, sigma, frames, sets):
-        x, rows = self.inputs(frames, sets)
-        return x, sigma, rows
+    def denoise(self, x, done, prompts, negatives):
+        return self.call_unet(self.unet, x, done, prompts, negatives)
 
+    def call_unet(self, unet, x, done, prompts, negatives=()):
+        """Returns what a patcher makes, loaded or not; see `denoise`."""
+        sigma = self.host.sd_model.forge_objects.unet.model.schedule.percent_to_sigma(done)
+        texts = [self.tiny.conditioning(of) for of in (negatives, prompts) if of]
+        found = self.tiny.call_unet(unet, x, min(sigma, 14.6), texts)
+        return torch.cat(found.split(len(x))[::-1])
 
-_file = cache(method_file)
+    def break_attaching(self, patch, error):
+        def fail(*_):
+            raise error
 
+        patch.setattr(type(self.plain), "set_model_unet_function_wrapper", fail)
 
-def injection(method, *, strength=1.0, stop_at=1.0, seed=0, **more):
-    tensors = _file(method, seed)
-    made = (
-        {"patches": read_patches(tensors, method)}
-        if method.patch is PatchKind.WEIGHTS
-        else {"sharing": AttentionSharing.from_state_dict(tensors, strength)}
-    )
-    generator = torch.Generator().manual_seed(9)
-    if method.concat_channels:
-        made["concat"] = torch.randn(1, method.concat_channels, 8, 8, generator=generator)
-    if method.uses_control:
-        made["control"] = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
-    return Injection(method, stop_at, f"{method.id} {seed}", strength, **made | more)
+    def break_merging(self, patch, error):
+        merged, (owner, name) = [], self._merge
+        merge = getattr(owner, name)
 
+        def fail(*parts):
+            if len(merged) == 2:
+                raise error
+            merged.append(parts)
+            return merge(*parts)
 
-def near(a, b):
-    torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.abs().max().item())
+        patch.setattr(owner, name, fail)
+
+    def load_without(self, given, patch, key):
+        owner, name = self._merge
+        merge = getattr(owner, name)
+
+        def part(*given):
+            *_, weight, of = given
+            return merge(*given) if key and of != key else weight
+
+        patch.setattr(owner, name, part)
+        self.load(given)
+
+    def vae_makes(self, image):
+        return averages(image)
+
+    def break_vae(self, patch, error):
+        def fail(*_):
+            raise error
+
+        patch.setattr(self.checkpoint.forge_objects.vae.first_stage_model.encoder, "forward", fail)

@@ -1,0 +1,77 @@
+"""The adapters, each with the stand-in for its host: what the contract's tests run against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any
+
+import pytest
+from host_run import HostRun
+from lent_webui import WEBUIS, lent
+
+from lib_layerdiffuse.methods import LayerMethod, PatchKind
+
+ADAPTERS = {
+    "diffusers": "diffusers_run",
+    "a1111": "a1111_run",
+    "forge": "patcher_run",
+    "neo": "patcher_run",
+    "reforge": "patcher_run",
+    "classic": "patcher_run",
+}
+"""The module with each one's `Run`; a WebUI's stand-ins are lent under the same name."""
+_LIKE_FORGE = [name for name, of in ADAPTERS.items() if of == "patcher_run" and name != "forge"]
+"""They share attention by the same code as Forge: `make slow` runs most of those tests."""
+_LIKE_NEO = ["reforge"]
+"""They merge weights in the same way as Neo: `make slow` runs them."""
+_OWN_MERGING = ["classic"]
+"""They differ in that alone: `make slow` runs what is not about the last method's weights."""
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest) -> Iterator[HostRun]:
+    """An adapter's run, by the mark below, with its host's stand-ins in place as if new."""
+    name = request.param
+    if name not in WEBUIS:
+        pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
+    with lent(name) if name in WEBUIS else nullcontext():
+        one = import_module(ADAPTERS[name]).Run()
+        one.name = name
+        yield one
+        if one.attachment is not None:  # Should the test have failed: some hosts are shared.
+            one.attachment.detach()
+
+
+def each(*methods: LayerMethod, but: Mapping[str, str] | None = None) -> Callable[[Any], Any]:
+    """Returns a mark that runs a test with each adapter, and with each of some methods.
+
+    Args:
+        methods: The parameter `method`; none where the test has no such.
+        but: Adapters that a point does not apply to, with the reason.
+    """
+    if not methods:
+        slow = {name: [pytest.mark.slow] for name in _OWN_MERGING}
+        cases = [
+            pytest.param(name, marks=[*_marks(name, but), *slow.get(name, [])], id=name)
+            for name in ADAPTERS
+        ]
+        return pytest.mark.parametrize("run", cases, indirect=True)
+    cases = []
+    shared = [m for m in methods if m.patch is PatchKind.ATTENTION_SHARING]
+    # Those of tests that have no other methods are not left to `make slow` altogether.
+    repeated = shared[1:] if shared == list(methods) else shared
+    for name in ADAPTERS:
+        for method in methods:
+            marks = _marks(name, but)
+            others = name in _OWN_MERGING and (method in shared or method is not methods[-1])
+            if others or (name in _LIKE_FORGE and method in repeated):
+                marks.append(pytest.mark.slow)
+            cases.append(pytest.param(name, method, marks=marks, id=f"{name}-{method.id}"))
+    return pytest.mark.parametrize(("run", "method"), cases, indirect=["run"])
+
+
+def _marks(name: str, but: Mapping[str, str] | None) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.slow] if name in _LIKE_NEO else []
+    return [*marks, pytest.mark.skip(reason=but[name])] if but and name in but else marks
