@@ -16,7 +16,7 @@ from lib_layerdiffuse.errors import (
     HostError,
 )
 from lib_layerdiffuse.methods import find_method
-from lib_layerdiffuse.weights.patches import Diff
+from lib_layerdiffuse.weights.patches import CONV_IN, Diff, LoRA
 
 __all__ = ["run"]
 FG, JOINT = find_method("fg_attn_sd15"), find_method("joint_sd15")
@@ -185,6 +185,24 @@ class TestFilesThatDoNotFit:
         patches = run.injection(SDXL_FG).patches | {key: Diff(torch.zeros(2, 2))}
         with pytest.raises(ChecksumError, match=rf"lacks 1 of its layers, such as {key}"):
             run.host.attach(run.injection(SDXL_FG, patches=patches))
+        run.assert_as_before(run.before)
+
+    @each()
+    @pytest.mark.parametrize("what", ["other", "wider", "narrow LoRA", "broken LoRA", "conv in"])
+    def test_other_shapes_are_named_before_it_runs(self, run, what):
+        run.open(SDXL_FG)
+        (wide, narrow), key = run.layer(QUERIES.removesuffix(".weight")).weight.shape, QUERIES
+        patch = {
+            "other": Diff(torch.zeros(2, 2)),
+            "wider": Diff(torch.zeros(wide, narrow + 4)),
+            "narrow LoRA": LoRA(torch.zeros(wide, 2), torch.zeros(2, narrow // 2)),
+            "broken LoRA": LoRA(torch.zeros(wide, 2), torch.zeros(3, narrow)),
+        }.get(what)
+        if patch is None:
+            key = CONV_IN
+            patch = Diff(torch.zeros(wide, 3, 3, 3))
+        with pytest.raises(ChecksumError, match=rf"{key} has the shape .* in the UNet"):
+            run.host.attach(run.injection(SDXL_FG, patches={key: patch}))
         run.assert_as_before(run.before)
 
     @each()

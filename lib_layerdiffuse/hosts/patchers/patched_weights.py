@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import HostError
 from ...host import Injection
-from ...weights.patches import CONV_IN, LoRA, WeightPatch, lacking_layers
+from ...weights.patches import CONV_IN, LoRA, WeightPatch, check_shape, lacking_layers
 from ..whole_images import check_whole
 from .dialect import Dialect
 from .merging import Merging
@@ -34,7 +34,7 @@ def patch_weights(
         injection: With patches.
 
     Raises:
-        ChecksumError: The weight file has keys that the UNet lacks.
+        ChecksumError: The weight file has keys or shapes that the UNet lacks.
     """
     patches, strength = injection.patches or {}, injection.strength
     patched = plain.clone()
@@ -42,10 +42,23 @@ def patch_weights(
     unused = patches.keys() - accepted
     if unused:
         raise lacking_layers(unused)
+    _check_shapes(plain.model, patches)
     unet = patched.clone()
     merging = dialect.merging(plain, patched, unet.extra_model_patchers_during_sampling)
     merging.begin()
     return unet, _applied(merging, plain.model, injection), merging
+
+
+def _check_shapes(model: torch.nn.Module, patches: Mapping[str, WeightPatch]) -> None:
+    for key, patch in patches.items():
+        path, _, name = key.rpartition(".")
+        layer: Any = model.get_submodule(path)
+        weight = getattr(layer, name)
+        if _is_readable(weight):  # Else it is packed, in a shape of its own.
+            shape = list(weight.shape)
+            if key == CONV_IN:
+                shape[1] = layer.in_channels  # The last job's wider one may still be merged.
+            check_shape(key, patch, shape)
 
 
 def _applied(merging: Merging, model: torch.nn.Module, injection: Injection) -> Applied:

@@ -164,7 +164,7 @@ class PatcherHost:
         """Returns the injection on a clone of the UNet, for the coming sampling run to use.
 
         Raises:
-            ChecksumError: The weight file has keys that the UNet lacks.
+            ChecksumError: The weight file has keys or shapes that the UNet lacks.
             MissingCapabilityError: Others have put on it what the method cannot work with.
         """
         loaded_nets.unload_sharing_but(self.dialect, injection.sharing)
