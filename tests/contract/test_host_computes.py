@@ -237,3 +237,14 @@ class TestAcceptedButNotMerged:
             assert run.attachment.calls == 0
         run.end()
         run.assert_as_before(run.before)
+
+    @each(but=ADAPTER_MERGES)
+    def test_one_kind_that_is_left_out(self, run, monkeypatch):
+        """Such as the wider first convolution, where the host wants to be told to pad."""
+        run.open(TWO_PICTURES)
+        with monkeypatch.context() as patch:
+            run.load_without(run.injection(TWO_PICTURES), patch, CONV_IN)
+            with pytest.raises(HostError, match=r"input_blocks\.0\.0"):
+                run.call(HIGH)
+        run.end()
+        run.assert_as_before(run.before)

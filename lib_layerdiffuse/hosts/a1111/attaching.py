@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from modules import devices
 from torch import Tensor, nn
 
-from ...errors import LayerDiffuseError
+from ...errors import HostError, LayerDiffuseError
 from ...host import Injection
+from ...weights.patches import CONV_IN
 from ..timesteps import acts_at
 from ..whole_images import check_whole
 from . import memory
@@ -50,6 +51,14 @@ class _Change(Protocol):
         """Lets it act no more; returns whether it has acted in this call."""
         ...
 
+    def check(self) -> None:
+        """Checks, after a call in which it has acted, that all of it has.
+
+        Raises:
+            HostError: A part was left out.
+        """
+        ...
+
 
 def attach(sd_model: Any, injection: Injection, as_raised: AsRaised) -> A1111Attachment:
     """Returns the attachment of an injection to the loaded checkpoint's UNet.
@@ -76,7 +85,8 @@ def attach(sd_model: Any, injection: Injection, as_raised: AsRaised) -> A1111Att
         undo.callback(calls.after)
         before = unet.register_forward_pre_hook(calls.raising(as_raised), with_kwargs=True)
         undo.callback(before.remove)
-        undo.callback(unet.register_forward_hook(calls.after, always_call=True).remove)
+        after = unet.register_forward_hook(calls.checking(as_raised), always_call=True)
+        undo.callback(after.remove)
         attachment._undo = undo.pop_all()
     return attachment
 
@@ -89,7 +99,7 @@ class _Calls:
     ) -> None:
         self._attachment, self._change = attachment, change
         self._stop_at, self._of = stop_at, timesteps
-        self._acts = False
+        self._acts, self._checked = False, False
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.after()  # Should another extension have kept the last call from coming there.
@@ -103,10 +113,27 @@ class _Calls:
         else:
             self._attachment.calls += 1
 
-    def after(self, *_: Any) -> None:
-        if self._acts:
-            self._acts = False
-            self._attachment.calls += self._change.end()
+    def after(self) -> bool:
+        """Ends a call in which the method acts; returns whether it has."""
+        if not self._acts:
+            return False
+        self._acts = False
+        ran = self._change.end()
+        self._attachment.calls += ran
+        return ran
+
+    def checking(self, as_raised: AsRaised) -> Callable[..., None]:
+        """Returns `after` as a hook, which looks at the first whole call."""
+
+        def hook(_: nn.Module, __: Any, result: Tensor | None) -> None:
+            if self.after() and result is not None and not self._checked:
+                self._checked = True
+                try:
+                    self._change.check()
+                except LayerDiffuseError as error:
+                    raise as_raised(error) from error
+
+        return hook
 
     def raising(self, as_raised: AsRaised) -> Callable[..., None]:
         """Returns `before` as a hook."""
@@ -125,6 +152,7 @@ class _PatchedWeights:
 
     def __init__(self, sd_model: Any, injection: Injection, undo: ExitStack) -> None:
         self._switch, self._concat = Switch(concat=injection.concat), injection.concat
+        self._kinds: dict[tuple[int, bool], list[str]] = {}
         dtype = devices.dtype_unet
         keeps = not memory.is_scarce(sd_model)  # Elsewhere each comes for its layer's call only.
         for found in layers_of(sd_model.model, injection.patches or {}):
@@ -134,12 +162,24 @@ class _PatchedWeights:
             }
             layer = PatchedLayer(found.layer, factors, injection.strength, self._switch, dtype)
             undo.callback(layer.remove)
+            for key, given in factors.items():
+                self._kinds.setdefault((len(given), key == CONV_IN), []).append(key)
 
     def begin(self, x: Tensor) -> None:
         if self._concat is not None:
             check_whole(x, self._concat)
-        self._switch.acts, self._switch.ran = True, False
+        self._switch.acts = True
+        self._switch.ran.clear()
 
     def end(self) -> bool:
         self._switch.acts = False
-        return self._switch.ran
+        return bool(self._switch.ran)
+
+    def check(self) -> None:
+        for keys in self._kinds.values():
+            if self._switch.ran.isdisjoint(keys):
+                raise HostError(
+                    f"An extension keeps the method's weights from the UNet: {keys[0]} computes "
+                    "without them.",
+                    "Turn off extensions that change the UNet's layers.",
+                )

@@ -9,7 +9,7 @@ compute and adds what the difference of the weights makes of the same input.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,12 +25,12 @@ class Switch:
 
     Attributes:
         acts: Whether the method acts now.
-        ran: Whether a layer has added something since this was last cleared.
+        ran: The parameters, by name, to which something was added since this was last cleared.
         concat: Latents that a widened convolution takes beside its input, `1 c h w`.
     """
 
     acts: bool = False
-    ran: bool = False
+    ran: set[str] = field(default_factory=set)
     concat: Tensor | None = None
 
 
@@ -39,7 +39,8 @@ class PatchedLayer:
 
     Args:
         layer: One whose class is among `_MADE_OF`.
-        patches: By parameter name, `weight` or `bias`: the factors whose product is added to it.
+        patches: By parameter name, whose last part is `weight` or `bias`: the factors whose
+            product is added to it.
         strength: Their scale.
         switch: Whether they act.
         dtype: The type that the UNet computes in.
@@ -80,9 +81,10 @@ class PatchedLayer:
             return y
         for name, factors in self._patches.items():
             placed = [factor.to(device=x.device, dtype=self._dtype) for factor in factors]
-            delta = _bias(self._layer, placed[0]) if name == "bias" else self._product(x, placed)
+            is_bias = name.endswith(".bias")
+            delta = _bias(self._layer, placed[0]) if is_bias else self._product(x, placed)
             y = torch.add(y, delta.to(y), alpha=self._strength)
-            self._switch.ran = True
+            self._switch.ran.add(name)
         return y
 
     def _product(self, x: Tensor, factors: list[Tensor]) -> Tensor:
@@ -154,7 +156,7 @@ def layers_of(model: nn.Module, patches: Mapping[str, WeightPatch]) -> list[_Fou
             continue
         check_shape(key, patch, parameter.shape)
         factors = (patch.down, patch.up) if isinstance(patch, LoRA) else (patch.delta,)
-        found.setdefault(path, _Found(layer, {})).factors[name] = factors
+        found.setdefault(path, _Found(layer, {})).factors[key] = factors
     if lacking:
         raise lacking_layers(lacking)
     return list(found.values())
