@@ -9,7 +9,7 @@ import torch
 from adapters import each, run
 
 from lib_layerdiffuse.codec.attempts import is_memory_error
-from lib_layerdiffuse.errors import LayerDiffuseError, MissingCapabilityError
+from lib_layerdiffuse.errors import HostError, LayerDiffuseError, MissingCapabilityError
 from lib_layerdiffuse.methods import Arch, find_method
 
 __all__ = ["run"]
@@ -85,6 +85,11 @@ class TestVae:
         torch.testing.assert_close(host.sampler_latent(mean), scale * mean)
         torch.testing.assert_close(host.vae_latent(host.sampler_latent(mean)), mean)
         torch.testing.assert_close(host.sampler_latent(host.vae_latent(latent)), latent)
+
+    @each()
+    def test_numbers_that_overflow_are_told(self, run):
+        with pytest.raises(HostError, match="NaN or infinity"):
+            run.open(FG).host.posterior(torch.full((1, 3, 16, 16), torch.inf))
 
     @each()
     def test_full_memory_is_told(self, run, monkeypatch):

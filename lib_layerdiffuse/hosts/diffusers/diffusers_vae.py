@@ -39,10 +39,16 @@ def posterior(vae: Any, image: Tensor, device: torch.device) -> tuple[Tensor, Te
         vae: An `AutoencoderKL`.
         image: `b 3 H W` in [0, 1].
         device: Where it computes.
+
+    Raises:
+        HostError: Even in float32 the result is not finite.
+        CodecError: No memory suffices.
     """
 
     def encoded(row: Tensor, place: torch.device) -> tuple[Tensor, Tensor]:
         found = vae.encode(row.to(device=place, dtype=vae.dtype) * 2 - 1).latent_dist
+        if not found.mean.isfinite().all():
+            raise OverflowsError("The latent holds NaN or infinity.")
         return found.mean.float().cpu(), found.std.float().cpu()
 
     found = [_somehow(vae, encoded, row.unsqueeze(0), device, _SCALE, None) for row in image]
@@ -139,7 +145,7 @@ def _somehow(
         return climbed(device)
     except OverflowsError as error:
         raise HostError(
-            "The VAE overflows: the image holds NaN or infinity, even in float32.",
+            "The VAE overflows: its result holds NaN or infinity, even in float32.",
             "Choose another type with --dtype, such as bfloat16 or float32, or another checkpoint.",
         ) from error
     except CodecError:
