@@ -106,6 +106,14 @@ class TestRows:
         run.end()
         run.assert_as_before(run.before)
 
+    @each(TWO_PICTURES)
+    def test_a_part_of_the_image_is_refused(self, run, method):
+        run.attach(method)
+        with pytest.raises(HostError, match="parts of the image"):
+            run.denoise(torch.zeros(1, 4, 8, 4), HIGH, ["a"], ["b"])
+        run.end()
+        run.assert_as_before(run.before)
+
     @each(JOINT, but=NO_FRONT_END)
     def test_an_error_is_raised_as_the_front_end_wants_it(self, run, method):
         run.open(method, as_raised=lambda error: KeyError(error.message))

@@ -20,6 +20,7 @@ from ...nets.attention_sharing import SharingRun
 from ...weights.patches import ATTENTION_SLOTS, lacking_layers
 from ..attention_swap import AttentionSwap
 from ..timesteps import acts_at
+from ..whole_images import check_whole
 from .parameter_names import diffusers_name, module_names
 from .patching import PatchedParameter, patched_parameter
 
@@ -91,6 +92,7 @@ def _before_call(
         acts = acts_at(timestep, injection.stop_at, train_timesteps)
         change.switch(acts, len(sample))
         if acts and injection.concat is not None:
+            check_whole(sample, injection.concat)
             concat = injection.concat.to(sample).expand(len(sample), -1, -1, -1)
             sample = torch.cat([sample, concat], dim=1)
         return (sample, timestep, *rest), kwargs
