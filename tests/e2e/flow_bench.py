@@ -26,13 +26,20 @@ class Bench:
     Attributes:
         STRENGTH: The denoising strength of img2img.
         method: The method.
+        merges: Whether the WebUI merges a method's weights into the UNet's own.
         last: Folder of the last job's record.
     """
 
     STRENGTH = 0.6
 
     def __init__(
-        self, client: Client, method: LayerMethod, folder: Path, plain_weights: str
+        self,
+        client: Client,
+        method: LayerMethod,
+        folder: Path,
+        plain_weights: str,
+        *,
+        merges: bool,
     ) -> None:
         """Takes a server with the method's checkpoint.
 
@@ -41,8 +48,9 @@ class Bench:
             method: The method.
             folder: Where records go.
             plain_weights: The probe's checksum of the UNet's weights without any method.
+            merges: Whether the WebUI merges a method's weights into the UNet's own.
         """
-        self.client, self.method = client, method
+        self.client, self.method, self.merges = client, method, merges
         self.last = folder
         self._folder, self._plain_weights, self._made = folder, plain_weights, 0
 
@@ -110,8 +118,10 @@ class Bench:
             if self.method.arch is Arch.SD15:
                 assert one["overridden"] == _SHARED_ATTENTIONS
             else:
-                assert one["weights"] != self._plain_weights
-            assert one["channels"] == 4 + self.method.concat_channels
+                assert (one["weights"] != self._plain_weights) == self.merges
+                assert self.merges or one["overridden"]
+            concat = self.method.concat_channels if self.merges else 0  # Else put in further in.
+            assert one["channels"] == 4 + concat
         assert made.run["overridden"] == []
 
     def check_differs(self, made: Result, reason: str) -> None:

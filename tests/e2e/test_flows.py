@@ -33,7 +33,10 @@ def _one_view(forge: ForgeServer) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def benches(
-    forge: ForgeServer, plain: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory
+    forge: ForgeServer,
+    webui: Webui,
+    plain: Callable[..., Result],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Benches:
     """Returns each method's bench, its checkpoint loaded."""
 
@@ -43,7 +46,8 @@ def benches(
         without = plain(checkpoint, **SMALL)
         Client(forge.url).use_checkpoint(checkpoint)
         weights = without.run["passes"][0]["weights"]
-        return Bench(Client(forge.url), method, tmp_path_factory.mktemp(method.id), weights)
+        folder, merges = tmp_path_factory.mktemp(method.id), webui.has_patcher
+        return Bench(Client(forge.url), method, folder, weights, merges=merges)
 
     return bench
 

@@ -137,20 +137,30 @@ class Saboteur:
         self._timestep: float | None = None
         self._fail_at = -1
         self._stop_at, self._stop = -1, "interrupt"
-        self._handle: Any = None
+        self._handles: list[Any] = []
+        self._entered: tuple[torch.nn.Module, torch.Tensor] | None = None
 
     def arm(self, model: torch.nn.Module, fail_at: int, stop_at: int, stop: str) -> None:
         """Watches a UNet, in place of any that was watched before."""
         self.disarm()
         self._fail_at, self._stop_at, self._stop = fail_at, stop_at, stop
         self._starts = True
-        self._handle = model.register_forward_pre_hook(self._before_call, with_kwargs=True)
+        self._handles = [
+            model.register_forward_pre_hook(self._before_call, with_kwargs=True),
+            # By then whoever changes the UNet for a call has done so, whatever comes first.
+            model.time_embed.register_forward_pre_hook(self._in_call),
+        ]
 
     def disarm(self) -> None:
         """Stops watching."""
-        if self._handle is not None:
-            self._handle.remove()
-        self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _in_call(self, *_: Any) -> None:
+        if self._entered is not None:
+            self.passes.append(describe_pass(*self._entered))
+            self._entered = None
 
     def _before_call(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         timesteps = args[1] if len(args) > 1 else kwargs["timesteps"]
@@ -159,7 +169,7 @@ class Saboteur:
         if self._starts:
             self._starts = False
             self._timestep = None
-            self.passes.append(describe_pass(module, args[0]))
+            self._entered = module, args[0] if args else kwargs["x"]
         if timestep == self._timestep:
             return
         self._timestep = timestep
