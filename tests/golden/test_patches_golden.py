@@ -34,9 +34,7 @@ def merged(key: str, patch: WeightPatch, strength: float) -> Tensor:
     module = nn.Module()
     plain = nn.Parameter(formula.weight(key, tuple(BASE[key])), requires_grad=False)
     module.register_parameter("weight", plain)
-    stand_in = patched_parameter(
-        key, module, "weight", patch, strength, torch.device("cpu"), wider=key == CONV_IN
-    )
+    stand_in = patched_parameter(key, module, "weight", patch, strength, torch.device("cpu"))
     stand_in.put(patched=True)
     return module.get_parameter("weight").detach()
 
