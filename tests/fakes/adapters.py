@@ -24,10 +24,10 @@ ADAPTERS = {
 """The module with each one's `Run`; a WebUI's stand-ins are lent under the same name."""
 _LIKE_FORGE = [name for name, of in ADAPTERS.items() if of == "patcher_run" and name != "forge"]
 """They share attention by the same code as Forge: `make slow` runs most of those tests."""
-_LIKE_NEO = ["reforge"]
-"""They merge weights in the same way as Neo: `make slow` runs them."""
-_OWN_MERGING = ["classic"]
-"""They differ in that alone: `make slow` runs what is not about the last method's weights."""
+_AS_OTHERS = ["reforge", "classic"]
+"""They differ from Neo in their dialects, which have tests of their own: `make slow` runs them."""
+_FIRST_AND_LAST = ["diffusers", "a1111", "neo"]
+"""They are tried with two of the methods: `make slow` runs the others."""
 
 
 @pytest.fixture
@@ -52,11 +52,7 @@ def each(*methods: LayerMethod, but: Mapping[str, str] | None = None) -> Callabl
         but: Adapters that a point does not apply to, with the reason.
     """
     if not methods:
-        slow = {name: [pytest.mark.slow] for name in _OWN_MERGING}
-        cases = [
-            pytest.param(name, marks=[*_marks(name, but), *slow.get(name, [])], id=name)
-            for name in ADAPTERS
-        ]
+        cases = [pytest.param(name, marks=_marks(name, but), id=name) for name in ADAPTERS]
         return pytest.mark.parametrize("run", cases, indirect=True)
     cases = []
     shared = [m for m in methods if m.patch is PatchKind.ATTENTION_SHARING]
@@ -65,13 +61,13 @@ def each(*methods: LayerMethod, but: Mapping[str, str] | None = None) -> Callabl
     for name in ADAPTERS:
         for method in methods:
             marks = _marks(name, but)
-            others = name in _OWN_MERGING and (method in shared or method is not methods[-1])
-            if others or (name in _LIKE_FORGE and method in repeated):
+            between = name in _FIRST_AND_LAST and method not in (methods[0], methods[-1])
+            if between or (name in _LIKE_FORGE and method in repeated):
                 marks.append(pytest.mark.slow)
             cases.append(pytest.param(name, method, marks=marks, id=f"{name}-{method.id}"))
     return pytest.mark.parametrize(("run", "method"), cases, indirect=["run"])
 
 
 def _marks(name: str, but: Mapping[str, str] | None) -> list[pytest.MarkDecorator]:
-    marks = [pytest.mark.slow] if name in _LIKE_NEO else []
+    marks = [pytest.mark.slow] if name in _AS_OTHERS else []
     return [*marks, pytest.mark.skip(reason=but[name])] if but and name in but else marks
