@@ -83,20 +83,22 @@ imports: $(STAMP) ## Check that imports go down the layers only
 demo: $(STAMP) ## Draw layers with the tiny family: out/demo, with a page and a contact sheet
 	$(BIN)/python -m lib_layerdiffuse demo --out out/demo
 
+# The folders of the real WebUIs to test in, by the variables that tests/e2e/webuis.py reads.
+NAMED := $(strip $(foreach webui,FORGE NEO REFORGE CLASSIC A1111,$(LAYERDIFFUSE_$(webui)_DIR)))
+HOW_TO_NAME = echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them,"; \
+	echo "or likewise LAYERDIFFUSE_NEO_DIR, _REFORGE_DIR, _CLASSIC_DIR or _A1111_DIR."
+
 e2e: ## Test inside a real WebUI: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e
-	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}$${LAYERDIFFUSE_NEO_DIR:-}" ]; then \
+	@if [ -z "$(NAMED)" ]; then \
 		echo "SKIPPED: every test in tests/e2e (pictures made by a real WebUI: hooks, panel, API)."; \
-		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them,"; \
-		echo "or LAYERDIFFUSE_NEO_DIR to that of Forge Neo."; \
+		$(HOW_TO_NAME); \
 	else $(MAKE) --no-print-directory venv \
 		&& $(BIN)/python -m pytest -m e2e tests/e2e $(PYTEST_ARGS); fi
 
 e2e-ui: ## Test a real WebUI's page in Chromium: LAYERDIFFUSE_FORGE_DIR=<folder> make e2e-ui
-	@if [ -z "$${LAYERDIFFUSE_FORGE_DIR:-}$${LAYERDIFFUSE_NEO_DIR:-}$${LAYERDIFFUSE_A1111_DIR:-}" ]; then \
+	@if [ -z "$(NAMED)" ]; then \
 		echo "SKIPPED: every test in tests/ui (the page of a real WebUI, in a browser)."; \
-		echo "Set LAYERDIFFUSE_FORGE_DIR to the folder of an installed WebUI Forge to run them,"; \
-		echo "LAYERDIFFUSE_NEO_DIR to that of Forge Neo, or LAYERDIFFUSE_A1111_DIR to that of"; \
-		echo "AUTOMATIC1111's WebUI."; \
+		$(HOW_TO_NAME); \
 	else $(MAKE) --no-print-directory $(UI_STAMP) \
 		&& $(BIN)/python -m pytest -m e2e_ui tests/ui $(PYTEST_ARGS); fi
 
