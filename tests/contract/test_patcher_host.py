@@ -214,6 +214,7 @@ class TestSharing:
         assert loaded == [run.plain.model, patcher.model]
         assert isinstance(patcher.model, AttentionSharing)
 
+    @pytest.mark.parametrize("webui_name", ["forge", "neo"], indirect=True)  # The others have none.
     @pytest.mark.parametrize("part", ["to_q", "to_v", "to_out.0"])
     def test_loras_on_the_fly_count_as_merged_ones_do(self, run, part):
         key = f"diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight"
