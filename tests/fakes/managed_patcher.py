@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from weakref import finalize, ref
 
 import torch
+from clones import WithMemory
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -153,7 +154,7 @@ def add_difference(weight: Tensor, parts: Any, strength: float, key: str) -> Ten
     return weight
 
 
-class ManagedPatcher:
+class ManagedPatcher(WithMemory):
     """Merges and takes off by an id.
 
     A host's own has `merge(entries, weight, key)` and `has_room()`, whether all weights fit; else
@@ -191,16 +192,6 @@ class ManagedPatcher:
             self.patches.setdefault(key, []).append((strength, patches[key], *more))
         self.patches_uuid = uuid4()
         return known
-
-    def set_model_patch(self, patch: Any, name: str) -> None:
-        patches = self.model_options["transformer_options"].setdefault("patches", {})
-        patches[name] = [*patches.get(name, []), patch]
-
-    def set_model_unet_function_wrapper(self, unet_wrapper_function: Any) -> None:
-        self.model_options["model_function_wrapper"] = unet_wrapper_function
-
-    def memory_required(self, input_shape: list[int]) -> int:
-        return input_shape[0] * input_shape[2] * input_shape[3]
 
     def partially_load(self) -> None:
         """Merges this clone's patches, if the network has others."""

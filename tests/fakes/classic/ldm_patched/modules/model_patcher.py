@@ -12,6 +12,7 @@ import itertools
 from typing import Any
 
 import torch
+from clones import WithMemory
 from managed_patcher import add_difference, put_back
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ def keep_patches(persist: bool) -> None:
     ModelPatcher.unpatch_model.__kwdefaults__["move"] = not persist
 
 
-class ModelPatcher:
+class ModelPatcher(WithMemory):
     persists = False
 
     def __init__(
@@ -79,16 +80,6 @@ class ModelPatcher:
             self.patches.setdefault(key, []).append(entry)
         self.patch_status.on_add_patches()
         return known
-
-    def set_model_patch(self, patch: Any, name: str) -> None:
-        patches = self.model_options["transformer_options"].setdefault("patches", {})
-        patches[name] = [*patches.get(name, []), patch]
-
-    def set_model_unet_function_wrapper(self, unet_wrapper_function: Any) -> None:
-        self.model_options["model_function_wrapper"] = unet_wrapper_function
-
-    def memory_required(self, input_shape: list[int]) -> int:
-        return input_shape[0] * input_shape[2] * input_shape[3]
 
     def patch_model(self, device_to: torch.device | None = None) -> None:
         status = self.patch_status

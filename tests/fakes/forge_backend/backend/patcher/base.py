@@ -6,12 +6,13 @@ import copy
 from typing import Any
 
 import torch
+from clones import WithOptions
 from torch import nn
 
 from backend.patcher.lora import LoraLoader
 
 
-class ModelPatcher:
+class ModelPatcher(WithOptions):
     def __init__(
         self, model: nn.Module, load_device: torch.device, offload_device: torch.device
     ) -> None:
@@ -47,10 +48,3 @@ class ModelPatcher:
 
     def refresh_loras(self) -> None:
         self.lora_loader.refresh(self.lora_patches, offload_device=self.offload_device)
-
-    def set_model_patch(self, patch: Any, name: str) -> None:
-        patches = self.model_options["transformer_options"].setdefault("patches", {})
-        patches[name] = [*patches.get(name, []), patch]
-
-    def set_model_unet_function_wrapper(self, unet_wrapper_function: Any) -> None:
-        self.model_options["model_function_wrapper"] = unet_wrapper_function

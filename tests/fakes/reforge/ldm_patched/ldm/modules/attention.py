@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clones import attend
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 calls: list[int] = []
 """The heads of each call."""
@@ -19,8 +19,7 @@ def optimized_attention(
     skip_reshape: bool = False,
 ) -> Tensor:
     calls.append(heads)
-    split = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
-    return F.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).flatten(2)
+    return attend(q, k, v, heads, mask)
 
 
 class CrossAttention(nn.Module):
