@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 
@@ -17,6 +20,17 @@ if _TORCH:
     import torch
 
     torch.set_num_threads(1)
+
+    def _spared_without_data(fill: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        @wraps(fill)
+        def filled(tensor: torch.Tensor, *args: object, **more: object) -> torch.Tensor:
+            return tensor if tensor.is_meta else fill(tensor, *args, **more)
+
+        return filled
+
+    # PyTorch takes long to draw random numbers for tensors that hold none.
+    for _name in ("kaiming_uniform_", "normal_", "uniform_"):
+        setattr(torch.nn.init, _name, _spared_without_data(getattr(torch.nn.init, _name)))
 
 # Times say little on shared machines. CI always tries the same examples; people get new ones.
 # `--hypothesis-profile=nightly` looks further.
@@ -54,6 +68,12 @@ collect_ignore_glob = [] if _STANDALONE else _OF_STANDALONE
 if not _TORCH:
     collect_ignore_glob = [*_OF_STANDALONE, *_OF_TORCH]
     sys.meta_path.insert(0, _SkipsWithoutTorch())
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector what is there by now: it would walk through all libraries each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> list[str]:

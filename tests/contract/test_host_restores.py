@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from adapters import each, run
-from host_run import BLOCK, HIGH, LOW, differs, lora, near
+from host_run import BLOCK, HIGH, LOW, differs, lora, near, same
 from thinned import thinned
 
 from lib_layerdiffuse.methods import find_method
@@ -44,8 +44,7 @@ class TestAfter:
         run.attachment.detach()
         before = run.snapshot()
         run.attachment.detach()
-        now = run.snapshot()
-        assert repr(now) == repr(before)
+        assert same(run.snapshot(), before)
         run.end()
         run.assert_as_before(run.before)
 

@@ -23,6 +23,7 @@ HIRES = {
     "hr_upscaler": "Latent",
     "hr_second_pass_steps": 1,
     "hr_cfg": 7,
+    "hr_cfg_scale": 7,  # As Forge Classic calls it, which falls over its own default.
     "hr_additional_modules": ["Use same choices"],
     "denoising_strength": 0.7,
 }

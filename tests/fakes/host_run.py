@@ -289,3 +289,14 @@ def near(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> None:
 def differs(a: Tensor, b: Tensor) -> None:
     """Checks that two results are not one."""
     assert (a - b).abs().max() > 1e-4 * b.abs().max()
+
+
+def same(a: Any, b: Any) -> bool:
+    """Says whether two snapshots have the same in them, tensors by their numbers."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, Mapping):
+        return list(a) == list(b) and all(map(same, a.values(), b.values()))
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
