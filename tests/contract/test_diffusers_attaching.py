@@ -44,7 +44,7 @@ def sampling(host: DiffusersHost, rows: int = 6, **more: object) -> Sampling:
 
 
 class TestRestoring:
-    @pytest.mark.parametrize("method", KINDS, **IDS)
+    @pytest.mark.parametrize("method", thinned(KINDS, 3), **IDS)
     def test_after_a_run(self, method):
         one = host(method.arch)
         with left_as_it_was(one):
@@ -54,7 +54,7 @@ class TestRestoring:
         assert not torch.allclose(changed, plain, atol=1e-2)
 
     @pytest.mark.parametrize("method", KINDS, **IDS)
-    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    @pytest.mark.parametrize("error", thinned([RuntimeError, KeyboardInterrupt], 2))
     def test_after_an_error_in_a_step(self, method, error):
         def fail(done: int, total: int) -> bool:
             raise error("in a step")
@@ -72,7 +72,7 @@ class TestRestoring:
             one.sample(stopped, injection_of(method))
         assert seen == [(1, 5)]
 
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("dtype", thinned([torch.float16, torch.bfloat16], 2))
     @pytest.mark.parametrize("method", thinned(KINDS, 2), **IDS)
     def test_bit_by_bit_in_half_precision(self, method, dtype):
         one = load(method.arch, dtype=dtype)
@@ -81,7 +81,7 @@ class TestRestoring:
 
 
 class TestPatches:
-    @pytest.mark.parametrize("method", PATCHED, **IDS)
+    @pytest.mark.parametrize("method", thinned(PATCHED, 3), **IDS)
     def test_the_unet_is_that_of_a_checkpoint_with_the_patches_merged(self, method):
         """Of each published file all tensors have a place; parameter by parameter."""
         run, given = Run(), injection_of(method, strength=0.7)

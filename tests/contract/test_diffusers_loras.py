@@ -81,7 +81,7 @@ def spellings(arch: Arch) -> dict[str, tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("arch", list(Arch), ids=lambda arch: arch.name)
-@pytest.mark.parametrize("spelling", thinned(spellings(Arch.SD15), 2))
+@pytest.mark.parametrize("spelling", thinned(spellings(Arch.SD15), 4))
 def test_each_spelling_arrives(arch, spelling, tmp_path):
     name, up_name, down_name = spellings(arch)[spelling]
     up, down = factors(arch)
@@ -126,7 +126,7 @@ def open_clip(prefix: str, name: str) -> str:
     return prefix + (flat(name) if prefix.startswith("lora_") else name)
 
 
-@pytest.mark.parametrize("prefix", OPEN_CLIP_PREFIXES)
+@pytest.mark.parametrize("prefix", thinned(OPEN_CLIP_PREFIXES, 3))
 def test_open_clips_names_of_the_second_text_encoder(prefix, tmp_path):
     tensors, wanted = {}, {}
     for name, ours in OPEN_CLIP.items():

@@ -68,7 +68,7 @@ class TestSteps:
         assert not torch.equal(host(arch).sample(sampling("[cat:dog:1]")), plain)
         assert not host(arch).pipeline.unet._forward_pre_hooks
 
-    @pytest.mark.parametrize("name", thinned(SAMPLERS, 8))
+    @pytest.mark.parametrize("name", thinned(SAMPLERS, 12))
     @pytest.mark.parametrize("denoise", [None, 0.5])
     def test_steps_are_those_of_the_sampler(self, name, denoise):
         """Some samplers call the UNet twice in a step."""
@@ -124,7 +124,7 @@ class TestComposition:
         assert echoed([[3.0]], guided=True) == [-1, -1 + 3 * 2]
 
     @ARCHES
-    @pytest.mark.parametrize("cfg", [1.0, 5.0])
+    @pytest.mark.parametrize("cfg", thinned([1.0, 5.0], 2))
     def test_the_same_prompt_in_parts_is_that_prompt(self, arch, cfg):
         def made(prompt: str) -> Tensor:
             return host(arch).sample(sampling(prompt, "dog", cfg=cfg))
@@ -146,7 +146,9 @@ class TestComposition:
         for other in ("cat AND a", "dog AND a"):
             assert not torch.allclose(changing, one.sample(sampling(other, steps=2)), atol=1e-3)
 
-    @pytest.mark.parametrize("method", ["joint_sd15", "fg_to_bg_sd15", "bg_to_blended_sdxl"])
+    @pytest.mark.parametrize(
+        "method", thinned(["joint_sd15", "fg_to_bg_sd15", "bg_to_blended_sdxl"], 2)
+    )
     def test_the_layers_of_a_set_keep_together(self, method):
         found = find_method(method)
         one, session = host(found.arch), Session(WeightStore(layer_folder(), offline=True))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from host_run import differs
 from patcher_run import HIGH, LOW, Run, injection, near
+from thinned import thinned
 
 from lib_layerdiffuse.errors import MissingCapabilityError
 from lib_layerdiffuse.methods import find_method
@@ -215,7 +216,7 @@ class TestSharing:
         assert isinstance(patcher.model, AttentionSharing)
 
     @pytest.mark.parametrize("webui_name", ["forge", "neo"], indirect=True)  # The others have none.
-    @pytest.mark.parametrize("part", ["to_q", "to_v", "to_out.0"])
+    @pytest.mark.parametrize("part", thinned(["to_q", "to_v", "to_out.0"], 3))
     def test_loras_on_the_fly_count_as_merged_ones_do(self, run, part):
         key = f"diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.{part}.weight"
         torch.manual_seed(4)

@@ -82,7 +82,7 @@ def job(ui, kind, **more):
     return p
 
 
-@pytest.mark.parametrize(("title", "hook", "kind"), thinned(HOOK_FAULTS, 2))
+@pytest.mark.parametrize(("title", "hook", "kind"), thinned(HOOK_FAULTS, 3))
 def test_its_error_ends_the_job(ui, monkeypatch, title, hook, kind):
     break_hook(monkeypatch, scripts_of(ui)[title], hook)
     p = job(ui, kind)
@@ -136,6 +136,6 @@ def test_an_error_where_alpha_is_looked_for_ends_the_saving(ui, monkeypatch, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["txt2img", "hires", "inpaint", "map"])
+@pytest.mark.parametrize("kind", thinned(["txt2img", "hires", "inpaint", "map"], 2))
 def test_without_a_fault_the_job_works(ui, kind):
     assert len(ui.run(job(ui, kind)).images) == 6

@@ -14,6 +14,7 @@ import pytest
 from documents import assert_shows, read_layers
 from PIL import Image
 from started_webui import SIZE, WebUI, picture
+from thinned import thinned
 
 from lib_layerdiffuse.documents.kinds import DocumentKind
 from lib_layerdiffuse.imaging.images import ResizeMode, fit, from_u8, to_u8
@@ -188,7 +189,7 @@ class TestOffer:
         results, files, *_ = gallery.offer(None, info, 0)
         assert (results, files) == ({"visible": False}, {"visible": False})
 
-    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    @pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda m: m.id)
     def test_layers_have_all_and_the_view_says_why_it_is_off(self, ui, gallery, method):
         result, _ = ui.generate(method)
         why = "This set has no foreground. Make one of the blended image, or choose another."
@@ -304,7 +305,7 @@ class TestPut:
         result, _ = ui.generate(JOINT, {"show_matte": True}, batch_size=2)
         assert self.put(gallery, result, FG, chosen) == (*NOTHING, wanted)
 
-    @pytest.mark.parametrize("chosen", [0, -1, 99])
+    @pytest.mark.parametrize("chosen", thinned([0, -1, 99], 3))
     @pytest.mark.parametrize("layer", Layer)
     def test_the_only_sets_layer_is_taken_where_its_grid_is_chosen(
         self, ui, gallery, layer, chosen
@@ -418,7 +419,7 @@ class TestLook:
         made.images.append(picture())  # Something came in between.
         assert self.look(gallery, made) == none
 
-    @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+    @pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda m: m.id)
     def test_every_method_with_a_foreground_can_be_looked_at(self, ui, gallery, method):
         result, _ = ui.generate(method)
         layers, _ = self.look(gallery, result)

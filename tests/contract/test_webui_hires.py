@@ -65,7 +65,7 @@ def test_a_pass_is_not_put_on_the_one_before(ui):
     assert all(unet is not plain for unet in p.sampled_with)
 
 
-@pytest.mark.parametrize("method", thinned(METHODS, 4), ids=lambda m: m.id)
+@pytest.mark.parametrize("method", thinned(METHODS, 5), ids=lambda m: m.id)
 @pytest.mark.parametrize("latent", [True, False])
 def test_every_method_makes_its_set_at_the_second_size(ui, method, latent):
     p = hires(ui, method, latent_upscaler=latent)

@@ -12,6 +12,7 @@ from image_files import matrix_profile
 from img2img_webui import Img2Img, ball, near, rgba_of
 from PIL import Image
 from started_webui import request
+from thinned import thinned
 
 from lib_layerdiffuse.errors import (
     BatchSizeError,
@@ -37,7 +38,7 @@ def ui(webui, models, tmp_path):
 
 
 class TestForeground:
-    @pytest.mark.parametrize("method", [FG, FG_SDXL], ids=lambda m: m.id)
+    @pytest.mark.parametrize("method", thinned([FG, FG_SDXL], 2), ids=lambda m: m.id)
     @pytest.mark.parametrize("mode", [0, 1, 2])
     def test_begins_with_the_picture_and_its_alpha(self, ui, method, mode):
         result, p = ui.run_img2img(method, resize_mode=mode)
@@ -178,7 +179,7 @@ class TestOtherLayers:
             near(p.began_with[0][row : row + 1], flat, atol=0.002)  # The host has 8 bits.
 
     @pytest.mark.parametrize("method", [TO_FG, TO_BLENDED], ids=lambda m: m.id)
-    @pytest.mark.parametrize("mode", [0, 1, 3])
+    @pytest.mark.parametrize("mode", thinned([0, 1, 3], 3))
     def test_blended_begins_with_the_picture_on_the_given_background(self, ui, method, mode):
         _, p = ui.run_img2img(method, images=[ball((96, 72))], resize_mode=mode)
         size = (96, 72) if mode == 3 else (64, 64)

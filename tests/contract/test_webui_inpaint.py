@@ -10,6 +10,7 @@ import torch
 from img2img_webui import Img2Img, ball, near, rgba_of
 from PIL import Image, ImageOps
 from started_webui import as_base64
+from thinned import thinned
 
 from lib_layerdiffuse.errors import ImageSizeError, MissingCapabilityError, SettingsError
 from lib_layerdiffuse.imaging.images import (
@@ -187,7 +188,7 @@ class TestOnlyMasked:
         with pytest.raises(ImageSizeError, match="64×64 pixels, the init image 128×96"):
             self.run(ui, image_mask=mask())
 
-    @pytest.mark.parametrize("mode", ["Just Resize", "Crop and Resize"])
+    @pytest.mark.parametrize("mode", thinned(["Just Resize", "Crop and Resize"], 2))
     @pytest.mark.parametrize("method", [TO_FG, TO_BLENDED], ids=lambda m: m.id)
     def test_given_layers_are_cut_as_the_picture_is(self, ui, monkeypatch, method, mode):
         """Else the part of the foreground would stand before the whole background."""
@@ -236,7 +237,7 @@ class TestOnlyMasked:
 
 
 class TestMaskedContent:
-    @pytest.mark.parametrize("level", [255, 128])
+    @pytest.mark.parametrize("level", thinned([255, 128], 2))
     @pytest.mark.parametrize("fill", [2, 3])
     def test_noise_and_nothing(self, ui, fill, level):
         init = ball((64, 64))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from started_webui import WebUI
+from thinned import thinned
 
 from lib_layerdiffuse.documents.kinds import DocumentKind
 from lib_layerdiffuse.errors import SettingsError
@@ -62,7 +63,7 @@ def test_they_stand_beside_the_pictures_and_are_told(ui):
         assert [name for name, *_ in psd.layers] == ["Background", "Foreground", "Blended"]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.id)
+@pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda m: m.id)
 def test_they_hold_what_was_made_and_what_was_given(ui, method):
     ui.shared.opts.data[OPTION] = ["zip"]
     result, _ = ui.generate(method)

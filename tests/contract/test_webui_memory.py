@@ -9,6 +9,7 @@ from weakref import ref
 import numpy as np
 import pytest
 from started_webui import WebUI, arrays, request
+from thinned import thinned
 
 from lib_layerdiffuse import pipeline
 from lib_layerdiffuse.errors import (
@@ -37,7 +38,7 @@ def first_tensor(unet):
     return patch[1][0] if isinstance(patch, tuple) else patch.weights[0]
 
 
-@pytest.mark.parametrize("webui_name", ["forge", "neo"])
+@pytest.mark.parametrize("webui_name", thinned(["forge", "neo"], 2))
 class TestMemory:
     def sharing(self):
         loaded = import_module("backend.memory_management").current_loaded_models

@@ -252,7 +252,7 @@ class TestDecoder:
             ("models_folders", ["/a"]),
             ("models_folders", "~no-such-user/a"),
         ],
-        2,
+        4,
     ),
 )
 def test_other_values_end_the_job_before_sampling(ui, option, value):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from started_webui import WebUI, as_base64, picture
+from thinned import thinned
 
 from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
@@ -58,7 +59,7 @@ def made_from(ui, method=TO_BG, **fields):
 
 
 class TestTheOriginals:
-    @pytest.mark.parametrize("text", TEXTS)
+    @pytest.mark.parametrize("text", thinned(TEXTS, 3))
     def test_every_infotext_of_its_readme_fills_the_panel(self, ui, text):
         values = dict(part.split(": ", 1) for part in text.split("\n")[-1].split(", "))
         found = paste(ui, text)
@@ -74,7 +75,7 @@ class TestTheOriginals:
             assert found[f"{name}_prompt"] == wanted
             assert found[f"{name}_negative_prompt"] == ""
 
-    @pytest.mark.parametrize("text", TEXTS)
+    @pytest.mark.parametrize("text", thinned(TEXTS, 3))
     def test_pictures_that_it_does_not_carry_are_named(self, ui, text):
         found = paste(ui, text)
         inputs = find_method(found["method"]).inputs

@@ -11,7 +11,7 @@ import pytest
 from host_run import HostRun
 from lent_webui import WEBUIS, lent
 
-from lib_layerdiffuse.methods import LayerMethod, PatchKind
+from lib_layerdiffuse.methods import LayerMethod
 
 ADAPTERS = {
     "diffusers": "diffusers_run",
@@ -23,10 +23,8 @@ ADAPTERS = {
 }
 """The module with each one's `Run`; a WebUI's stand-ins are lent under the same name."""
 _LIKE_FORGE = [name for name, of in ADAPTERS.items() if of == "patcher_run" and name != "forge"]
-"""They share attention by the same code as Forge: `make slow` runs most of those tests."""
-_AS_OTHERS = ["reforge", "classic"]
-"""They differ from Neo in their dialects, which have tests of their own: `make slow` runs them."""
-_FIRST_AND_LAST = ["diffusers", "a1111", "neo"]
+"""They differ from it in their dialects, which have tests of their own: `make slow` runs these."""
+_FIRST_AND_LAST = ["diffusers", "a1111"]
 """They are tried with two of the methods: `make slow` runs the others."""
 
 
@@ -55,19 +53,15 @@ def each(*methods: LayerMethod, but: Mapping[str, str] | None = None) -> Callabl
         cases = [pytest.param(name, marks=_marks(name, but), id=name) for name in ADAPTERS]
         return pytest.mark.parametrize("run", cases, indirect=True)
     cases = []
-    shared = [m for m in methods if m.patch is PatchKind.ATTENTION_SHARING]
-    # Those of tests that have no other methods are not left to `make slow` altogether.
-    repeated = shared[1:] if shared == list(methods) else shared
     for name in ADAPTERS:
         for method in methods:
             marks = _marks(name, but)
-            between = name in _FIRST_AND_LAST and method not in (methods[0], methods[-1])
-            if between or (name in _LIKE_FORGE and method in repeated):
+            if name in _FIRST_AND_LAST and method not in (methods[0], methods[-1]):
                 marks.append(pytest.mark.slow)
             cases.append(pytest.param(name, method, marks=marks, id=f"{name}-{method.id}"))
     return pytest.mark.parametrize(("run", "method"), cases, indirect=["run"])
 
 
 def _marks(name: str, but: Mapping[str, str] | None) -> list[pytest.MarkDecorator]:
-    marks = [pytest.mark.slow] if name in _AS_OTHERS else []
+    marks = [pytest.mark.slow] if name in _LIKE_FORGE else []
     return [*marks, pytest.mark.skip(reason=but[name])] if but and name in but else marks

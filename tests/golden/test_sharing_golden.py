@@ -10,6 +10,7 @@ import pytest
 import sharing_golden as made
 import torch
 from safetensors.torch import load_file
+from thinned import thinned
 from torch import Tensor, nn
 
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing, BaseAttention, SharingRun
@@ -141,7 +142,7 @@ WRONG_FILES = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_FILES)
+@pytest.mark.parametrize("wrong", thinned(WRONG_FILES, 2))
 def test_golden_can_tell_a_wrong_file(wrong: str) -> None:
     file = WRONG_FILES[wrong](file_of(2, True))
     found = errors(outputs(file, 2, control_picture()), 2, True)

@@ -60,7 +60,7 @@ def fails(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda m: m.id)
+@pytest.mark.parametrize("method", thinned(METHODS, 7), ids=lambda m: m.id)
 def test_every_method_makes_its_layers(capfd, family, method):
     command = ["generate", "--method", method.id, "--prompt", "a red apple", *ONE_STEP, "--json"]
     assert main([*command, *inputs(method), "--sets", "2"]) == 0

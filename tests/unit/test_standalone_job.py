@@ -34,7 +34,7 @@ from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.run import DECODING, SAMPLING, run
 
 SOME = pytest.mark.parametrize("method", thinned(METHODS, 5), ids=lambda method: method.id)
-ALL = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
+ALL = pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda method: method.id)
 JOINT, TO_FG = find_method("joint_sd15"), find_method("bg_to_fg_sd15")
 ONE, BLENDED = find_method("fg_conv_sdxl"), find_method("bg_to_blended_sdxl")
 

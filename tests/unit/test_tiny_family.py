@@ -109,6 +109,7 @@ def test_a_subject_stands_alone_with_the_method_and_not_without(
 
 
 @pytest.mark.parametrize("part", thinned(["joint_sd15", "fg_to_bg_sd15", "bg_to_fg_sd15"], 3))
+@pytest.mark.slow
 def test_layers_of_a_set_belong_together(part: str, drawing: Drawing) -> None:
     composite, above = drawing.figures(part, 4)
     assert composite.value >= 20
@@ -116,12 +117,14 @@ def test_layers_of_a_set_belong_together(part: str, drawing: Drawing) -> None:
 
 
 @pytest.mark.parametrize("part", thinned(["fg_to_blended_sdxl", "bg_to_blended_sdxl"], 2))
+@pytest.mark.slow
 def test_a_given_layer_is_kept(part: str, drawing: Drawing) -> None:
     (kept,) = drawing.figures(part, 4)
     assert kept.value >= 17
     assert kept.value >= kept.control + 5
 
 
+@pytest.mark.slow
 def test_a_foreground_is_found_in_a_blended_picture(drawing: Drawing) -> None:
     (iou,) = drawing.figures("bg_blended_to_fg_sdxl", 4)
     assert iou.value >= 0.65

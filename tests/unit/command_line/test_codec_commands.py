@@ -13,6 +13,7 @@ import pytest
 import torch
 from command_runs import ROOT, done, everything, fails
 from safetensors.torch import load_file, save_file
+from thinned import thinned
 from tiny_codec import tiny_decoder_weights, tiny_encoder_weights
 
 from lib_layerdiffuse.cli import main
@@ -215,7 +216,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", thinned(FAULTS, 2))
 def test_decode_says_what_is_wrong(capfd, job, tmp_path, fault):
     option, spoil, said = FAULTS[fault]
     spoil(job[option])

@@ -14,6 +14,7 @@ import pytest
 from hub_server import HubServer
 from huggingface_hub import constants
 from small_weights import BIG, GOOD, LARGE, NAME, TINY, begin, child, left_over, parts, weight
+from thinned import thinned
 
 from lib_layerdiffuse.errors import DownloadError
 from lib_layerdiffuse.released import HUB_REPO, HUB_REVISION
@@ -39,7 +40,7 @@ def test_missing_folder_is_made(tmp_path: Path, server: HubServer) -> None:
     assert WeightStore(tmp_path / "new" / "deep").ensure(TINY).read_bytes() == GOOD
 
 
-@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("sized", thinned([True, False], 2))
 def test_progress_comes_every_second(folder: Path, server: HubServer, sized: bool) -> None:
     server.files[NAME] = BIG
     server.drip = (150_000, 0.25)
@@ -129,6 +130,7 @@ def test_server_without_ranges_starts_over(folder: Path, server: HubServer) -> N
     assert "range" in server.gets[1].headers
 
 
+@pytest.mark.slow
 def test_killed_process_is_continued_by_the_next(folder: Path, server: HubServer) -> None:
     server.files[NAME] = BIG
     server.drip = (50_000, 0.1)
