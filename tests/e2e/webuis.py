@@ -38,6 +38,8 @@ class Webui:
         has_patcher: Whether it puts LoRAs on its UNet by a patcher, which can be cloned.
         persistent_patches: What makes its patcher keep patches from job to job, if it can.
         loads_at_once: Whether its page loads a checkpoint as soon as that is chosen.
+        noises_the_original: Whether the UNet sees the original with each step's noise around a
+            mask; otherwise the original is put back into what each step makes.
         hides_infotexts: Whether it hides infotexts in the pixels of images.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
@@ -49,6 +51,7 @@ class Webui:
     has_patcher: bool = True
     persistent_patches: str = ""
     loads_at_once: bool = False
+    noises_the_original: bool = True
     hides_infotexts: bool = True
     hub: str = ""
 
@@ -101,14 +104,21 @@ _BY_LDM = (
     "--unet-in-fp16",
     "--no-download-sd-model",
 )
-REFORGE = Webui("reforge", "reForge", _BY_LDM)
-CLASSIC = Webui("classic", "Forge Classic", _BY_LDM, persistent_patches="--persistent-patches")
+REFORGE = Webui("reforge", "reForge", _BY_LDM, noises_the_original=False)
+CLASSIC = Webui(
+    "classic",
+    "Forge Classic",
+    _BY_LDM,
+    persistent_patches="--persistent-patches",
+    noises_the_original=False,
+)
 A1111 = Webui(
     "a1111",
     "AUTOMATIC1111's WebUI",
     (*_COMMON, "--skip-version-check", "--use-cpu=all", "--no-half", "--no-download-sd-model"),
     has_patcher=False,
     loads_at_once=True,
+    noises_the_original=False,
     hides_infotexts=False,
     hub="huggingface",
 )
