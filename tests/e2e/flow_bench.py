@@ -12,8 +12,10 @@ from client import ApiError, Client, Result
 from flow_jobs import CHECKPOINTS
 from layers import assert_decoded, check_layers, difference, request
 from pictures import glass_ball
+from webuis import Webui
 
 from lib_layerdiffuse.methods import Arch, Layer, LayerMethod
+from lib_layerdiffuse.outputs import preview
 
 SIDE = 64
 SMALL = {"width": SIDE, "height": SIDE, "steps": 1}
@@ -26,7 +28,7 @@ class Bench:
     Attributes:
         STRENGTH: The denoising strength of img2img.
         method: The method.
-        merges: Whether the WebUI merges a method's weights into the UNet's own.
+        webui: The WebUI.
         last: Folder of the last job's record.
     """
 
@@ -38,8 +40,7 @@ class Bench:
         method: LayerMethod,
         folder: Path,
         plain_weights: str,
-        *,
-        merges: bool,
+        webui: Webui,
     ) -> None:
         """Takes a server with the method's checkpoint.
 
@@ -48,9 +49,9 @@ class Bench:
             method: The method.
             folder: Where records go.
             plain_weights: The probe's checksum of the UNet's weights without any method.
-            merges: Whether the WebUI merges a method's weights into the UNet's own.
+            webui: The WebUI.
         """
-        self.client, self.method, self.merges = client, method, merges
+        self.client, self.method, self.webui = client, method, webui
         self.last = folder
         self._folder, self._plain_weights, self._made = folder, plain_weights, 0
 
@@ -113,14 +114,15 @@ class Bench:
 
     def check_acted(self, made: Result) -> None:
         """Checks that the UNet was called with the method on it, and is without it now."""
+        merges = self.webui.has_patcher
         assert made.run["passes"]
         for one in made.run["passes"]:
             if self.method.arch is Arch.SD15:
                 assert one["overridden"] == _SHARED_ATTENTIONS
             else:
-                assert (one["weights"] != self._plain_weights) == self.merges
-                assert self.merges or one["overridden"]
-            concat = self.method.concat_channels if self.merges else 0  # Else put in further in.
+                assert (one["weights"] != self._plain_weights) == merges
+                assert merges or one["overridden"]
+            concat = self.method.concat_channels if merges else 0  # Else put in further in.
             assert one["channels"] == 4 + concat
         assert made.run["overridden"] == []
 
@@ -128,11 +130,30 @@ class Bench:
         """Checks that a job has other latents than one from the same text."""
         assert difference(made, self.base) > 0.001, reason
 
-    def check_repeats(self, images: list[np.ndarray]) -> None:
+    def check_matrix(self, images: list[np.ndarray]) -> None:
+        """Checks a prompt matrix of two: its grid, each set in a row, and the layers.
+
+        A WebUI whose API answers no extra images gives the layers in the rows alone.
+        """
+        frames, base = self.method.frames, self.base.images
+        if frames == 1 or self.webui.answers_extra_images:
+            self.check_repeats(images[-2 * frames :])
+            return
+        _, *rows = images
+        tiles = [tile for row in rows for tile in np.split(row, frames, axis=1)]
+        if tiles[0].shape[2] == 3:
+            base = [preview(image) if image.shape[2] == 4 else image for image in base]
+        else:
+            base = [np.dstack([i, np.full_like(i[..., :1], 255)])[..., :4] for i in base]
+        self.check_repeats(tiles, base)
+
+    def check_repeats(
+        self, images: list[np.ndarray], first: list[np.ndarray] | None = None
+    ) -> None:
         """Checks for two different sets, the first of which is that of the same text alone."""
-        frames = self.method.frames
+        frames, first = self.method.frames, first or self.base.images
         assert len(images) == 2 * frames
-        for one, other, wanted in zip(images, images[frames:], self.base.images, strict=False):
+        for one, other, wanted in zip(images, images[frames:], first, strict=False):
             np.testing.assert_array_equal(one, wanted)
             assert other.shape == wanted.shape
             assert (other != wanted).any()

@@ -46,8 +46,8 @@ def benches(
         without = plain(checkpoint, **SMALL)
         Client(forge.url).use_checkpoint(checkpoint)
         weights = without.run["passes"][0]["weights"]
-        folder, merges = tmp_path_factory.mktemp(method.id), webui.has_patcher
-        return Bench(Client(forge.url), method, folder, weights, merges=merges)
+        folder = tmp_path_factory.mktemp(method.id)
+        return Bench(Client(forge.url), method, folder, weights, webui)
 
     return bench
 

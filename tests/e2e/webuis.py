@@ -40,6 +40,7 @@ class Webui:
         loads_at_once: Whether its page loads a checkpoint as soon as that is chosen.
         noises_the_original: Whether the UNet sees the original with each step's noise around a
             mask; otherwise the original is put back into what each step makes.
+        answers_extra_images: Whether its API answers images beside those of a batch's rows.
         hides_infotexts: Whether it hides infotexts in the pixels of images.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
@@ -52,6 +53,7 @@ class Webui:
     persistent_patches: str = ""
     loads_at_once: bool = False
     noises_the_original: bool = True
+    answers_extra_images: bool = True
     hides_infotexts: bool = True
     hub: str = ""
 
@@ -104,7 +106,9 @@ _BY_LDM = (
     "--unet-in-fp16",
     "--no-download-sd-model",
 )
-REFORGE = Webui("reforge", "reForge", _BY_LDM, noises_the_original=False)
+REFORGE = Webui(
+    "reforge", "reForge", _BY_LDM, noises_the_original=False, answers_extra_images=False
+)
 CLASSIC = Webui(
     "classic",
     "Forge Classic",
@@ -119,6 +123,7 @@ A1111 = Webui(
     has_patcher=False,
     loads_at_once=True,
     noises_the_original=False,
+    answers_extra_images=False,
     hides_infotexts=False,
     hub="huggingface",
 )
