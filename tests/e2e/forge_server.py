@@ -80,7 +80,7 @@ class ForgeServer:
         self.forge_dir, self.python, self.data_dir = forge_dir, python, data_dir
         self.arguments = [*webui.arguments, *(() if web_page else ("--nowebui",)), *arguments]
         self.environment = {**OFFLINE, **webui.environment(), **(environment or {})}
-        self.url = ""
+        self.url, self._starts = "", webui.starts
         self.log_path = data_dir / "server.log"
         self._process: subprocess.Popen | None = None
         for folder, files in (
@@ -113,6 +113,13 @@ class ForgeServer:
         Raises:
             RuntimeError: The server ended or was not ready in time; has the end of its log.
         """
+        for _ in range(self._starts):
+            if self._started(timeout):
+                return self
+        raise RuntimeError(f"the server did not start:\n{self.log[-4000:]}")
+
+    def _started(self, timeout: float) -> bool:
+        """Starts the server; returns whether it answers in time."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [str(self.python), "launch.py", *self.arguments, f"--port={port}"]
@@ -131,9 +138,9 @@ class ForgeServer:
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"the server did not start:\n{self.log[-4000:]}")
+                return False
             time.sleep(0.5)
-        return self
+        return True
 
     def _ready(self) -> bool:
         if "Startup time" not in self.log:

@@ -42,6 +42,7 @@ class Webui:
             mask; otherwise the original is put back into what each step makes.
         answers_extra_images: Whether its API answers images beside those of a batch's rows.
         hides_infotexts: Whether it hides infotexts in the pixels of images.
+        starts: How often its start is tried, if it may break by itself.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
 
@@ -55,6 +56,7 @@ class Webui:
     noises_the_original: bool = True
     answers_extra_images: bool = True
     hides_infotexts: bool = True
+    starts: int = 1
     hub: str = ""
 
     def folder(self) -> Path | None:
@@ -107,7 +109,12 @@ _BY_LDM = (
     "--no-download-sd-model",
 )
 REFORGE = Webui(
-    "reforge", "reForge", _BY_LDM, noises_the_original=False, answers_extra_images=False
+    "reforge",
+    "reForge",
+    _BY_LDM,
+    noises_the_original=False,
+    answers_extra_images=False,
+    starts=3,  # One thread looks through all objects while another makes those of the API.
 )
 CLASSIC = Webui(
     "classic",
