@@ -289,11 +289,12 @@ class TestSession:
 
     def test_a_changed_file_loads_under_another_name(self, session):
         first = session.weights(settings_for(SDXL_FG))
+        key = next(iter(first.patches))
+        up = first.patches[key].up.clone()  # Older libraries map the file, which changes.
         path = put(session.store.folder, SDXL_FG.weights, patch_file(SDXL_FG, seed=1))
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
         second = session.weights(settings_for(SDXL_FG))
-        key = next(iter(first.patches))
-        assert not torch.equal(first.patches[key].up, second.patches[key].up)
+        assert not torch.equal(up, second.patches[key].up)
         assert first.identity != second.identity
 
     def test_methods_have_names_of_their_own(self, session):
