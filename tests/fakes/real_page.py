@@ -19,8 +19,10 @@ import fastapi
 import gradio as gr
 from fastapi.testclient import TestClient
 
-FAKES = Path(__file__).parent
-sys.path[:0] = [str(FAKES.parents[1]), str(FAKES / "forge")]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from lent_webui import WEBUIS
+
+sys.path[:0] = map(str, WEBUIS["forge"])
 
 
 @contextmanager
