@@ -19,8 +19,9 @@ class FrameLinear(nn.Module):
     """One projection of the base model with a LoRA of its own for each frame.
 
     Where the base layer shows an ordinary float `weight`, `W + strength · up @ down` is merged
-    once and kept until that parameter is another one (the host merged a user's LoRA, say). Over
-    any other callable (a quantised layer, say) the base runs as it is and the delta is added.
+    once and kept until that parameter is another one (the host merged a user's LoRA, say), or the
+    module's own is (a memory manager put back what it had at first). Over any other callable (a
+    quantised layer, say) the base runs as it is and the delta is added.
     The base layer's parameters are read, never owned or changed.
     """
 
@@ -31,6 +32,7 @@ class FrameLinear(nn.Module):
         shape = (len(ups), ups[0].shape[0], downs[0].shape[1])
         self.weight = nn.Parameter(torch.empty(shape), requires_grad=False)
         self._merged_from: tuple[Callable[[], Tensor | None], int] | None = None
+        self._merged: Callable[[], Tensor | None] = lambda: None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **more: Any) -> FrameLinear:
         """Moves or casts the module; a cast forgets the merge, which has lost digits or has few."""
@@ -53,10 +55,8 @@ class FrameLinear(nn.Module):
         return y if bias is None else y + bias.to(y)
 
     def _is_current(self, source: Tensor | None, x: Tensor) -> bool:
-        if self._merged_from is None or (self.weight.dtype, self.weight.device) != (
-            x.dtype,
-            x.device,
-        ):
+        here = self.weight.dtype is x.dtype and self.weight.device == x.device
+        if self._merged_from is None or self._merged() is not self.weight or not here:
             return False
         merged, version = self._merged_from
         return merged() is source and version == _version(source)
@@ -69,6 +69,7 @@ class FrameLinear(nn.Module):
         if source is not None:
             weight += source.detach().to(weight)
         self.weight = nn.Parameter(weight.to(x.dtype), requires_grad=False)
+        self._merged = weakref.ref(self.weight)
         self._merged_from = (
             (lambda: None) if source is None else weakref.ref(source),
             _version(source),

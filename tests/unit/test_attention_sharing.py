@@ -137,6 +137,19 @@ def test_merges_once_for_unchanged_layers():
     assert sharing.layers[SELF].q.weight is merged
 
 
+def test_a_memory_manager_that_puts_back_the_first_parameters_is_noticed():
+    """They are from before the merge: empty. ComfyUI's dynamic VRAM puts them back at each load."""
+    file, x = fakes.random_file(2), torch.randn(2, 6, CHANNELS)
+    base = base_of(fakes.Attention.random(CHANNELS, CHANNELS, HEADS))
+    sharing = AttentionSharing.from_state_dict(file, 1.0)
+    first = {name: value.clone() for name, value in sharing.named_parameters()}
+    want = SharingRun(sharing)(SELF, base, x)
+    for name, value in first.items():
+        path, _, last = name.rpartition(".")
+        setattr(sharing.get_submodule(path), last, torch.nn.Parameter(value, requires_grad=False))
+    assert torch.equal(SharingRun(sharing)(SELF, base, x), want)
+
+
 def test_leaves_the_base_layers_alone():
     base = fakes.Attention.random(CHANNELS, CHANNELS, HEADS)
     kept = [layer.weight.detach().clone() for layer in (base.to_q, base.to_k, base.to_v)]
