@@ -90,5 +90,12 @@ class Dialect:
         entry.model_unload(**({"avoid_model_moving": True} if fast else {}))
 
 
+def computes_in(model: Any) -> torch.dtype:
+    """Returns the type that a UNet computes in, whatever its weights are stored in."""
+    cast, stored = model.manual_cast_dtype, model.get_dtype()
+    dtype: torch.dtype = stored if cast is None else cast
+    return dtype
+
+
 def _takes(function: Callable[..., Any], name: str) -> bool:
     return name in signature(function).parameters

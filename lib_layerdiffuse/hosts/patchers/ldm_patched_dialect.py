@@ -5,14 +5,13 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-import torch
 from ldm_patched.ldm.modules.attention import optimized_attention
 from ldm_patched.modules import model_management
 from ldm_patched.modules.model_patcher import ModelPatcher
 from ldm_patched.modules.utils import tiled_scale
 from modules_forge.unet_patcher import UnetPatcher
 
-from .dialect import Dialect
+from .dialect import Dialect, computes_in
 from .probing import Wanted, check_known
 
 _OF_THE_PATCHER = ("memory_required", "unpatch_model")
@@ -36,7 +35,7 @@ def dialect() -> Dialect:
         _lora(),
         schedule=attrgetter("model_sampling"),
         latents=attrgetter("unet.model.latent_format"),
-        computes_in=_computes_in,
+        computes_in=computes_in,
     )
 
 
@@ -47,10 +46,3 @@ def _lora() -> Any:
     except ImportError:
         return None
     return LoRAAdapter
-
-
-def _computes_in(model: Any) -> torch.dtype:
-    """Returns the type that a UNet computes in, whatever its weights are stored in."""
-    cast, stored = model.manual_cast_dtype, model.get_dtype()
-    dtype: torch.dtype = stored if cast is None else cast
-    return dtype

@@ -22,11 +22,11 @@ _RESIZING = ("input_block_patch", "input_block_patch_after_skip")
 _SPLIT = "sample the image part by part, where the given image is whole"
 
 
-def check_others(unet: Any, injection: Injection, named: Named) -> None:
+def check_others(model_options: Any, injection: Injection, named: Named) -> None:
     """Checks what a UNet has been given before a method is put on it.
 
     Args:
-        unet: The host's patcher.
+        model_options: Those of the host's patcher.
         injection: The method.
         named: Tells whose a file of code is.
 
@@ -36,7 +36,7 @@ def check_others(unet: Any, injection: Injection, named: Named) -> None:
     """
     if injection.sharing is None:
         return
-    options = unet.model_options.get("transformer_options", {})
+    options = model_options.get("transformer_options", {})
     replaced = options.get("patches_replace", {})
     _refuse(
         [patch for name in ("attn1", "attn2") for patch in replaced.get(name, {}).values()],
@@ -52,8 +52,8 @@ def check_others(unet: Any, injection: Injection, named: Named) -> None:
         "change sizes inside the UNet, where the given image would not fit",
         named,
     )
-    if unet.model_options.get("tiled_diffusion"):
-        wrapper = unet.model_options.get("model_function_wrapper")
+    if model_options.get("tiled_diffusion"):
+        wrapper = model_options.get("model_function_wrapper")
         _refuse([wrapper], _SPLIT, named)
 
 

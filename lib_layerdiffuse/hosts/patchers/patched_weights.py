@@ -19,6 +19,9 @@ from .merging import Merging
 Applied = Callable[[bool, dict[str, Any]], AbstractContextManager[dict[str, Any]]]
 """What a UNet call runs inside, by whether the method acts and the call's arguments."""
 
+Before = Callable[[str], "Tensor | None"]
+"""Returns a parameter as it was before any patch; None where nothing is merged into it."""
+
 _PATCHES_EACH_KIND = 3  # Looked at in vain before giving up: rounding may hide a weak one.
 _MOST_BY_CHANCE = 0.15  # The deviation of a patch's part; half of it must be there.
 
@@ -42,14 +45,19 @@ def patch_weights(
     unused = patches.keys() - accepted
     if unused:
         raise lacking_layers(unused)
-    _check_shapes(plain.model, patches)
+    check_shapes(plain.model, patches)
     unet = patched.clone()
     merging = dialect.merging(plain, patched, unet.extra_model_patchers_during_sampling)
     merging.begin()
     return unet, _applied(merging, plain.model, injection), merging
 
 
-def _check_shapes(model: torch.nn.Module, patches: Mapping[str, WeightPatch]) -> None:
+def check_shapes(model: torch.nn.Module, patches: Mapping[str, WeightPatch]) -> None:
+    """Checks that patches fit a UNet's parameters, by `diffusion_model.…` name.
+
+    Raises:
+        ChecksumError: One has another shape.
+    """
     for key, patch in patches.items():
         path, _, name = key.rpartition(".")
         layer: Any = model.get_submodule(path)
@@ -70,7 +78,7 @@ def _applied(merging: Merging, model: torch.nn.Module, injection: Injection) -> 
         if injection.stop_at < 1:
             merging.switch(acts, args["input"])
         if acts and not checked:
-            check_merged(merging, model, injection.patches or {}, injection.strength)
+            check_merged(merging.before, model, injection.patches or {}, injection.strength)
             checked = True
         if acts and injection.concat is not None:
             x = args["input"]
@@ -84,12 +92,18 @@ def _applied(merging: Merging, model: torch.nn.Module, injection: Injection) -> 
 
 @torch.no_grad()
 def check_merged(
-    merging: Merging,
+    before: Before,
     model: torch.nn.Module,
     patches: Mapping[str, WeightPatch],
     strength: float,
 ) -> None:
     """Checks one weight of each kind of patch: a host may take a patch and leave it out.
+
+    Args:
+        before: Returns a weight as it was before any patch.
+        model: The UNet, as the host calls it.
+        patches: By the name of the parameter.
+        strength: Of the patches.
 
     Raises:
         HostError: The host has left it out.
@@ -99,21 +113,21 @@ def check_merged(
         kinds.setdefault((type(patch), key == CONV_IN), []).append(key)
     for keys in kinds.values():
         for key in keys[:_PATCHES_EACH_KIND]:
-            part = _merged_part(merging, model, key, patches[key], strength)
+            part = _merged_part(before(key), model, key, patches[key], strength)
             if part is None:
                 continue
             if part < 0.5:
                 raise HostError(
-                    f"The WebUI has not merged the method's weights into the UNet: {key} is as "
-                    "it was.",
-                    "Update LayerDiffuse, or use the version of the WebUI that its docs/hosts.md "
+                    f"The host has not merged the method's weights into the UNet: {key} is as it "
+                    "was.",
+                    "Update LayerDiffuse, or use the version of the host that its docs/hosts.md "
                     "names.",
                 )
             break
 
 
 def _merged_part(
-    merging: Merging, model: torch.nn.Module, key: str, patch: WeightPatch, strength: float
+    before: Tensor | None, model: torch.nn.Module, key: str, patch: WeightPatch, strength: float
 ) -> float | None:
     """Returns how much of a patch is in the UNet's weight: 0 for nothing, about 1 for all.
 
@@ -124,7 +138,6 @@ def _merged_part(
     path, _, name = key.rpartition(".")
     module = model.get_submodule(path)
     now: Tensor = getattr(module, name)
-    before = merging.before(key)
     before = now if before is None else before
     if not (_is_readable(now) and _is_readable(before)):
         return None
@@ -132,7 +145,7 @@ def _merged_part(
     delta = strength * delta.to("cpu", torch.float32)
     if _size(delta) <= torch.finfo(before.dtype).eps * _size(before):
         return None
-    for function in getattr(module, f"{name}_function", ()):  # Offloaded: merged in each call.
+    for function in _in_each_call(module, name):
         now = function(now.detach().clone())
     if now.numel() != delta.numel():
         return 0.0
@@ -142,6 +155,12 @@ def _merged_part(
     if by_chance > _MOST_BY_CHANCE:
         return None
     return float((change.flatten() @ delta.flatten()) / delta.square().sum())
+
+
+def _in_each_call(module: Any, name: str) -> list[Callable[[Tensor], Tensor]]:
+    """Returns what an offloaded parameter goes through in each call."""
+    lowvram = getattr(module, f"{name}_lowvram_function", None)  # With dynamic VRAM.
+    return [*([] if lowvram is None else [lowvram]), *getattr(module, f"{name}_function", ())]
 
 
 def _is_readable(weight: Tensor) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ...methods import Arch, LayerMethod
 from ...nets.attention_sharing import SharingRun
 from ...weights.patches import CONV_IN
 from ..attention_swap import AttentionSwap
+from ..timesteps import acts_down_to
 from . import loaded_nets
 from .attention_patches import check_patched
 from .dialect import Dialect
@@ -169,7 +171,7 @@ class PatcherHost:
         """
         loaded_nets.unload_sharing_but(self.dialect, injection.sharing)
         plain = self.sd_model.forge_objects.unet
-        check_others(plain, injection, self._named)
+        check_others(plain.model_options, injection, self._named)
         merging: Merging | None = None
         if injection.sharing is not None:
             unet = plain.clone()
@@ -180,7 +182,8 @@ class PatcherHost:
         inner = inner_call(unet, injection, self._named)
         counted = attachment.counted
         schedule = self.dialect.schedule(unet.model)
-        acts = _while_acting(injection.stop_at, schedule.percent_to_sigma(injection.stop_at))
+        stop_at = injection.stop_at
+        acts = partial(acts_down_to, stop_at, schedule.percent_to_sigma(stop_at))
         _wrap_unet_call(unet, acts, counted, applied, inner, self._as_raised)
         return attachment
 
@@ -208,11 +211,6 @@ class PatcherHost:
                 yield args
 
         return applied
-
-
-def _while_acting(stop_at: float, sigma_end: float) -> Callable[[Tensor], bool]:
-    """Returns what tells from a call's sigmas whether the method acts."""
-    return lambda sigmas: stop_at >= 1 or bool(sigmas.max() >= sigma_end)
 
 
 def _wrap_unet_call(

@@ -12,10 +12,16 @@ from ...errors import HostError
 from ..vae_moments import moments, posterior_of
 from .dialect import Dialect
 
+_FULL = "Choose a smaller size, or raise the inference memory at the top of the page."
+_OVERFLOWS = (
+    "Start the WebUI with its VAE in float32, --vae-in-fp32 or --fp32-vae, or choose another VAE."
+)
 _TILES, _TILE_OVERLAP = ((512, 512), (1024, 256), (256, 1024)), 64  # As the host encodes in tiles.
 
 
-def posterior(dialect: Dialect, vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(
+    dialect: Dialect, vae: Any, image: Tensor, *, full: str = _FULL, overflows: str = _OVERFLOWS
+) -> tuple[Tensor, Tensor]:
     """Returns mean and standard deviation `b 4 h w`, VAE's scale, float32.
 
     They come from the checkpoint's VAE whatever the settings say of TAESD, and in tiles where the
@@ -25,6 +31,8 @@ def posterior(dialect: Dialect, vae: Any, image: Tensor) -> tuple[Tensor, Tensor
         dialect: The host's.
         vae: The host's, of the loaded checkpoint.
         image: `b 3 H W` in [0, 1].
+        full: What to do where memory is full.
+        overflows: What to do where the VAE overflows.
 
     Raises:
         HostError: Memory does not suffice even for tiles, or the result is not finite.
@@ -35,14 +43,9 @@ def posterior(dialect: Dialect, vae: Any, image: Tensor) -> tuple[Tensor, Tensor
         if not is_memory_error(error, dialect.memory_errors()):
             raise
         raise HostError(
-            "The memory is full: there is no room for the VAE, not even for tiles.",
-            "Choose a smaller size, or raise the inference memory at the top of the page.",
+            "The memory is full: there is no room for the VAE, not even for tiles.", full
         ) from error
-    return posterior_of(
-        found,
-        "Start the WebUI with its VAE in float32, --vae-in-fp32 or --fp32-vae, or choose another "
-        "VAE.",
-    )
+    return posterior_of(found, overflows)
 
 
 @torch.no_grad()
@@ -56,7 +59,7 @@ def _moments(dialect: Dialect, vae: Any, image: Tensor) -> Tensor:
     needed = vae.memory_used_encode(image.shape, vae.vae_dtype)
     memory = dialect.memory
     memory.load_models_gpu([vae.patcher], memory_required=needed)
-    if not memory.VAE_ALWAYS_TILED:
+    if not getattr(memory, "VAE_ALWAYS_TILED", False):
         try:
             return of_pixels(image)
         except Exception as error:

@@ -11,9 +11,8 @@ from ...errors import MissingCapabilityError
 Wanted = tuple[Any, str, tuple[str, ...]]
 """What must have some names, what it is called, and the names."""
 
-_OF_THE_MEMORY = (
+OF_THE_MEMORY = (
     "OOM_EXCEPTION",
-    "VAE_ALWAYS_TILED",
     "current_loaded_models",
     "get_torch_device",
     "load_models_gpu",
@@ -31,7 +30,7 @@ _OF_ADD_PATCHES = ("patches", "strength_patch")
 
 
 def check_known(memory: Any, unet_patcher: Any, others: Iterable[Wanted]) -> None:
-    """Checks that a host has what the adapter takes from it.
+    """Checks that a WebUI has what the adapter takes from it.
 
     Args:
         memory: Its memory manager, a module.
@@ -43,22 +42,36 @@ def check_known(memory: Any, unet_patcher: Any, others: Iterable[Wanted]) -> Non
     """
     title = memory.__name__.rpartition(".")[-1]
     wanted: list[Wanted] = [
-        (memory, title, _OF_THE_MEMORY),
+        (memory, title, ("VAE_ALWAYS_TILED", *OF_THE_MEMORY)),
         (unet_patcher, "UnetPatcher", _OF_THE_PATCHER),
         *others,
     ]
+    check_has(wanted, unet_patcher, "WebUI")
+
+
+def check_has(wanted: Iterable[Wanted], patcher: Any, program: str) -> None:
+    """Checks that a program has some names, and a patcher that takes patches as we give them.
+
+    Args:
+        wanted: The names.
+        patcher: Its class of a patcher.
+        program: What a user calls it.
+
+    Raises:
+        MissingCapabilityError: It lacks something.
+    """
     for owner, title, names in wanted:
         for name in names:
             if not hasattr(owner, name):
-                raise _unknown(f"{title}.{name}")
-    taken = signature(unet_patcher.add_patches).parameters
+                raise _unknown(f"{title}.{name}", program)
+    taken = signature(patcher.add_patches).parameters
     for name in _OF_ADD_PATCHES:
         if name not in taken:
-            raise _unknown(f"add_patches({name}=…)")
+            raise _unknown(f"add_patches({name}=…)", program)
 
 
-def _unknown(missing: str) -> MissingCapabilityError:
+def _unknown(missing: str, program: str) -> MissingCapabilityError:
     return MissingCapabilityError(
-        f"This WebUI's model patcher is not one that LayerDiffuse knows: it lacks {missing}.",
-        "Update LayerDiffuse, or use the version of the WebUI that its docs/hosts.md names.",
+        f"This {program}'s model patcher is not one that LayerDiffuse knows: it lacks {missing}.",
+        f"Update LayerDiffuse, or use the version of the {program} that its docs/hosts.md names.",
     )
