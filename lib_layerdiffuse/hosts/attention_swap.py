@@ -121,8 +121,8 @@ def _shared_forward(
     context = encoder_hidden_states if context is None else context  # As diffusers calls it.
     if any(other is not None for other in others):  # Values to one host, a mask to another.
         raise HostError(
-            "An extension calls the UNet's attention in a way of its own.",
-            "Turn off extensions that change attention for SD1.5 layer methods.",
+            "An extension or node calls the UNet's attention in a way of its own.",
+            "Turn off what changes attention for SD1.5 layer methods.",
         )
     layers = (module.to_q, module.to_k, module.to_v, module.to_out[0])
     base = BaseAttention(module.heads, *map(projection, layers))

@@ -273,13 +273,13 @@ class SharingRun:
         tokens = self._tokens[slot]
         if tokens.shape[2] != x.shape[1]:
             raise HostError(
-                f"An extension regroups the image's tokens: {x.shape[1]} at one of the UNet's "
-                f"layers instead of {tokens.shape[2]}.",
-                "Turn off token merging, HyperTile and other extensions that regroup tokens.",
+                f"An extension or node regroups the image's tokens: {x.shape[1]} at one of the "
+                f"UNet's layers instead of {tokens.shape[2]}.",
+                "Turn off token merging, HyperTile and whatever else regroups tokens.",
             )
         return tokens
 
 
 def _regrouped(what: str) -> HostError:
-    hint = "Turn off extensions that regroup the batch."
-    return HostError(f"An extension regroups the batch: {what} layers.", hint)
+    hint = "Turn off extensions or nodes that regroup the batch."
+    return HostError(f"An extension or node regroups the batch: {what} layers.", hint)

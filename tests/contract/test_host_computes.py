@@ -25,7 +25,10 @@ SDXL_FG, TWO_PICTURES = find_method("fg_attn_sdxl"), find_method("fg_blended_to_
 PAIR = (JOINT, TWO_PICTURES)
 QUERIES = f"{BLOCK}.attn1.to_q.weight"
 ADAPTER_MERGES = {"diffusers": "nobody but the adapter puts patches into the UNet"}
-NO_FRONT_END = {"diffusers": "no WebUI stands around it that would swallow an error"}
+NO_FRONT_END = {
+    "comfy": "it shows what is raised on the node",
+    "diffusers": "no WebUI stands around it that would swallow an error",
+}
 
 
 class TestAsDefined:

@@ -15,6 +15,7 @@ from lib_layerdiffuse.methods import LayerMethod
 
 ADAPTERS = {
     "diffusers": "diffusers_run",
+    "comfy": "comfy_run",
     "a1111": "a1111_run",
     "forge": "patcher_run",
     "neo": "patcher_run",
@@ -24,7 +25,7 @@ ADAPTERS = {
 """The module with each one's `Run`; a WebUI's stand-ins are lent under the same name."""
 _LIKE_FORGE = [name for name, of in ADAPTERS.items() if of == "patcher_run" and name != "forge"]
 """They differ from it in their dialects, which have tests of their own: `make slow` runs these."""
-_FIRST_AND_LAST = ["diffusers", "a1111"]
+_FIRST_AND_LAST = ["diffusers", "comfy", "a1111"]
 """They are tried with two of the methods: `make slow` runs the others."""
 
 

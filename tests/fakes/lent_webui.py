@@ -29,7 +29,7 @@ _PATCHERS = {
 WEBUIS = {
     webui: tuple(FAKES / name for name in (*folders, "checkpoint", "forge"))
     for webui, folders in _PATCHERS.items()
-} | {"a1111": (FAKES / "a1111",)}
+} | {"a1111": (FAKES / "a1111",), "comfy": (FAKES / "comfyui", FAKES / "checkpoint")}
 """The folders of each WebUI's stand-ins; what one lacks is as in the next."""
 STAND_INS = {path.stem for folders in WEBUIS.values() for one in folders for path in one.iterdir()}
 OURS = (
@@ -38,7 +38,13 @@ OURS = (
     "lib_layerdiffuse.ui",
     "lib_layerdiffuse.webui",
 )
-OURS_IN = {"a1111": ("lib_layerdiffuse.hosts.detect", "lib_layerdiffuse.hosts.a1111")}
+_DETECT = "lib_layerdiffuse.hosts.detect"
+_PATCHERS_AND_COMFY = (
+    "lib_layerdiffuse.hosts.patchers",
+    "lib_layerdiffuse.hosts.comfy",
+    "lib_layerdiffuse.hosts.comfy.comfy_dialect",
+)
+OURS_IN = {"a1111": (_DETECT, "lib_layerdiffuse.hosts.a1111"), "comfy": _PATCHERS_AND_COMFY}
 """What of ours is imported with stand-ins for less than a whole WebUI."""
 _ALL_OURS = (*OURS, *(name for names in OURS_IN.values() for name in names))
 
@@ -82,7 +88,8 @@ def _started(name: str) -> tuple[dict[str, ModuleType], ModuleState]:
             for found in walk_packages(getattr(module, "__path__", ()), f"{ours}."):
                 if not found.name.endswith("_dialect"):  # There is the host's own alone.
                     import_module(found.name)
-        import_module("lib_layerdiffuse.hosts.detect").webui_host()
+        if _DETECT in OURS_IN.get(name, OURS):
+            import_module(_DETECT).webui_host()
     modules = _exchange(before)
     return modules, ModuleState(modules)
 

@@ -42,7 +42,7 @@ class Run(HostRun):
 
     def host_of(self, family, **more):
         """Returns the adapter's object; `more` are its arguments and the checkpoint's channels."""
-        checkpoint = self.tiny.Checkpoint(family)
+        checkpoint = self.checkpoint = self.tiny.Checkpoint(family)
         net = checkpoint.forge_objects.unet.model.diffusion_model
         channels = more.pop("channels", 4)
         if channels != 4:
@@ -51,7 +51,6 @@ class Run(HostRun):
 
     def open(self, method, lora=None, **more):
         self.host = self.host_of(method.arch.value, **more)
-        self.checkpoint = self.host.sd_model
         self.unet = self.plain = self._first = self.checkpoint.forge_objects.unet
         self.before = self.snapshot()
         if lora:
@@ -89,6 +88,13 @@ class Run(HostRun):
 
     def _put(self, unet):
         self.unet = self.checkpoint.forge_objects.unet = unet
+        self._load(unet)
+
+    @staticmethod
+    def _extras(unet):
+        return unet.extra_model_patchers_during_sampling
+
+    def _load(self, unet):
         self.tiny.load_for_sampling(unet)
 
     @property
@@ -113,14 +119,14 @@ class Run(HostRun):
             "parameters": {k: (id(p), p.clone()) for k, p in model.named_parameters()},
             "options": copy.deepcopy(self.plain.model_options),
             "patches": dict(self.plain.lora_patches if merges_by_name else self.plain.patches),
-            "extras": list(self.plain.extra_model_patchers_during_sampling),
+            "extras": list(self._extras(self.plain)),
             "forwards": [n for n, m in model.named_modules() if "forward" in vars(m)],
             "functions": [n for n, m in model.named_modules() if getattr(m, "weight_function", ())],
         }
 
     def assert_as_before(self, before=None):
         """Checks the caller's UNet, once the host has loaded it again for a plain run."""
-        self.tiny.load_for_sampling(self.plain)
+        self._load(self.plain)
         now, before = self.snapshot(), before or self.before
         for key in ("options", "patches", "extras", "forwards", "functions"):
             assert now[key] == before[key], key
@@ -152,7 +158,7 @@ class Run(HostRun):
 
     def call_unet(self, unet, x, done, prompts, negatives=()):
         """Returns what a patcher makes, loaded or not; see `denoise`."""
-        sigma = self.host.sd_model.forge_objects.unet.model.schedule.percent_to_sigma(done)
+        sigma = self.tiny.Predictor().percent_to_sigma(done)
         texts = [self.tiny.conditioning(of) for of in (negatives, prompts) if of]
         found = self.tiny.call_unet(unet, x, min(sigma, 14.6), texts)
         return torch.cat(found.split(len(x))[::-1])

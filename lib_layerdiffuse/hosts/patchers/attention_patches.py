@@ -139,6 +139,6 @@ def _origin(given: Any) -> str:
     code = getattr(function, "__code__", None) or getattr(type(given).__call__, "__code__", None)
     parts = Path(code.co_filename).parts if code is not None else ()
     for place in reversed(range(len(parts) - 1)):
-        if parts[place] in ("extensions", "extensions-builtin"):
+        if parts[place] in ("extensions", "extensions-builtin", "custom_nodes"):
             return parts[place + 1]
     return str(getattr(function, "__module__", type(given).__module__)).rpartition(".")[-1]

@@ -1,0 +1,1 @@
+"""A stand-in for ComfyUI's package: what the adapter relies on, with its traps."""

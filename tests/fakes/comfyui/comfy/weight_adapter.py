@@ -1,0 +1,5 @@
+"""The form that a LoRA has here."""
+
+from managed_patcher import LoRAAdapter
+
+__all__ = ["LoRAAdapter"]
