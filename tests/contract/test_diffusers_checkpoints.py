@@ -14,8 +14,9 @@ import torch
 pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
 
 from safetensors.torch import load_file, save_file
+from shrunk_files import random_tensors
 from thinned import thinned
-from tiny_diffusers import host, load, random_tensors
+from tiny_diffusers import host, load
 
 from lib_layerdiffuse.errors import LayerDiffuseError
 from lib_layerdiffuse.hosts.diffusers import Sampling, components

@@ -12,7 +12,8 @@ import torch
 pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
 
 from safetensors.torch import save_file
-from tiny_diffusers import checkpoint, host, load, random_tensors, real_shapes
+from shrunk_files import random_tensors, real_shapes
+from tiny_diffusers import checkpoint, host, load
 from torch import Tensor
 from transformers import CLIPTokenizer
 

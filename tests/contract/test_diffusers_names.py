@@ -9,7 +9,7 @@ pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host 
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from tiny_diffusers import UNET, real_shapes
+from shrunk_files import UNET, real_shapes
 
 from lib_layerdiffuse.hosts.diffusers.loading import CONFIGS
 from lib_layerdiffuse.hosts.diffusers.parameter_names import PREFIX, diffusers_name, module_names

@@ -104,7 +104,7 @@ def test_what_is_known_before_sampling_is_refused_by_name(opened, method, option
     plain.model_options.update(options)
     with pytest.raises(MissingCapabilityError, match="does not work with Tiles, which") as caught:
         host.attach(injection(method, called=False))
-    assert caught.value.hint == "Turn off Tiles for this job."
+    assert caught.value.hint == "Turn off Tiles."
     assert host.sd_model.forge_objects.unet is plain
 
 

@@ -11,7 +11,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from host_run import BLOCK, HostRun, beside, deltas_of, merged, noise
 from safetensors.torch import save_file
-from tiny_diffusers import UNET, configs, folder, host, load, method_tensors, random_tensors
+from shrunk_files import UNET, method_tensors, random_tensors
+from tiny_diffusers import configs, folder, host, load
 
 from lib_layerdiffuse.hosts.diffusers import attaching
 from lib_layerdiffuse.hosts.diffusers.parameter_names import PREFIX, diffusers_name, module_names

@@ -98,7 +98,7 @@ def refusal(listed: str, would: str) -> MissingCapabilityError:
     """Returns what is raised for other extensions, by their names and what they would do."""
     return MissingCapabilityError(
         f"This method does not work with {listed}, which would {would}.",
-        f"Turn off {listed} for this job.",
+        f"Turn off {listed}.",
     )
 
 
