@@ -81,7 +81,9 @@ class _Lazy(nn.Module):
     def now(self, name: str) -> Tensor | None:
         """Returns the weight or the bias that it computes with."""
         value: Tensor | None = getattr(self, name)
-        for function in getattr(self, f"{name}_function"):
+        lowvram = getattr(self, f"{name}_lowvram_function", None)
+        functions = getattr(self, f"{name}_function")
+        for function in [lowvram, *functions] if lowvram else functions:
             assert value is not None
             value = function(value.clone())  # It is changed in place.
         return value
