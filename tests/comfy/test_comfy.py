@@ -15,16 +15,15 @@ from real_comfy import ComfyUI
 
 from lib_layerdiffuse.methods import METHODS, LayerMethod
 
-CHECK = Path(__file__).with_name("comfy_check.py")
+HERE = Path(__file__).parent
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
-@pytest.fixture(scope="session")
-def calls(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The first UNet call of each method, once all checks have passed there."""
-    to = tmp_path_factory.mktemp("comfy") / "calls.npz"
+def run_checks(comfyui: ComfyUI, name: str, to: Path) -> None:
+    """Runs a file of checks in ComfyUI's interpreter; all of them have to pass."""
+    file = HERE / name
     ran = subprocess.run(
-        [str(comfyui.python), str(CHECK), str(comfyui.folder), str(to)],
+        [str(comfyui.python), str(file), str(comfyui.folder), str(to)],
         env={**os.environ, **OFFLINE},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -33,10 +32,21 @@ def calls(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
-    checks = re.findall(r"^def ([a-z_]+)\(\) -> None:", CHECK.read_text(), re.MULTILINE)
+    checks = re.findall(r"^def ([a-z][a-z_]+)\(\) -> None:", file.read_text(), re.MULTILINE)
     assert re.findall(r"^checked: (\w+)$", ran.stdout, re.MULTILINE) == checks
+
+
+@pytest.fixture(scope="session")
+def calls(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The first UNet call of each method, once all checks have passed there."""
+    to = tmp_path_factory.mktemp("comfy") / "calls.npz"
+    run_checks(comfyui, "comfy_check.py", to)
     with np.load(to) as found:
         return dict(found)
+
+
+def test_the_nodes_load_and_run(comfyui: ComfyUI, tmp_path: Path) -> None:
+    run_checks(comfyui, "node_check.py", tmp_path)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)

@@ -43,6 +43,7 @@ _PATCHERS_AND_COMFY = (
     "lib_layerdiffuse.hosts.patchers",
     "lib_layerdiffuse.hosts.comfy",
     "lib_layerdiffuse.hosts.comfy.comfy_dialect",
+    "lib_layerdiffuse.comfy",
 )
 OURS_IN = {"a1111": (_DETECT, "lib_layerdiffuse.hosts.a1111"), "comfy": _PATCHERS_AND_COMFY}
 """What of ours is imported with stand-ins for less than a whole WebUI."""

@@ -1,0 +1,8 @@
+"""ComfyUI's way in: it imports this folder as a pack of nodes. Nobody else needs this file."""
+
+import sys
+
+if "folder_paths" in sys.modules and __package__:  # ComfyUI's, and not a test runner's.
+    from .lib_layerdiffuse.comfy.extension import comfy_entrypoint
+
+    __all__ = ["comfy_entrypoint"]

@@ -1,0 +1,156 @@
+# ruff: noqa: E402, I001 - What is imported reads what is set before.
+"""Checks of the nodes in ComfyUI's own code, as its server loads and runs them.
+
+    venv/bin/python …/tests/comfy/node_check.py COMFYUI MODELS
+
+Args:
+    COMFYUI: Folder of its checkout.
+    MODELS: An empty folder, for small weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+_, COMFYUI, MODELS = sys.argv
+sys.path[:0] = [COMFYUI, *(str(ROOT / name) for name in ("tests/fakes", "tests/comfy"))]
+sys.path.append(str(ROOT))  # For what the tests import; the pack itself has no need of it.
+
+import tiny_comfy  # First: it tells ComfyUI that there is no GPU.
+import folder_paths
+import torch
+
+folder_paths.models_dir = MODELS
+import nodes
+from tiny_comfy import conditioning, sample, tiny_model
+from tiny_weights import decoder_file, put
+
+from lib_layerdiffuse.methods import DECODERS, METHODS, Arch
+
+MOST_SECONDS = 0.3
+
+
+def weights_are_there() -> None:
+    folder = Path(MODELS) / "layer_model"
+    folder.mkdir()
+    for method in METHODS:
+        put(folder, method.weights, tiny_comfy.method_file(method))
+    for arch in Arch:
+        put(folder, DECODERS[arch], decoder_file(arch))
+
+
+def the_pack_costs_no_time() -> None:
+    _forget_the_pack()
+    spec = importlib.util.spec_from_file_location("pack", ROOT / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
+    gc.disable()  # It takes seconds in ComfyUI, whoever sets it off.
+    start = time.process_time()
+    spec.loader.exec_module(pack)
+    took = time.process_time() - start
+    gc.enable()
+    assert took < MOST_SECONDS, took
+    assert callable(pack.comfy_entrypoint)
+
+
+def _forget_the_pack() -> None:
+    """Makes the pack be another copy than the tests', under a name of ComfyUI's."""
+    for name in [name for name in sys.modules if name.startswith("lib_layerdiffuse")]:
+        del sys.modules[name]
+
+
+def comfyui_loads_the_pack() -> None:
+    before = set(nodes.NODE_CLASS_MAPPINGS)
+    assert asyncio.run(nodes.load_custom_node(str(ROOT), module_parent="custom_nodes"))
+    found = set(nodes.NODE_CLASS_MAPPINGS) - before
+    assert len([name for name in found if name.startswith("LayeredDiffusion")]) == 8, found
+    assert not {"gradio", "diffusers"} & set(sys.modules)
+
+
+def its_descriptions_are_valid() -> None:
+    for name, node in nodes.NODE_CLASS_MAPPINGS.items():
+        if name.startswith(("LayeredDiffusion", "LayerDiffuse")):
+            node.GET_SCHEMA()
+            assert node.INPUT_TYPES()["required"], name
+            assert node.RELATIVE_PYTHON_MODULE.startswith("custom_nodes")
+
+
+def run_node(name: str, **given: Any) -> Any:
+    """Returns what a node gives, called as ComfyUI's executor does."""
+    node = nodes.NODE_CLASS_MAPPINGS[name]
+    clone = node.PREPARE_CLASS_CLONE(None)
+    found = getattr(clone, node.FUNCTION)(**given)
+    return found.result
+
+
+def each_apply_node_draws() -> None:
+    cond, uncond = (conditioning(Arch.SDXL, seed=seed) for seed in (1, 2))
+    latent = {"samples": torch.full((1, 4, 8, 8), 0.3)}
+    image = torch.rand(1, 64, 64, 3)
+    given = {
+        "LayeredDiffusionApply": {"weight": 1.0},
+        "LayeredDiffusionJointApply": {"fg_cond": conditioning(Arch.SD15, seed=9, tokens=154)},
+        "LayeredDiffusionCondApply": {
+            "cond": cond,
+            "uncond": uncond,
+            "latent": latent,
+            "weight": 1.0,
+        },
+        "LayeredDiffusionCondJointApply": {"image": image},
+        "LayeredDiffusionDiffApply": {
+            "cond": cond,
+            "uncond": uncond,
+            "latent": latent,
+            "blended_latent": latent,
+            "weight": 1.0,
+        },
+    }
+    models = {arch: tiny_model(arch) for arch in Arch}
+    for name, more in given.items():
+        configs = nodes.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()["required"]["config"][1]["options"]
+        for config in configs:
+            arch = Arch.SD15 if config.startswith("SD15") else Arch.SDXL
+            batch = {"Joint": 3, "CondJoint": 2}.get(name[16:-5], 1)
+            plain = sample(models[arch], arch, batch=batch, steps=2)
+            made, *passed = run_node(name, model=models[arch], config=config, **more)
+            found = sample(made, arch, batch=batch, steps=2)
+            assert not torch.allclose(found, plain, atol=1e-2 * plain.abs().max()), config
+            assert passed in ([], [cond, uncond])
+            assert torch.equal(sample(models[arch], arch, batch=batch, steps=2), plain), config
+
+
+def the_decoders_find_alpha() -> None:
+    images, latent = torch.rand(3, 72, 40, 3), {"samples": torch.randn(3, 4, 9, 5)}
+    more = {"samples": latent, "images": images, "sd_version": "SD15", "sub_batch_size": 16}
+    (rgba,) = run_node("LayeredDiffusionDecodeRGBA", **more)
+    image, mask = run_node("LayeredDiffusionDecode", **more)
+    assert torch.equal(torch.cat([image, mask.unsqueeze(-1)], -1), rgba)
+    first, second, third = run_node("LayeredDiffusionDecodeSplit", **more, frames=3)
+    assert torch.equal(first, rgba[:1])
+    assert torch.equal(second, images[1:2])
+    assert torch.equal(third, images[2:])
+
+
+CHECKS = [
+    weights_are_there,
+    the_pack_costs_no_time,
+    comfyui_loads_the_pack,
+    its_descriptions_are_valid,
+    each_apply_node_draws,
+    the_decoders_find_alpha,
+]
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        for check in CHECKS:
+            check()
+            print(f"checked: {check.__name__}", flush=True)
