@@ -19,6 +19,7 @@ from ..methods import LayerMethod, find_method
 from ..pipeline import image_tensor
 from .layer_node import LayerNode
 from .node_images import latent_of, only
+from .node_inputs import stop_at_input, weight_input
 
 _ATTENTION, _CONV = "Attention Injection", "Conv Injection"
 _FOREGROUND, _BACKGROUND = "SDXL, Foreground", "SDXL, Background"
@@ -40,18 +41,6 @@ def _config(methods: Mapping[str, str]) -> Any:
     return io.Combo.Input(
         "config", options=list(methods), tooltip="Which layers are made, and how the model is."
     )
-
-
-def _weight(**more: Any) -> Any:
-    about = "Scales what the method does to the model; 0 leaves the plain one."
-    bounds = {"default": 1.0, "min": -1.0, "max": 3.0, "step": 0.05}
-    return io.Float.Input("weight", **bounds, tooltip=about, **more)
-
-
-def _stop_at() -> Any:
-    about = "The method acts during this first part of the schedule, by sigma."
-    bounds = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}
-    return io.Float.Input("stop_at", **bounds, optional=True, tooltip=about)
 
 
 def _own(name: str, layer: str) -> Any:
@@ -97,7 +86,12 @@ class LayeredDiffusionApply(LayerNode):
             "LayeredDiffusionApply",
             "Layer Diffuse Apply",
             "Makes a MODEL that draws transparent images.",
-            [io.Model.Input("model"), _config(_ALONE), _weight(), _stop_at()],
+            [
+                io.Model.Input("model"),
+                _config(_ALONE),
+                weight_input(),
+                stop_at_input(optional=True),
+            ],
             [io.Model.Output()],
         )
 
@@ -123,8 +117,8 @@ class LayeredDiffusionJointApply(LayerNode):
                 _own("fg_cond", "foreground"),
                 _own("bg_cond", "background"),
                 _own("blended_cond", "blended image"),
-                _weight(optional=True),
-                _stop_at(),
+                weight_input(optional=True),
+                stop_at_input(optional=True),
             ],
             [io.Model.Output()],
         )
@@ -161,8 +155,8 @@ class LayeredDiffusionCondApply(LayerNode):
                 io.Conditioning.Input("uncond"),
                 io.Latent.Input("latent", tooltip="Of the given layer, in the sampler's size."),
                 _config(_BLENDED),
-                _weight(),
-                _stop_at(),
+                weight_input(),
+                stop_at_input(optional=True),
             ],
             [io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
         )
@@ -200,8 +194,8 @@ class LayeredDiffusionCondJointApply(LayerNode):
                 _config(_GIVEN_IMAGE),
                 _own("cond", "new layer"),
                 _own("blended_cond", "blended image"),
-                _weight(optional=True),
-                _stop_at(),
+                weight_input(optional=True),
+                stop_at_input(optional=True),
                 io.Mask.Input("mask", optional=True, tooltip="Load Image's, of the given layer."),
             ],
             [io.Model.Output()],
@@ -244,8 +238,8 @@ class LayeredDiffusionDiffApply(LayerNode):
                 io.Latent.Input("blended_latent", tooltip="In the sampler's size."),
                 io.Latent.Input("latent", tooltip="Of the given layer, in the sampler's size."),
                 _config(_OTHER_LAYER),
-                _weight(),
-                _stop_at(),
+                weight_input(),
+                stop_at_input(optional=True),
             ],
             [io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,6 +11,9 @@ from comfy_api.latest import io
 from .tools import Tools
 
 CATEGORY = "LayerDiffuse"
+LAYER_SETTINGS = io.Custom("LAYERDIFFUSE")
+"""What the decoder has to know of a method's run: `LayerSettings`."""
+
 _ALIASES = ["transparent", "alpha", "RGBA", "layer", "layerdiffuse"]
 
 
@@ -35,6 +39,8 @@ class LayerNode(io.ComfyNode):
         **more: Any,
     ) -> Any:
         """Returns a node's description, in the pack's category."""
+        if "search_aliases" in signature(io.Schema).parameters:  # Older ones have none.
+            more["search_aliases"] = _ALIASES
         return io.Schema(
             node_id=node_id,
             display_name=name,
@@ -42,6 +48,5 @@ class LayerNode(io.ComfyNode):
             description=about,
             inputs=list(inputs),
             outputs=list(outputs),
-            search_aliases=_ALIASES,
             **more,
         )

@@ -18,8 +18,8 @@ from ..hosts.comfy import ComfyHost
 from ..hosts.comfy.comfy_dialect import dialect
 from ..hosts.comfy.comfy_parts import Comfy
 from ..hosts.comfy.layer_prompts import Conditioning, put_prompts
-from ..imaging.images import AnyImage, ImageU8, ResizeMode
-from ..methods import Arch, Layer, LayerMethod
+from ..imaging.images import ImageU8
+from ..methods import Arch, LayerMethod
 from ..pipeline import Session, check_arch, decode, inject
 from ..settings.layer_settings import LayerSettings
 from ..weights.store import WeightStore
@@ -68,7 +68,8 @@ class Tools:
             LayerDiffuseError: Model, method and weight file do not fit together.
         """
         host = self._checked(model, method)
-        injection = self.session.weights(_settings(method, weight, stop_at))
+        settings = LayerSettings(enabled=True, method=method, strength=weight, stop_at=stop_at)
+        injection = self.session.weights(settings)
         made = host.attach(replace(injection, control=control, concat=concat)).unet
         return self._with_prompts(made, method, prompts)
 
@@ -76,20 +77,25 @@ class Tools:
         self,
         model: Any,
         vae: Any,
-        method: LayerMethod,
-        weight: float,
-        stop_at: float,
-        images: Mapping[Layer, AnyImage],
+        settings: LayerSettings,
         size: tuple[int, int],
-        resize_mode: ResizeMode,
         prompts: Mapping[int, Conditioning] | None = None,
     ) -> Any:
-        """Returns the same of images as they are, which are fitted to a width and a height."""
-        host = self._checked(model, method, vae)
-        given: dict[str, Any] = {f"{of.value}_image": image for of, image in images.items()}
-        settings = replace(_settings(method, weight, stop_at), resize_mode=resize_mode, **given)
+        """Returns a MODEL that makes a method's layers of images as they are.
+
+        Args:
+            model: The checkpoint's.
+            vae: The checkpoint's, for methods that encode images; None for others.
+            settings: The method and its images.
+            size: The width and height that images are fitted to.
+            prompts: As in `apply`.
+
+        Raises:
+            LayerDiffuseError: Model, method and weight file do not fit together.
+        """
+        host = self._checked(model, settings.method, vae)
         made = host.attach(inject(settings, self.session, host, *size)).unet
-        return self._with_prompts(made, method, prompts)
+        return self._with_prompts(made, settings.method, prompts)
 
     def _checked(self, model: Any, method: LayerMethod, vae: Any = None) -> ComfyHost:
         host = self.host(model, vae)
@@ -145,10 +151,6 @@ def _folders() -> tuple[Path, list[Path]]:
     folder_paths.add_model_folder_path(FOLDER, own)
     found = [Path(path) for path in folder_paths.get_folder_paths(FOLDER)]
     return Path(own), [path for path in found if path != Path(own)]
-
-
-def _settings(method: LayerMethod, weight: float, stop_at: float) -> LayerSettings:
-    return LayerSettings(enabled=True, method=method, strength=weight, stop_at=stop_at)
 
 
 def _share(report: OnShare, number: int, images: int) -> OnShare:

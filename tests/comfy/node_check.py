@@ -29,10 +29,12 @@ import torch
 
 folder_paths.models_dir = MODELS
 import nodes
+from comfy_api.latest import io
 from tiny_comfy import conditioning, sample, tiny_model
+from tiny_codec import tiny_encoder_weights
 from tiny_weights import decoder_file, put
 
-from lib_layerdiffuse.methods import DECODERS, METHODS, Arch
+from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch
 
 MOST_SECONDS = 0.3
 
@@ -44,6 +46,7 @@ def weights_are_there() -> None:
         put(folder, method.weights, tiny_comfy.method_file(method))
     for arch in Arch:
         put(folder, DECODERS[arch], decoder_file(arch))
+        put(folder, ENCODERS[arch], tiny_encoder_weights(0))
 
 
 def the_pack_costs_no_time() -> None:
@@ -139,6 +142,56 @@ def the_decoders_find_alpha() -> None:
     assert torch.equal(third, images[2:])
 
 
+def each_method_makes_its_layers() -> None:
+    vae = tiny_comfy.tiny_vae()
+    models = {arch: tiny_model(arch) for arch in Arch}
+    for method in METHODS:
+        images = {layer.value: torch.rand(1, 64, 64, 4) for layer in method.inputs}
+        (latent,) = run_node(
+            "LayerDiffuseEmptyLatent", width=64, height=64, sets=2, method=method.label
+        )
+        made, layers, frames = run_node(
+            "LayerDiffuseMethod",
+            model=models[method.arch],
+            method=method.label,
+            weight=1.0,
+            stop_at=0.8,
+            resize_mode="Crop and Resize",
+            vae=vae,
+            latent=latent,
+            **images,
+        )
+        assert frames == method.frames
+        batch = len(latent["samples"])
+        samples = {"samples": sample(made, method.arch, batch=batch, steps=2)}
+        found = run_node("LayerDiffuseDecode", samples=samples, layers=layers, views=1, vae=vae)
+        assert len(found) == (6 if hasattr(io, "Layers") else 5)
+        there = [one for one in found[:3] if torch.is_tensor(one)]
+        assert len(there) == len({*method.inputs, *method.outputs}), method.id
+        assert all(one.shape[:3] == (2, 64, 64) for one in there), method.id
+
+
+def pictures_go_in_and_out() -> None:
+    image = torch.rand(1, 64, 64, 4)
+    (latent,) = run_node(
+        "LayerDiffuseEncode", image=image, vae=tiny_comfy.tiny_vae(), family="SDXL", strength=300.0
+    )
+    assert latent["samples"].shape == (1, 4, 8, 8)
+    (flat,) = run_node("LayerDiffuseFlatten", image=image, grey=0.5)
+    (over,) = run_node(
+        "LayerDiffuseComposite", foreground=image, background=flat, x=0, y=0, scale=1.0
+    )
+    assert over.shape == flat.shape == (1, 64, 64, 3)
+    (mask,) = run_node("LayerDiffuseMask", image=image, part="visible", feather=2.0)
+    assert mask.shape == (1, 64, 64)
+    folder_paths.set_output_directory(MODELS)
+    for kind in ("PSD", "OpenRaster", "ZIP of PNGs"):
+        (files,) = run_node(
+            "LayerDiffuseSave", kind=kind, filename_prefix="set", trim=True, fg=image, bg=flat
+        )
+        assert Path(files).exists()
+
+
 CHECKS = [
     weights_are_there,
     the_pack_costs_no_time,
@@ -146,6 +199,8 @@ CHECKS = [
     its_descriptions_are_valid,
     each_apply_node_draws,
     the_decoders_find_alpha,
+    each_method_makes_its_layers,
+    pictures_go_in_and_out,
 ]
 
 if __name__ == "__main__":

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
 from adapters import run
+from comfy_nodes import nodes
 from host_run import HIGH, LOW, differs, near
 from lent_webui import models
 
 from lib_layerdiffuse.errors import BatchSizeError, ImageSizeError, LayerDiffuseError
 from lib_layerdiffuse.methods import METHODS, find_method
 
-__all__ = ["models", "run"]
+__all__ = ["models", "nodes", "run"]
 pytestmark = pytest.mark.parametrize("run", ["comfy"], indirect=True)
 
 ATTN, CONV = "SDXL, Attention Injection", "SDXL, Conv Injection"
@@ -60,21 +58,6 @@ FACTS = {
 }
 """What those workflows hold of each node: inputs in their order, outputs, and the choices."""
 OPTIONAL = {"fg_cond", "bg_cond", "blended_cond"}
-
-
-@pytest.fixture
-def nodes(run, models):
-    """The nodes by their ids, with small weights; `run` has the MODELs."""
-    import_module("folder_paths").models_dir = str(models)
-    entry = import_module("lib_layerdiffuse.comfy.extension").comfy_entrypoint
-
-    async def listed():
-        extension = await entry()
-        await extension.on_load()
-        return await extension.get_node_list()
-
-    yield {node.define_schema().node_id: node for node in asyncio.run(listed())}
-    import_module("lib_layerdiffuse.comfy.layer_node").LayerNode._tools = None
 
 
 class TestWhatOldWorkflowsHold:

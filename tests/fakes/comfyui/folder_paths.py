@@ -21,3 +21,9 @@ def get_folder_paths(folder_name: str) -> list[str]:
 
 def get_output_directory() -> str:
     return output_directory
+
+
+def get_save_image_path(
+    filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+) -> tuple[str, str, int, str, str]:
+    return output_dir, filename_prefix, 1, "", filename_prefix

@@ -34,11 +34,21 @@ class _NodeOutput:
 
 
 class _Schema:
-    def __init__(self, *, node_id: str, inputs: list[Any], outputs: list[Any], **more: Any) -> None:
-        self.node_id, self.inputs, self.outputs = node_id, inputs, outputs
-        for name, value in more.items():
-            setattr(self, name, value)
-        self.more = more
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        display_name: str,
+        category: str,
+        description: str,
+        inputs: list[Any],
+        outputs: list[Any],
+        search_aliases: tuple[str, ...] = (),
+        is_output_node: bool = False,
+    ) -> None:
+        self.node_id, self.display_name, self.category = node_id, display_name, category
+        self.description, self.inputs, self.outputs = description, inputs, outputs
+        self.search_aliases, self.is_output_node = search_aliases, is_output_node
 
 
 class _Node:

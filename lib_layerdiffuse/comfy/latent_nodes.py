@@ -1,0 +1,93 @@
+"""The nodes that make what a sampler starts from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..codec.transparent import OFFSET_STRENGTH
+from ..imaging.images import as_rgba
+from ..methods import Arch, find_method
+from ..pipeline import encode
+from .layer_node import LayerNode
+from .node_images import arrays
+from .node_inputs import mask_input, method_input
+
+_SIDE = 8
+
+
+class LayerDiffuseEmptyLatent(LayerNode):
+    """As many empty latents as sets have layers."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        bounds = {"default": 1024, "min": 64, "max": 16384, "step": _SIDE}
+        return cls.schema(
+            "LayerDiffuseEmptyLatent",
+            "Empty layers latent",
+            "Makes the latent of whole sets for a method.",
+            [
+                io.Int.Input("width", **bounds, tooltip="Of each layer, in pixels."),
+                io.Int.Input("height", **bounds, tooltip="Of each layer, in pixels."),
+                io.Int.Input("sets", default=1, min=1, max=4096, tooltip="How many sets."),
+                method_input(),
+            ],
+            [io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, width: int, height: int, sets: int, method: str) -> Any:
+        rows = sets * find_method(method).frames
+        return io.NodeOutput({"samples": torch.zeros(rows, 4, height // _SIDE, width // _SIDE)})
+
+
+class LayerDiffuseEncode(LayerNode):
+    """A transparent image as a latent."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        strength = "Factor of what the encoder adds; 300 is what the decoder expects."
+        family = "The checkpoint's family."
+        return cls.schema(
+            "LayerDiffuseEncode",
+            "Encode RGBA",
+            "Makes a latent that keeps an image's transparency, for img2img with a transparent "
+            "foreground.",
+            [
+                io.Image.Input("image", tooltip="RGBA, or RGB with a mask."),
+                io.Vae.Input("vae", tooltip="The checkpoint's."),
+                io.Combo.Input(
+                    "family",
+                    options=[arch.value for arch in Arch],
+                    default=Arch.SDXL.value,
+                    tooltip=family,
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=OFFSET_STRENGTH,
+                    min=0.0,
+                    max=1000.0,
+                    step=1.0,
+                    tooltip=strength,
+                ),
+                mask_input(),
+            ],
+            [io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, vae: Any, family: str, strength: float, mask: Tensor | None = None
+    ) -> Any:
+        tools = cls.tools()
+        host, encoder = tools.host(vae=vae), tools.session.encoder(Arch(family))
+        report = host.progress(len(image))
+        made = []
+        with torch.inference_mode():
+            for number, one in enumerate(arrays(image, mask), start=1):
+                made.append(encode(encoder, host, as_rgba(one), strength))
+                report(number, len(image))
+        return io.NodeOutput({"samples": torch.cat(made)})

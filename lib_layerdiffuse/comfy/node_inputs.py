@@ -1,0 +1,35 @@
+"""Inputs that several nodes have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..methods import METHODS
+
+
+def method_input() -> Any:
+    """Returns the choice of a method."""
+    about = "Which layers are made, of what. Its family has to be that of the checkpoint."
+    labels = [method.label for method in METHODS]
+    return io.Combo.Input("method", options=labels, default=METHODS[4].label, tooltip=about)
+
+
+def weight_input(**more: Any) -> Any:
+    """Returns the strength of a method."""
+    about = "Scales what the method does to the model; 0 leaves the plain one."
+    bounds = {"default": 1.0, "min": -1.0, "max": 3.0, "step": 0.05}
+    return io.Float.Input("weight", **bounds, tooltip=about, **more)
+
+
+def stop_at_input(**more: Any) -> Any:
+    """Returns the part of the schedule that a method acts in."""
+    about = "The method acts during this first part of the schedule, by sigma."
+    bounds = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}
+    return io.Float.Input("stop_at", **bounds, tooltip=about, **more)
+
+
+def mask_input(of: str = "the same image") -> Any:
+    """Returns the alpha of an image beside it, as Load Image gives it."""
+    return io.Mask.Input("mask", optional=True, tooltip=f"Load Image's, of {of}.")

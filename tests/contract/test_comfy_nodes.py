@@ -1,0 +1,266 @@
+"""The nodes for ComfyUI that no other pack has."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from adapters import run
+from comfy_nodes import nodes
+from host_run import HIGH, differs, near
+from lent_webui import models
+
+from lib_layerdiffuse.errors import (
+    BatchSizeError,
+    ImageSizeError,
+    LayerDiffuseError,
+    MissingLayerError,
+    SettingsError,
+)
+from lib_layerdiffuse.methods import METHODS, Layer, find_method
+
+__all__ = ["models", "nodes", "run"]
+pytestmark = pytest.mark.parametrize("run", ["comfy"], indirect=True)
+
+EVERY_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
+JOINT, WIDER = find_method("joint_sd15"), find_method("fg_blended_to_bg_sdxl")
+CONTROL, SDXL_FG = find_method("bg_to_fg_sd15"), find_method("fg_attn_sdxl")
+CHOICES = {"weight": 1.0, "stop_at": 1.0, "resize_mode": "Crop and Resize"}
+
+
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def given_images(method, height=64, width=64, channels=4):
+    return {
+        layer.value: rand(1, height, width, channels, seed=number)
+        for number, layer in enumerate(method.inputs)
+    }
+
+
+def apply(run, nodes, method, **more):
+    """Returns what the method's node gives for a new MODEL."""
+    vae = run.open(method).host.vae
+    given = {"method": method.label, "vae": vae, **CHOICES, **given_images(method), **more}
+    return nodes["LayerDiffuseMethod"].execute(run.plain, **given).args
+
+
+class TestMethod:
+    @EVERY_METHOD
+    def test_it_draws_what_the_pipeline_injects(self, run, nodes, method):
+        made, settings, frames = apply(run, nodes, method)
+        assert settings.method is method
+        assert frames == method.frames
+        differs(run.sample(made, (HIGH,), frames), run.sample(run.plain, (HIGH,), frames))
+        tools = nodes["LayerDiffuseMethod"].tools()
+        pipeline = import_module("lib_layerdiffuse.pipeline")
+        host = tools.host(run.plain, run.host.vae)
+        wanted = host.attach(pipeline.inject(settings, tools.session, host, 64, 64)).unet
+        found = run.sample(made, (HIGH,), frames)
+        assert torch.equal(found, run.sample(wanted, (HIGH,), frames))
+        run.assert_as_before()
+
+    @pytest.mark.parametrize("method", [CONTROL, WIDER], ids=lambda method: method.id)
+    def test_images_are_fitted_to_the_latent(self, run, nodes, method):
+        wide = given_images(method, 40, 104)
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        made, *_ = apply(run, nodes, method, latent=latent, **wide)
+        assert run.sample(made, (HIGH,), method.frames).isfinite().all()
+        made, *_ = apply(run, nodes, method, **wide)
+        with pytest.raises(ImageSizeError, match="104×40"):
+            run.sample(made, (HIGH,), method.frames)
+
+    def test_a_mask_is_the_images_alpha(self, run, nodes):
+        (image,) = given_images(CONTROL).values()
+        one, *_ = apply(run, nodes, CONTROL, bg=image)
+        apart = {"bg": image[..., :3], "bg_mask": 1 - image[..., 3]}
+        two, *_ = apply(run, nodes, CONTROL, **apart)
+        near(run.sample(one, (HIGH,), 2), run.sample(two, (HIGH,), 2))
+
+    def test_layers_have_prompts_of_their_own(self, run, nodes):
+        cond = [[run.tiny.conditioning(["a bottle"]), {}]]
+        plain, *_ = apply(run, nodes, JOINT)
+        own, *_ = apply(run, nodes, JOINT, bg_cond=cond)
+        found, without = (run.sample(one, (HIGH,), 3) for one in (own, plain))
+        differs(found, without)
+
+    def test_what_is_missing_is_named_by_its_input(self, run, nodes):
+        with pytest.raises(MissingLayerError, match="Connect one to blended"):
+            apply(run, nodes, WIDER, blended=None)
+        with pytest.raises(SettingsError, match="to vae"):
+            apply(run, nodes, WIDER, vae=None)
+        with pytest.raises(ImageSizeError, match="fg is a batch of 2"):
+            apply(run, nodes, WIDER, fg=rand(2, 64, 64, 3))
+
+    def test_a_sampler_gets_whole_sets(self, run, nodes):
+        (latent,) = nodes["LayerDiffuseEmptyLatent"].execute(64, 40, 2, JOINT.label).args
+        assert latent["samples"].shape == (6, 4, 5, 8)
+
+
+def decode(run, nodes, method, *, sets=2, given=None, **more):
+    """Returns what the decoder gives for samples of a method."""
+    vae = run.open(method).host.vae
+    images = given_images(method) if given is None else given
+    _, settings, _ = apply(run, nodes, method, **images)
+    latent = torch.randn(sets * method.frames, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    pixels = rand(sets * method.frames, 64, 64, 3, seed=2)
+    more = {"images": pixels, "views": 1, "vae": vae} | more
+    made = nodes["LayerDiffuseDecode"].execute({"samples": latent}, settings, **more)
+    return made.args, pixels
+
+
+def is_blocked(output):
+    return type(output).__name__ == "ExecutionBlocker"
+
+
+class TestDecode:
+    @EVERY_METHOD
+    def test_each_layer_comes_out_at_its_own_output(self, run, nodes, method):
+        outputs, pixels = decode(run, nodes, method)
+        (fg, bg, blended, mask), report = outputs[:4], outputs[4]
+        there = {*method.inputs, *method.outputs}
+        for layer, found in zip(Layer, (fg, bg, blended), strict=True):
+            assert is_blocked(found) is (layer not in there)
+            if layer in method.outputs and layer is not Layer.FG:
+                frame = method.outputs.index(layer)
+                np.testing.assert_allclose(found, pixels[frame :: method.frames], atol=3e-3)
+            elif layer in there:
+                assert found.shape[:3] == (2, 64, 64)
+        if method.decodes:
+            assert fg.shape == (2, 64, 64, 4)
+            assert torch.equal(mask, 1 - fg[..., 3])
+            assert len(report.splitlines()) == 2
+        else:
+            assert report == "The method makes no foreground."
+
+    def test_a_vae_decodes_what_is_not_decoded_yet(self, run, nodes):
+        calls = []
+
+        class Vae:
+            def decode(self, latent):
+                calls.append(latent.shape)
+                return rand(len(latent), 64, 64, 3)
+
+        outputs, _ = decode(run, nodes, JOINT, images=None, vae=Vae())
+        assert calls == [(6, 4, 8, 8)]
+        assert outputs[0].shape == (2, 64, 64, 4)
+        with pytest.raises(SettingsError, match="VAE to vae"):
+            decode(run, nodes, JOINT, images=None, vae=None)
+
+    def test_what_alpha_amounts_to_is_reported(self, run, nodes, monkeypatch):
+        tools = type(nodes["LayerDiffuseDecode"].tools())
+        for alpha, said in ((255, "opaque all over"), (0, "empty"), (128, "transparent")):
+            image = np.full((64, 64, 4), alpha, np.uint8)
+            monkeypatch.setattr(tools, "decode", lambda *_, image=image: [image])
+            outputs, _ = decode(run, nodes, SDXL_FG, sets=1)
+            assert said in outputs[4]
+
+    def test_the_document_has_every_layer_in_its_place(self, run, nodes):
+        outputs, _ = decode(run, nodes, WIDER, sets=1)
+        document = outputs[5]
+        assert document["version"] == 1
+        assert document["canvas"] == (64, 64)
+        names = [layer["name"] for layer in document["layers"]]
+        assert names == ["Background", "Foreground", "Blended"]
+        assert [layer["visible"] for layer in document["layers"]] == [True, True, False]
+        assert [layer["z_index"] for layer in document["layers"]] == [0, 1, 2]
+        assert document["layers"][1]["image"].shape == (1, 64, 64, 4)
+
+    def test_a_batch_of_no_whole_sets_is_refused(self, run, nodes):
+        with pytest.raises(BatchSizeError, match="whole sets of 3"):
+            decode(run, nodes, JOINT, images=rand(4, 64, 64, 3))
+
+
+class TestEncode:
+    def encode(self, run, nodes, image, **more):
+        vae = run.open(SDXL_FG).host.vae
+        given = {"vae": vae, "family": "SDXL", "strength": 300.0} | more
+        return nodes["LayerDiffuseEncode"].execute(image, **given).args[0]["samples"]
+
+    def test_it_is_on_the_scale_of_comfyuis_latents(self, run, nodes):
+        image = rand(2, 64, 40, 4)
+        found = self.encode(run, nodes, image, strength=0.0)
+        assert found.shape == (2, 4, 8, 5)
+        flat = image[..., :3] * image[..., 3:] + 0.5 * (1 - image[..., 3:])
+        mean, _ = run.vae_makes(flat.movedim(-1, 1))
+        near(found, mean, 1e-4)
+
+    def test_alpha_is_in_it(self, run, nodes):
+        image = rand(1, 64, 64, 4)
+        found = self.encode(run, nodes, image)
+        differs(found, self.encode(run, nodes, image, strength=0.0))
+        apart = self.encode(run, nodes, image[..., :3], mask=1 - image[..., 3])
+        near(apart, found, 1e-4)
+
+
+class TestFrames:
+    def test_joined_layers_are_split_again(self, run, nodes):
+        layers = [rand(2, 16, 8, 3, seed=seed) for seed in range(3)]
+        (batch,) = nodes["LayerDiffuseJoin"].execute(*layers).args
+        parts = nodes["LayerDiffuseSplit"].execute(batch, 3).args
+        assert all(torch.equal(a, b) for a, b in zip(parts, layers, strict=True))
+        first, second, third = nodes["LayerDiffuseSplit"].execute(batch, 2).args
+        assert len(first) == len(second) == 3
+        assert is_blocked(third)
+
+    def test_layers_without_alpha_are_opaque_beside_others(self, run, nodes):
+        (batch,) = nodes["LayerDiffuseJoin"].execute(rand(1, 8, 8, 4), rand(1, 8, 8, 3)).args
+        assert torch.equal(batch[1, ..., 3], torch.ones(8, 8))
+
+    def test_what_makes_no_sets_is_refused(self, run, nodes):
+        with pytest.raises(BatchSizeError, match="whole sets of 3"):
+            nodes["LayerDiffuseSplit"].execute(rand(4, 8, 8, 3), 3)
+        with pytest.raises(ImageSizeError, match="1 of 8×8, 2 of 8×8"):
+            nodes["LayerDiffuseJoin"].execute(rand(1, 8, 8, 3), rand(2, 8, 8, 3))
+
+
+class TestPictures:
+    def test_flattening_is_over_one_grey(self, run, nodes):
+        image = rand(1, 8, 8, 4)
+        (flat,) = nodes["LayerDiffuseFlatten"].execute(image, 0.25).args
+        alpha = image[..., 3:]
+        torch.testing.assert_close(flat, image[..., :3] * alpha + 0.25 * (1 - alpha))
+
+    def test_a_foreground_lies_where_it_is_put(self, run, nodes):
+        fg = torch.cat([torch.ones(2, 8, 8, 3), torch.full((2, 8, 8, 1), 0.5)], -1)
+        bg = torch.zeros(1, 16, 16, 3)
+        (made,) = nodes["LayerDiffuseComposite"].execute(fg, bg, 4, -4, 1.0).args
+        assert made.shape == (2, 16, 16, 3)
+        wanted = torch.zeros(16, 16, 3)
+        wanted[:4, 4:12] = 0.5
+        torch.testing.assert_close(made[0], wanted, atol=3e-3, rtol=0)
+        (large,) = nodes["LayerDiffuseComposite"].execute(fg, bg, 0, 0, 2.0).args
+        torch.testing.assert_close(large[0], torch.full((16, 16, 3), 0.5), atol=3e-3, rtol=0)
+
+    def test_a_mask_is_the_part_to_redraw(self, run, nodes):
+        image = torch.ones(1, 16, 16, 4)
+        image[:, :, 8:, 3] = 0
+        node = nodes["LayerDiffuseMask"]
+        (visible,) = node.execute(image, "visible", 0.0).args
+        (clear,) = node.execute(image, "transparent", 0.0).args
+        assert torch.equal(visible[0], image[0, ..., 3])
+        assert torch.equal(visible + clear, torch.ones(1, 16, 16))
+        (soft,) = node.execute(image, "visible", 2.0).args
+        assert 0 < soft[0, 8, 8] < 1
+        with pytest.raises(LayerDiffuseError, match="no transparent part"):
+            node.execute(torch.ones(1, 8, 8, 3), "transparent", 0.0)
+
+    def test_sets_are_saved_each_in_a_file_of_its_own(self, run, nodes, tmp_path):
+        import_module("folder_paths").output_directory = str(tmp_path)
+        given = {"fg": rand(2, 8, 8, 4), "bg": rand(1, 8, 8, 3)}
+        made = nodes["LayerDiffuseSave"].execute("ZIP of PNGs", "glass", False, **given)
+        files = sorted(tmp_path.glob("*.zip"))
+        assert len(files) == 2
+        assert sorted(made.args[0].splitlines()) == [str(path) for path in files]
+        for path in files:
+            assert len(zipfile.ZipFile(path).namelist()) >= 2
+        with pytest.raises(SettingsError, match="no layer"):
+            nodes["LayerDiffuseSave"].execute("PSD", "glass", False)
+        with pytest.raises(BatchSizeError, match="2 of bg for 3 sets"):
+            nodes["LayerDiffuseSave"].execute(
+                "PSD", "glass", False, fg=rand(3, 8, 8, 4), bg=rand(2, 8, 8, 3)
+            )
