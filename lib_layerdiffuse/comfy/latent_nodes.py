@@ -11,6 +11,7 @@ from torch import Tensor
 from ..codec.transparent import OFFSET_STRENGTH
 from ..imaging.images import as_rgba
 from ..methods import Arch, find_method
+from ..nets.differential import timestep
 from ..pipeline import encode
 from .layer_node import LayerNode
 from .node_images import arrays
@@ -91,3 +92,39 @@ class LayerDiffuseEncode(LayerNode):
                 made.append(encode(encoder, host, as_rgba(one), strength))
                 report(number, len(image))
         return io.NodeOutput({"samples": torch.cat(made)})
+
+
+class LayerDiffuseDifferential(LayerNode):
+    """A mask that says how much each part may change."""
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return cls.schema(
+            "LayerDiffuseDifferential",
+            "Differential Diffusion (exact)",
+            "Makes the latent's noise mask a change map: white may change fully, grey in the last "
+            "part of the steps alone, black never. Set Latent Noise Mask puts it there.",
+            [io.Model.Input("model")],
+            [io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> Any:
+        made = model.clone()
+        made.set_model_denoise_mask_function(_free)
+        return io.NodeOutput(made)
+
+
+def _free(sigma: Tensor, denoise_mask: Tensor, extra_options: Any) -> Tensor:
+    """Returns which pixels a step may change: those whose share of the run has come.
+
+    Args:
+        sigma: The step's, of each row.
+        denoise_mask: The change map, `b c h w` in [0, 1].
+        extra_options: The sampler's model and sigmas.
+    """
+    sigmas = extra_options["model"].inner_model.model_sampling.sigmas
+    start = timestep(float(extra_options["sigmas"][0]), sigmas)
+    now = timestep(float(sigma[0]), sigmas)
+    left = now / start if now < start else 1.0
+    return ((denoise_mask > 0) & (denoise_mask >= left)).to(denoise_mask)

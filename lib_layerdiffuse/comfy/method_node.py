@@ -13,7 +13,7 @@ from ..methods import Layer, LayerMethod, find_method
 from ..settings.layer_settings import LayerSettings
 from .layer_node import LAYER_SETTINGS, LayerNode
 from .node_images import latent_of, only
-from .node_inputs import method_input, stop_at_input, weight_input
+from .node_inputs import layer_prompt_input, method_input, stop_at_input, weight_input
 
 _RESIZE_MODES = [mode.value for mode in ResizeMode]
 _SIDE = 8
@@ -27,11 +27,6 @@ def _given(layer: Layer) -> Any:
 def _mask(layer: Layer) -> Any:
     about = f"Load Image's mask of the {layer.label.lower()}."
     return io.Mask.Input(f"{layer.value}_mask", optional=True, tooltip=about)
-
-
-def _prompt(layer: Layer) -> Any:
-    about = f"The {layer.label.lower()}'s own prompt, where the method makes several layers."
-    return io.Conditioning.Input(f"{layer.value}_cond", optional=True, tooltip=about)
 
 
 class LayerDiffuseMethod(LayerNode):
@@ -63,7 +58,7 @@ class LayerDiffuseMethod(LayerNode):
                 io.Latent.Input("latent", optional=True, tooltip=latent),
                 *map(_given, Layer),
                 *map(_mask, (Layer.FG, Layer.BG)),
-                *map(_prompt, Layer),
+                *map(layer_prompt_input, Layer),
             ],
             [
                 io.Model.Output(),

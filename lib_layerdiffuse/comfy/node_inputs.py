@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..methods import METHODS
+from ..methods import METHODS, Layer
 
 
 def method_input() -> Any:
@@ -33,3 +33,9 @@ def stop_at_input(**more: Any) -> Any:
 def mask_input(of: str = "the same image") -> Any:
     """Returns the alpha of an image beside it, as Load Image gives it."""
     return io.Mask.Input("mask", optional=True, tooltip=f"Load Image's, of {of}.")
+
+
+def layer_prompt_input(layer: Layer) -> Any:
+    """Returns a layer's own conditioning."""
+    about = f"The {layer.label.lower()}'s own prompt, where the method makes several layers."
+    return io.Conditioning.Input(f"{layer.value}_cond", optional=True, tooltip=about)

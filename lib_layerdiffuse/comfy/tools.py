@@ -145,10 +145,16 @@ class Tools:
         self._bar[1].update_absolute(_mib(done))
 
 
-def _folders() -> tuple[Path, list[Path]]:
-    """Returns where weight files are downloaded to, and where else they may lie."""
+def add_folder() -> str:
+    """Tells ComfyUI where weight files are downloaded to, and returns it."""
     own = os.path.join(folder_paths.models_dir, FOLDER)
     folder_paths.add_model_folder_path(FOLDER, own)
+    return own
+
+
+def _folders() -> tuple[Path, list[Path]]:
+    """Returns where weight files are downloaded to, and where else they may lie."""
+    own = add_folder()
     found = [Path(path) for path in folder_paths.get_folder_paths(FOLDER)]
     return Path(own), [path for path in found if path != Path(own)]
 

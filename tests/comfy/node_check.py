@@ -74,13 +74,15 @@ def comfyui_loads_the_pack() -> None:
     before = set(nodes.NODE_CLASS_MAPPINGS)
     assert asyncio.run(nodes.load_custom_node(str(ROOT), module_parent="custom_nodes"))
     found = set(nodes.NODE_CLASS_MAPPINGS) - before
-    assert len([name for name in found if name.startswith("LayeredDiffusion")]) == 8, found
+    old = {name for name in found if name.startswith("LayeredDiffusion")}
+    assert len(old) == 8, found
+    assert {f"Inference_Core_{name}" for name in old} <= found
     assert not {"gradio", "diffusers"} & set(sys.modules)
 
 
 def its_descriptions_are_valid() -> None:
     for name, node in nodes.NODE_CLASS_MAPPINGS.items():
-        if name.startswith(("LayeredDiffusion", "LayerDiffuse")):
+        if name.startswith(("LayeredDiffusion", "LayerDiffuse", "Inference_Core")):
             node.GET_SCHEMA()
             assert node.INPUT_TYPES()["required"], name
             assert node.RELATIVE_PYTHON_MODULE.startswith("custom_nodes")
@@ -142,6 +144,19 @@ def the_decoders_find_alpha() -> None:
     assert torch.equal(third, images[2:])
 
 
+def a_change_map_frees_parts_one_by_one() -> None:
+    model = tiny_model(Arch.SDXL)
+    (made,) = run_node("LayerDiffuseDifferential", model=model)
+    latent = torch.randn(1, 4, 8, 8)
+    change = torch.linspace(0, 1, 8).repeat(1, 8, 1)
+    more = {"latent": latent, "noise_mask": change, "steps": 4}
+    found = sample(made, Arch.SDXL, **more)
+    apart = (found - latent).abs().amax((0, 1, 2))
+    assert apart[0] < 1e-4
+    assert (apart[3:] > 1e-2).all()
+    assert not torch.allclose(found, sample(model, Arch.SDXL, **more))
+
+
 def each_method_makes_its_layers() -> None:
     vae = tiny_comfy.tiny_vae()
     models = {arch: tiny_model(arch) for arch in Arch}
@@ -199,6 +214,7 @@ CHECKS = [
     its_descriptions_are_valid,
     each_apply_node_draws,
     the_decoders_find_alpha,
+    a_change_map_frees_parts_one_by_one,
     each_method_makes_its_layers,
     pictures_go_in_and_out,
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,6 +196,42 @@ class TestEncode:
         differs(found, self.encode(run, nodes, image, strength=0.0))
         apart = self.encode(run, nodes, image[..., :3], mask=1 - image[..., 3])
         near(apart, found, 1e-4)
+
+
+class TestDifferential:
+    def free(self, run, nodes, sigma, sigmas):
+        run.open(SDXL_FG)
+        (made,) = nodes["LayerDiffuseDifferential"].execute(run.plain).args
+        function = made.model_options["denoise_mask_function"]
+        change = torch.linspace(0, 1, 11).view(1, 1, 1, 11)
+        model = SimpleNamespace(inner_model=run.plain.model)
+        more = {"model": model, "sigmas": torch.tensor(sigmas)}
+        return function(torch.tensor([sigma]), change, more)[0, 0, 0].tolist()
+
+    def test_each_part_is_free_for_its_share_of_the_run(self, run, nodes):
+        top, middle, low = (run.tiny.Predictor.sigmas[i].item() for i in (999, 500, 0))
+        of = [top, middle, low, 0.0]
+        assert self.free(run, nodes, top, of) == [0.0] * 10 + [1.0]
+        assert self.free(run, nodes, middle, of) == [0.0] * 6 + [1.0] * 5
+        assert self.free(run, nodes, low, of) == [0.0] + [1.0] * 10
+
+    def test_the_model_itself_is_left_alone(self, run, nodes):
+        self.free(run, nodes, 1.0, [2.0, 1.0, 0.0])
+        run.assert_as_before()
+
+
+class TestPrompts:
+    def test_rows_are_the_layers_in_their_order(self, run, nodes):
+        run.open(JOINT)
+        main, bg = ([[run.tiny.conditioning([text]), {"a": text}]] for text in ("main", "bg"))
+        longer = [[torch.cat([bg[0][0]] * 2, 1), {}]]
+        node = nodes["LayerDiffusePrompts"]
+        ((tokens, more),) = node.execute(main, JOINT.label, bg_cond=longer).args[0]
+        assert more == {"a": "main"}
+        wanted = [torch.cat([one[0][0]] * 2, 1)[0] for one in (main, bg, main)]
+        assert torch.equal(tokens, torch.stack(wanted))
+        ((alone, _),) = node.execute(main, SDXL_FG.label).args[0]
+        assert torch.equal(alone, main[0][0])
 
 
 class TestFrames:

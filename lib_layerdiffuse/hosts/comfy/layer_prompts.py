@@ -52,6 +52,19 @@ def put_prompts(comfy: Comfy, unet: Any, frames: int, own: Mapping[int, Conditio
     unet.add_wrapper_with_key(comfy.around_unet, PROMPTS, call)
 
 
+def rows_of(main: Conditioning, frames: int, own: Mapping[int, Conditioning]) -> list[Any]:
+    """Returns one conditioning with a row for each layer of a set, which samplers repeat.
+
+    Args:
+        main: Of the layers without one of their own.
+        frames: Layers of a set.
+        own: As in `put_prompts`.
+    """
+    tokens = {frame: _tokens(given) for frame, given in own.items()}
+    context = _tokens(main).expand(frames, -1, -1)
+    return [[_with_own(context, tokens, [_POSITIVE], frames), main[0][1]]]
+
+
 def _tokens(given: Conditioning) -> Tensor:
     """Returns a conditioning's tokens, `1 n d`."""
     if not given:

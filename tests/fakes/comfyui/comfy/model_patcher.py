@@ -63,6 +63,9 @@ class ModelPatcher(ManagedPatcher):
     def get_model_object(self, name: str) -> Any:
         return getattr(self.model, name)
 
+    def set_model_denoise_mask_function(self, denoise_mask_function: Any) -> None:
+        self.model_options["denoise_mask_function"] = denoise_mask_function
+
     def deepclone_multigpu(self) -> None:
         """Fails, or calls what makes a network's copy for another device."""
         for patcher in (p for found in self.additional_models.values() for p in found):

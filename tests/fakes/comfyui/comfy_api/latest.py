@@ -45,10 +45,12 @@ class _Schema:
         outputs: list[Any],
         search_aliases: tuple[str, ...] = (),
         is_output_node: bool = False,
+        is_deprecated: bool = False,
     ) -> None:
         self.node_id, self.display_name, self.category = node_id, display_name, category
         self.description, self.inputs, self.outputs = description, inputs, outputs
         self.search_aliases, self.is_output_node = search_aliases, is_output_node
+        self.is_deprecated = is_deprecated
 
 
 class _Node:
