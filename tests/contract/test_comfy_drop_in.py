@@ -268,6 +268,14 @@ class TestLayersOwnPrompts:
         )
         near(run.sample(made, (HIGH,), 3), plain)
 
+    def test_a_guider_with_an_order_of_its_own_is_refused(self, run, nodes):
+        made = self.made(run, nodes, fg_cond=prompt(run, "a"))
+        guider = run.samplers.CFGGuider(made)
+        guider.conds["middle"] = []
+        texts = [run.tiny.conditioning(["a"] * 3)] * 2
+        with pytest.raises(LayerDiffuseError, match="Dual CFG Guider"):
+            guider.sample(torch.zeros(3, 4, 8, 8), [5.0], texts)
+
     def test_an_empty_one_is_refused(self, run, nodes):
         with pytest.raises(LayerDiffuseError, match="empty"):
             self.made(run, nodes, fg_cond=[])

@@ -286,6 +286,24 @@ def ordinary(run, method, changes, stop_at):
     return run.sample(unet, SCHEDULE, method.frames)
 
 
+class TestNetworksOfOurs:
+    def test_a_codecs_network_is_loaded_whole(self, run):
+        """Of layers that are not its own ComfyUI leaves on the CPU what does not fit."""
+        net = torch.nn.Linear(2, 2)
+        run.host_of("SDXL").place(net, 64)
+        (loaded,) = run.parts.memory.whole
+        assert loaded.weight is net.weight
+
+    def test_one_sharing_module_serves_models_of_two_types(self, run):
+        """Each attaches it in its own type, and the first is sampled after the second."""
+        unet = model_with(run, JOINT)
+        wanted = run.sample(unet, SCHEDULE, 3)
+        sharing = run.injection(JOINT).sharing
+        sharing.to(torch.float16)
+        near(run.sample(unet, SCHEDULE, 3), wanted, 1e-2)
+        assert next(sharing.parameters()).dtype is torch.float32
+
+
 class TestProgress:
     def test_it_stands_on_the_node_and_can_be_stopped(self, run):
         report = run.host_of("SDXL").progress(8)

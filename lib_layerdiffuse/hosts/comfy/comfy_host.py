@@ -192,7 +192,8 @@ class ComfyHost:
             pixels: Pixels of the image to come, for which memory is made free.
             dtype: The type to compute in; None for the host's choice.
         """
-        loaded_nets.place(self.dialect, net, pixels, dtype)
+        # Whole: of layers that are not its own ComfyUI leaves on the CPU what does not fit.
+        loaded_nets.place(self.dialect, net, pixels, dtype, force_full_load=True)
 
     def progress(self, total: int) -> OnShare:
         """Returns what shows shares of this many on the node that runs.

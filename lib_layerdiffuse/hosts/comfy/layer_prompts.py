@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import SettingsError
+from ...errors import MissingCapabilityError, SettingsError
 from .comfy_parts import Comfy
 
 PROMPTS = "layerdiffuse prompts"
 _POSITIVE = 0  # As `cond_or_uncond` calls the chunks of a call.
+_MIDDLE = "middle"  # A guider's third conditioning, by which it puts the negative one first.
 
 Conditioning = Sequence[Sequence[Any]]
 """As nodes hand it on: entries of a prompt's tokens, `b n d`, and of what else belongs to it."""
@@ -33,6 +34,15 @@ def put_prompts(comfy: Comfy, unet: Any, frames: int, own: Mapping[int, Conditio
     """
     tokens = {frame: _tokens(given) for frame, given in own.items()}
 
+    def run(executor: Any, *given: Any, **more: Any) -> Any:
+        if _MIDDLE in executor.class_obj.conds:
+            raise MissingCapabilityError(
+                "Dual CFG Guider hands on its conditionings in an order of its own, where a "
+                "layer's prompt would come into the negative one.",
+                "Use Layer prompts before the guider instead of the LayerDiffuse node's inputs.",
+            )
+        return executor(*given, **more)
+
     def call(
         executor: Any,
         x: Tensor,
@@ -49,6 +59,7 @@ def put_prompts(comfy: Comfy, unet: Any, frames: int, own: Mapping[int, Conditio
             c_crossattn = _with_own(c_crossattn, tokens, chunks, frames)
         return executor(x, sigmas, c_concat, c_crossattn, control, options, **more)
 
+    unet.add_wrapper_with_key(comfy.around_sampler, PROMPTS, run)
     unet.add_wrapper_with_key(comfy.around_unet, PROMPTS, call)
 
 

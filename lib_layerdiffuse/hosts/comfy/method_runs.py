@@ -126,6 +126,9 @@ class MethodRuns:
             self._checked = True
         net = model.diffusion_model
         if self._swap is None or self._swap[0] is not net:
+            assert self._injection.sharing is not None
+            # What did not fit ComfyUI has left on the CPU, and another MODEL may want another type.
+            self._injection.sharing.to(x.device, self._comfy.computes_in(model))
             self._swap = net, shared(self._comfy, net, self._injection)
         with self._swap[1].during_call(rows):
             yield

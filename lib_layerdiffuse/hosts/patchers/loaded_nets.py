@@ -20,7 +20,9 @@ from .dialect import Dialect
 _BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
 
 
-def place(dialect: Dialect, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+def place(
+    dialect: Dialect, net: nn.Module, pixels: int, dtype: torch.dtype | None = None, **more: Any
+) -> None:
     """Loads a network onto the host's device.
 
     Args:
@@ -28,6 +30,7 @@ def place(dialect: Dialect, net: nn.Module, pixels: int, dtype: torch.dtype | No
         net: A transparent decoder's or encoder's network.
         pixels: Pixels of the image to come, for which memory is made free.
         dtype: The type to compute in; None for the host's choice.
+        more: What its memory manager is told beside.
     """
     memory = dialect.memory
     device = memory.get_torch_device()
@@ -37,6 +40,7 @@ def place(dialect: Dialect, net: nn.Module, pixels: int, dtype: torch.dtype | No
     memory.load_models_gpu(
         [patcher(dialect, net, device, memory.unet_offload_device())],
         memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2),
+        **more,
     )
 
 

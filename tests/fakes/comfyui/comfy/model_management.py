@@ -16,6 +16,8 @@ interrupted = False
 loaded: list[Any] = []
 """Every network that was loaded, in order."""
 current_loaded_models: list[LoadedModel] = []
+whole: list[Any] = []
+"""Those that had to be loaded whole; of others a part may stay on the CPU."""
 
 
 class InterruptProcessingException(BaseException):
@@ -49,6 +51,8 @@ def load_models_gpu(
     force_full_load: bool = False,
 ) -> None:
     load(models, current_loaded_models, loaded)
+    if force_full_load:
+        whole.extend(patcher.model for patcher in models)
 
 
 def loaded_models(only_currently_used: bool = False) -> list[Any]:

@@ -16,6 +16,7 @@ class CFGGuider:
 
     def __init__(self, model_patcher: Any) -> None:
         self.model_patcher = model_patcher
+        self.conds: dict[str, Any] = {"positive": [], "negative": []}
 
     def sample(self, noise: Tensor, sigmas: list[float], rows: list[Tensor]) -> Tensor:
         """Returns what each UNet call takes off the noise, summed up.
