@@ -13,6 +13,7 @@ from adapters import run
 from comfy_nodes import nodes
 from host_run import HIGH, differs, near
 from lent_webui import models
+from thinned import thinned
 
 from lib_layerdiffuse.errors import (
     BatchSizeError,
@@ -26,7 +27,7 @@ from lib_layerdiffuse.methods import METHODS, Layer, find_method
 __all__ = ["models", "nodes", "run"]
 pytestmark = pytest.mark.parametrize("run", ["comfy"], indirect=True)
 
-EVERY_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
+EVERY_METHOD = pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda method: method.id)
 JOINT, WIDER = find_method("joint_sd15"), find_method("fg_blended_to_bg_sdxl")
 CONTROL, SDXL_FG = find_method("bg_to_fg_sd15"), find_method("fg_attn_sdxl")
 CHOICES = {"weight": 1.0, "stop_at": 1.0, "resize_mode": "Crop and Resize"}
