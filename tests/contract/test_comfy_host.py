@@ -212,6 +212,16 @@ class TestRefusedInTheCall:
             run.denoise(torch.zeros(2, 4, 4, 8), HIGH, ["a", "b"], [])
         run.end()
 
+    @PAIR
+    def test_rows_of_which_nothing_is_told(self, run, method):
+        """A pack may call the UNet by itself; rows of two prompts would be paired as frames."""
+        unet = run.attach(method).unet
+        options = {"wrappers": unet.wrappers}
+        with pytest.raises(HostError, match="a way of its own"):
+            run.net.apply_model(torch.zeros(6, 4, 8, 8), torch.ones(6), None, None, None, options)
+        run.end()
+        run.assert_as_before(run.before)
+
     @pytest.mark.parametrize(
         ("file", "said"),
         [

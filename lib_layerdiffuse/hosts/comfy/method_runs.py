@@ -116,7 +116,7 @@ class MethodRuns:
 
     @contextmanager
     def _shared(self, acts: bool, model: Any, x: Tensor, options: Any) -> Iterator[None]:
-        rows = check_call(self._injection, x, len(options["cond_or_uncond"]))
+        rows = check_call(self._injection, x, options)
         if not acts:
             yield
             return
@@ -136,7 +136,7 @@ class MethodRuns:
     @contextmanager
     def _patched(self, acts: bool, model: Any, x: Tensor, options: Any) -> Iterator[None]:
         injection = self._injection
-        check_call(injection, x, len(options["cond_or_uncond"]))
+        check_call(injection, x, options)
         if injection.stop_at < 1:
             if self._merging is None:
                 self._merging = self._switching(model)

@@ -51,18 +51,24 @@ def check_run(injection: Injection, latent: Tensor, model_options: Any) -> None:
         )
 
 
-def check_call(injection: Injection, x: Tensor, conditionings: int) -> int:
+def check_call(injection: Injection, x: Tensor, options: Any) -> int:
     """Returns how many rows of a UNet call belong to one conditioning.
 
     Args:
         injection: The method.
         x: The call's input, `b 4 h w`.
-        conditionings: Of the call.
+        options: The transformer's, of the call.
 
     Raises:
-        HostError: They are no whole sets, or the call is for a part of a given image.
+        HostError: They are no whole sets, or the call is for a part of a given image, or does not
+            say which rows belong together.
     """
-    frames, (rows, over) = injection.method.frames, divmod(len(x), conditionings)
+    if not options.get("cond_or_uncond"):
+        raise HostError(
+            "A node calls the UNet in a way of its own, without saying which rows belong together.",
+            "Use KSampler, or another sampler that calls it as ComfyUI does.",
+        )
+    frames, (rows, over) = injection.method.frames, divmod(len(x), len(options["cond_or_uncond"]))
     if over or rows % frames:
         raise HostError(
             f"The UNet was called for {rows} rows of a conditioning, which are no whole sets of "
