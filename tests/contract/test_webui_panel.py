@@ -200,6 +200,13 @@ class TestStatus:
         words, _ = page.status(page.choose(tab, find_method("bg_to_blended_sdxl")))
         assert "+" not in words
 
+    def test_a_field_that_is_empty_stands_for_what_the_webui_draws_with(self, page, ui, tab):
+        ui.shared.opts.data["sd_model_checkpoint"] = "sdxl.safetensors"
+        page.checkpoint.value = None
+        words, button = page.status(page.choose(tab, find_method("fg_attn_sd15")))
+        assert "This method needs SD1.5; the loaded checkpoint is SDXL." in words
+        assert button == "Switch to the SDXL method"
+
     def test_nothing_is_said_of_a_checkpoint_that_is_unknown(self, page, tab):
         for name in ("flux.safetensors", "gone.safetensors", None):
             page.checkpoint.value = name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from modules import sd_models
+from modules import sd_models, shared
 from modules.ui_components import InputAccordion
 
 from ...methods import Arch
@@ -91,7 +91,12 @@ class Wiring:
             )
 
     def arch_of(self, name: Any) -> Arch | None:
-        """Returns the family of a checkpoint by its name in the WebUI; None if that is unknown."""
+        """Returns the family of a checkpoint by its name in the WebUI; None if that is unknown.
+
+        Without a name it is that of the checkpoint of the settings, which the WebUI draws with:
+        Forge Neo shows none until its user has chosen one.
+        """
+        name = name or shared.opts.sd_model_checkpoint
         info = sd_models.get_closet_checkpoint_match(name) if name else None
         return None if info is None else self._reader.arch(Path(info.filename))
 

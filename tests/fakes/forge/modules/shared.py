@@ -64,6 +64,7 @@ class Options:
 
 opts = Options(
     {
+        "sd_model_checkpoint": None,
         "samples_format": "png",
         "save_images_add_number": True,
         "uni_pc_order": 3,
