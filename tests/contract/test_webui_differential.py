@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -146,6 +148,28 @@ def test_the_drawn_mask_is_soft_and_keeps_its_blur(ui):
     near(p.seen_map[0, 0], 1 - CELLS, atol=0.02)
     assert p.seen_fields == (4, False, 1, 1)
     assert (p.image_mask, p.inpainting_fill, p.mask_round) == (drawn, 3, True)
+
+
+def with_properties(**found):
+    """Returns the kind of job whose attributes of these names can only be read."""
+    names = {name: property(read) for name, read in found.items()}
+    notes = {"__annotations__": dict.fromkeys(names, ClassVar) | {"mask_blur": int}}
+    kind = import_module("img2img_job").Img2ImgJob
+    return dataclass(type("Job", (kind,), {**names, "mask_blur": 4, **notes}))
+
+
+def test_a_webui_with_one_blur_for_both_ways(ui):
+    """So it is in Forge Neo."""
+    kind = with_properties(mask_blur_x=lambda p: p.mask_blur, mask_blur_y=lambda p: p.mask_blur)
+    _, p = ui.run_map({"source": "Visible part"}, kind=kind)
+    assert p.seen_fields[0] == 0
+    assert p.mask_blur == 4
+
+
+def test_a_job_that_cannot_be_changed_ends(ui):
+    kind = with_properties(mask_round=lambda p: True)
+    with pytest.raises(AttributeError, match="mask_round"):
+        ui.run_map({"source": "Visible part"}, kind=kind)
 
 
 def test_nothing_of_the_map_is_left(ui):

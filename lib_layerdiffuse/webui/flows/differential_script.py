@@ -204,13 +204,19 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
     if not drawn or chosen.feather:
         changes["image_mask"] = Image.fromarray(to_u8(maps[0]), mode="L")
     if not drawn:
-        changes |= {"mask_blur_x": 0, "mask_blur_y": 0, "inpainting_mask_invert": 0}
+        changes |= {name: 0 for name in (*_blurs(p), "inpainting_mask_invert")}
     for name, value in changes.items():
         state.change(p, name, value)
     if is_cut(p):
         check_mask(p, images)
     forget_mask_afterwards(p, state)
     _write_infotext(p, chosen)
+
+
+def _blurs(p: Any) -> tuple[str, ...]:
+    """Returns what the mask's blur is set by: one for each way, or in Forge Neo one for both."""
+    for_both = isinstance(getattr(type(p), "mask_blur_x", None), property)
+    return ("mask_blur",) if for_both else ("mask_blur_x", "mask_blur_y")
 
 
 def _init_images(p: Any) -> list[Any]:

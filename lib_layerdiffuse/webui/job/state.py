@@ -20,8 +20,9 @@ class State:
 
     def change(self, p: Any, name: str, value: Any) -> None:
         """Sets an attribute of the processing object until the job ends."""
-        self.asked.setdefault(name, getattr(p, name))
+        before = getattr(p, name)
         setattr(p, name, value)
+        self.asked.setdefault(name, before)  # Only what could be set can be given back.
 
 
 def put(p: Any, attribute: str, state: object) -> None:
