@@ -45,6 +45,8 @@ class Img2ImgTab:
             name: The canvas.
             points: Where the pen goes, across and down, in shares of the image.
         """
+        if self.web.gradio() > 3:  # Forge Neo's pen is as wide as a small image.
+            self.web.page.locator(f"#{name} input[id^=scribbleWidth]").fill("2")
         drawn_on = "img.forge-image" if self.web.gradio() > 3 else "canvas[key=interface]"
         box = self.web.page.locator(f"#{name} {drawn_on}").bounding_box()
         assert box is not None
