@@ -43,7 +43,8 @@ def pixels(source: Any) -> np.ndarray:
 
 def saved(server: ForgeServer) -> set[Path]:
     """Returns what the buttons below the galleries have saved."""
-    return {path for path in server.data_dir.glob("log/images/**/*.*") if path.suffix != ".csv"}
+    found = server.data_dir.glob("*/images/**/*.*")  # In "log", or in Forge Neo in "output".
+    return {path for path in found if path.suffix != ".csv"}
 
 
 def shown(page: WebuiPage, image: Locator) -> np.ndarray:
