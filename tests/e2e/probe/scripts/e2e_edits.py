@@ -191,12 +191,12 @@ def lend_models(demo: Any, app: Any) -> None:
 script_callbacks.on_app_started(lend_models)
 
 
-def offer_upscaler(demo: Any, app: Any) -> None:
-    """Adds the upscaler where the host does not look for such classes."""
+def offer_upscaler() -> None:
+    """Adds the upscaler where the host does not look for such classes; then the page is built."""
     if all(one.name != RgbUpscaler.name for one in shared.sd_upscalers):
         shared.sd_upscalers += RgbUpscaler().scalers
 
 
 shared.face_restorers.append(Restorer())
-script_callbacks.on_app_started(offer_upscaler)
+script_callbacks.on_before_ui(offer_upscaler)
 script_callbacks.on_app_started(add_routes)
