@@ -95,6 +95,10 @@ class ForgeServer:
             link(folder, data_dir / "extensions" / name)
         settings = {"live_previews_enable": False, **webui.settings, **(options or {})}
         (data_dir / "config.json").write_text(json.dumps(settings))
+        if webui.fields:
+            (data_dir / "ui-config.json").write_text(json.dumps(dict(webui.fields)))
+        for name in webui.folders:
+            (data_dir / name).mkdir(exist_ok=True)
 
     @property
     def log(self) -> str:

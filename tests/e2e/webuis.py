@@ -38,11 +38,15 @@ class Webui:
         has_patcher: Whether it puts LoRAs on its UNet by a patcher, which can be cloned.
         persistent_patches: What makes its patcher keep patches from job to job, if it can.
         loads_at_once: Whether its page loads a checkpoint as soon as that is chosen.
+        shown_checkpoint: Setting with the checkpoint that its page shows, if that is not the one
+            with what it draws with: programs set the latter alone.
         noises_the_original: Whether the UNet sees the original with each step's noise around a
             mask; otherwise the original is put back into what each step makes.
         answers_extra_images: Whether its API answers images beside those of a batch's rows.
         hides_infotexts: Whether it hides infotexts in the pixels of images.
         starts: How often its start is tried, if it may break by itself.
+        folders: Folders that it takes for granted in its data folder.
+        fields: Defaults of its page's fields, as its own start notes them for the next.
         hub: Folder in its own with what it wants from the hub; empty if it brings all that.
     """
 
@@ -53,10 +57,13 @@ class Webui:
     has_patcher: bool = True
     persistent_patches: str = ""
     loads_at_once: bool = False
+    shown_checkpoint: str = ""
     noises_the_original: bool = True
     answers_extra_images: bool = True
     hides_infotexts: bool = True
     starts: int = 1
+    folders: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
     hub: str = ""
 
     def folder(self) -> Path | None:
@@ -98,7 +105,15 @@ NEO = Webui(
     (*_COMMON, "--skip-version-check", "--cpu", "--fp16-unet", "--fp32-vae", "--fp32-text-enc"),
     # Without the first it takes the settings for an older version's, and waits for Enter.
     {"VERSION_UID": "PY313", "CLIP_stop_at_last_layers": 1},
+    shown_checkpoint="forge_checkpoint_sd",
     hides_infotexts=False,
+    folders=("tmp",),  # For the images that are sent from one tab to another.
+    # Without them its first start pastes no prompts: it takes the type of what is there.
+    fields={
+        f"{tab}/{name}/value": ""
+        for tab in ("txt2img", "img2img")
+        for name in ("Prompt", "Negative Prompt")
+    },
 )
 _BY_LDM = (
     *_COMMON,

@@ -120,11 +120,13 @@ def test_what_else_is_given_stands_apart_and_by_its_heading(page: WebuiPage, wid
 
 
 @pytest.fixture
-def checkpoints(server: ForgeServer) -> Iterator[Client]:
+def checkpoints(server: ForgeServer, webui: Webui) -> Iterator[Client]:
     """Lets a test choose checkpoints, and puts back the one that all tests begin with."""
     client = Client(server.url)
     yield client
     client.use_checkpoint(SD15)
+    if webui.shown_checkpoint:
+        client.set_options(**{webui.shown_checkpoint: SD15})
 
 
 def test_a_mismatch_is_said_with_a_way_out(page: WebuiPage, checkpoints: Client) -> None:
