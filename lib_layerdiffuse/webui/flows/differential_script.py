@@ -204,7 +204,7 @@ def _begin(p: Any, chosen: ChangeMap) -> None:
     if not drawn or chosen.feather:
         changes["image_mask"] = Image.fromarray(to_u8(maps[0]), mode="L")
     if not drawn:
-        changes |= {name: 0 for name in (*_blurs(p), "inpainting_mask_invert")}
+        changes |= dict.fromkeys((*_blurs(p), "inpainting_mask_invert"), 0)
     for name, value in changes.items():
         state.change(p, name, value)
     if is_cut(p):
