@@ -275,7 +275,8 @@ class SharingRun:
             raise HostError(
                 f"An extension or node regroups the image's tokens: {x.shape[1]} at one of the "
                 f"UNet's layers instead of {tokens.shape[2]}.",
-                "Turn off token merging, HyperTile and whatever else regroups tokens.",
+                "Turn off token merging, HyperTile and other extensions or nodes that regroup "
+                "tokens.",
             )
         return tokens
 

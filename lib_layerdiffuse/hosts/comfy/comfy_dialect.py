@@ -6,12 +6,11 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import nn
-
 from comfy import model_management, model_patcher, supported_models, utils
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.weight_adapter import LoRAAdapter
+from torch import nn
 
 from ...methods import Arch
 from ..patchers.dialect import computes_in
