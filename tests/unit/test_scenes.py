@@ -35,8 +35,9 @@ def truths():
 @pytest.mark.slow  # It starts interpreters.
 def test_a_seed_gives_one_scene_in_every_process():
     code = f"import runpy; print(runpy.run_path({__file__!r})['digest'](1, 2, 3))"
-    root = str(Path(__file__).parents[2])
-    env = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": root}
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(map(str, (root, root / "tests" / "fakes")))
+    env = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": path}
     other = subprocess.run(
         [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
     )
