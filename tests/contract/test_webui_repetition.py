@@ -143,6 +143,9 @@ class TestPlotGrids:
         assert result.infotexts[0] == "sheet"
         assert len(result.images) == 4
 
+    def test_its_title_may_be_written_in_capitals(self, ui):
+        assert len(self.cell(ui, JOINT, title="X/Y/Z Plot").images) == 4
+
     def test_one_layer_is_its_own_cell(self, ui):
         assert len(self.cell(ui, FG_SD15).images) == 1
 
@@ -156,6 +159,7 @@ class TestPlotGrids:
     ("title", "instead"),
     [
         ("SD upscale", "Extras tab"),
+        ("SD Upscale", "Extras tab"),
         ("Ultimate SD upscale", "Extras tab"),
         ("Poor man's outpainting", 'Redraw set to "Transparent part"'),
         ("Outpainting mk2", 'Redraw set to "Transparent part"'),

@@ -10,7 +10,7 @@ from modules import images
 from PIL import Image
 
 from ...outputs import preview
-from ..job.arguments import selected_script
+from ..job.arguments import is_called, selected_script
 from ..job.hooks import callback_of
 from ..job.job import Job, asked_for_a_list, is_nested
 
@@ -67,7 +67,7 @@ def give_a_plot_a_sheet(p: Any, job: Job, processed: Any) -> None:
         processed: The host's result.
     """
     made = processed.index_of_first_image > 0
-    if made or job.settings.method.frames == 1 or selected_script(p) != "X/Y/Z plot":
+    if made or job.settings.method.frames == 1 or not is_called(selected_script(p), "X/Y/Z plot"):
         return
     processed.images.insert(0, images.image_grid(processed.images, p.batch_size))
     processed.infotexts.insert(0, processed.infotexts[0])

@@ -29,3 +29,8 @@ def selected_script(p: Any) -> str | None:
     if not isinstance(number, int) or not 0 < number <= len(selectable):
         return None
     return str(selectable[number - 1].title())
+
+
+def is_called(title: str | None, *names: str) -> bool:
+    """Whether a script's title is one of these; WebUIs differ in the case of its letters."""
+    return title is not None and title.casefold() in {name.casefold() for name in names}

@@ -10,7 +10,7 @@ from ...imaging.masks import MaskSource
 from ...methods import PatchKind
 from ...settings.chains import check_chain
 from ...settings.layer_settings import LayerSettings
-from .arguments import selected_script
+from .arguments import is_called, selected_script
 from .choices import OWNERS
 from .hires import check_hires
 from .layer_prompts import check_layer_prompts, composes
@@ -63,14 +63,14 @@ def _check_options(p: Any) -> None:
 
 def _check_script(p: Any, script: str) -> None:
     """Checks that the selectable script leaves layers and their sampling as they are."""
-    if script in _ENLARGING:
+    if is_called(script, *_ENLARGING):
         raise MissingCapabilityError(
             f"LayerDiffuse does not work with {script}, which puts its tiles together without "
             "transparency.",
             "Use Hires. fix, or upscale the finished image in the Extras tab, which can keep its "
             "transparency.",
         )
-    if script in _OUTPAINTING:
+    if is_called(script, *_OUTPAINTING):
         raise MissingCapabilityError(
             f"LayerDiffuse does not work with {script}, which puts its parts together without "
             "transparency and other layers.",
