@@ -253,6 +253,9 @@ class Client:
             img2img: Which tab's.
             **values: Its arguments by their labels, in lower case with _ between words; the rest
                 are the script's defaults.
+
+        Raises:
+            LookupError: There is no such script.
         """
         infos = [i for i in self.script_info() if (i["name"], i["is_img2img"]) == (title, img2img)]
         names = [arg["label"].lower().replace(" ", "_") for arg in infos[0]["args"]]
@@ -261,16 +264,33 @@ class Client:
         args = [values.get(n, a["value"]) for n, a in zip(names, infos[0]["args"], strict=True)]
         return {"script_name": title, "script_args": args}
 
-    def panel_args(self, title: str, *values: Any, **named: Any) -> dict[str, list[Any]]:
-        """Returns the arguments of one of txt2img's panels, for a request's `scripts`.
+    def panel(self, title: str, img2img: bool = False) -> dict[str, Any]:
+        """Returns a panel's title and arguments.
 
         Args:
-            title: The panel's, in lower case.
+            title: How its title begins, in lower case; WebUIs differ in what stands behind.
+            img2img: Which tab's.
+
+        Raises:
+            LookupError: There is no such panel.
+        """
+        infos = [i for i in self.script_info() if i["is_img2img"] is img2img]
+        return next(info for info in infos if info["name"].startswith(title))
+
+    def panel_args(
+        self, title: str, *values: Any, img2img: bool = False, **named: Any
+    ) -> dict[str, list[Any]]:
+        """Returns the arguments of one of a tab's panels, for a request's `scripts`.
+
+        Args:
+            title: As in `panel`.
             *values: Its first arguments.
+            img2img: Which tab's.
             **named: Others by their labels, as in `script_args`.
         """
-        args = self.script_args(title, **named)["script_args"]
-        return {title: [*values, *args[len(values) :]]}
+        whole = self.panel(title, img2img)["name"]
+        args = self.script_args(whole, img2img, **named)["script_args"]
+        return {whole: [*values, *args[len(values) :]]}
 
     def script_info(self) -> list[dict[str, Any]]:
         """Returns every script's title and arguments."""

@@ -126,9 +126,9 @@ class Bench:
             assert one["channels"] == 4 + concat
         assert made.run["overridden"] == []
 
-    def check_differs(self, made: Result, reason: str) -> None:
-        """Checks that a job has other latents than one from the same text."""
-        assert difference(made, self.base) > 0.001, reason
+    def check_differs(self, made: Result, reason: str, plain: Result | None = None) -> None:
+        """Checks that a job has other latents than a plain one, by default from the same text."""
+        assert difference(made, plain or self.base) > 0.001, reason
 
     def check_matrix(self, images: list[np.ndarray]) -> None:
         """Checks a prompt matrix of two: its grid, each set in a row, and the layers.

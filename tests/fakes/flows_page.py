@@ -68,18 +68,27 @@ def cells() -> list[Cell]:
     return found
 
 
-def outcomes_for_any() -> dict[str, str]:
-    """Returns the outcome of each flow that does not know methods."""
-    return dict(table(ANY)[1:])
+def outcomes_for_any(webui: str | None = None) -> dict[str, str]:
+    """Returns the outcome of each flow that does not know methods, in a WebUI by its name."""
+    found = dict(table(ANY)[1:])
+    if webui is None:
+        return found
+    there = {flow: _elsewhere(webui, flow) for flow in found}
+    return {flow: LACKING if there[flow] == LACKING else was for flow, was in found.items()}
 
 
 def outcome_in(webui: str, cell: Cell) -> str:
     """Returns the outcome of a cell in a WebUI by its name: `WORKS`, `REFUSED` or `LACKING`."""
-    head, *rows = table(ELSEWHERE)
-    if webui not in head:
-        return cell.outcome
-    found = {row[0]: row[head.index(webui)] for row in rows}[cell.flow]
+    found = _elsewhere(webui, cell.flow)
     several = cell.method.frames > 1 or cell.method.uses_control
     if found == OF_SETS and several:
         return REFUSED
     return LACKING if found == LACKING else cell.outcome
+
+
+def _elsewhere(webui: str, flow: str) -> str:
+    """Returns what the table of the other WebUIs says; Forge has none of its columns."""
+    head, *rows = table(ELSEWHERE)
+    if webui not in head:
+        return AS_IN_FORGE
+    return {row[0]: row[head.index(webui)] for row in rows}[flow]

@@ -137,7 +137,7 @@ class E2EEdits(scripts.Script):
             if kind == "nested":
                 [made] = start_another(p, pp.image).images[-1:]
                 Path(folder).mkdir(parents=True, exist_ok=True)
-                made.save(Path(folder) / f"{pp.index}.png")
+                made.save(Path(folder) / f"{len(list(Path(folder).iterdir()))}.png")
                 patch = made.crop(PART)
             pp.image = pp.image.copy()
             pp.image.paste(patch, PART)
@@ -175,11 +175,15 @@ def add_routes(demo: Any, app: Any) -> None:
 
     @app.post("/e2e/steps")
     def steps(body: dict[str, Any]) -> dict[str, str]:
-        args = scripts.scripts_postproc.create_args_for_run(body["steps"])
+        # WebUIs differ in how they write a step's name.
+        written = {name.lower(): name for name in names()}
+        steps = {written[name.lower()]: values for name, values in body["steps"].items()}
+        args = scripts.scripts_postproc.create_args_for_run(steps)
         image = decode_base64_to_image(body["image"])
-        made, *_ = postprocessing.run_postprocessing(
-            0, image, None, "", "", True, *args, save_output=False
-        )
+        run = postprocessing.run_postprocessing
+        # One WebUI has a video behind what all of them are given.
+        given = [0, image, None, "", "", True, None][: run.__code__.co_argcount]
+        made, *_ = run(*given, *args, save_output=False)
         return {"image": encode_pil_to_base64(made[0]).decode()}
 
 

@@ -43,6 +43,13 @@ def _applying() -> tuple[Any, str]:
     return wrapper, "apply_model" if hasattr(wrapper, "apply_model") else "forward"
 
 
+def _loading() -> tuple[Any, str]:
+    """Returns what brings networks to the device, and its name there."""
+    manager = memory_manager()
+    assert manager is not None, "this WebUI's networks move by themselves"
+    return manager, "load_models_gpu"
+
+
 def _network(name: str) -> type:
     """Returns a class of the extension under test, which is loaded by now."""
     module, _, kind = name.rpartition(".")
@@ -54,7 +61,7 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "vae.encode": lambda: (vae().encoder, "forward"),
     "patcher.add": lambda: (first_of(*PATCHERS).ModelPatcher, "add_patches"),
     "patcher.merge": _merging,
-    "memory": lambda: (memory_manager(), "load_models_gpu"),
+    "memory": _loading,
     "unet": _applying,
     "decoder": lambda: (_network("nets.unet1024.UNet1024"), "forward"),
     "encoder": lambda: (_network("nets.offset_encoder.OffsetEncoder"), "forward"),
