@@ -24,7 +24,7 @@ def forge(
 ) -> Iterator[ForgeServer]:
     """A running server with this extension, shared by all tests of the session."""
     # The host's panel of extra options is empty without.
-    options = {"extra_options_txt2img": ["skip_early_cond"]}
+    options = {"extra_options_txt2img": ["sigma_max"]}
     with make_forge(tmp_path_factory.mktemp("forge"), options=options) as server:
         print(f"log of the server: {server.log_path}")
         yield server
