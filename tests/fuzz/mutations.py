@@ -187,7 +187,9 @@ def _change_one(rng: Random, tensors: dict[str, Tensor]) -> None:
     elif kind == 1:
         tensors[_utf8(argument(rng)[:60])] = tensors.pop(key)
     elif kind == 2:
-        tensors[key] = torch.full_like(one, rng.choice((math.nan, math.inf, -math.inf, 1e30)))
+        dtype = one.dtype if one.is_floating_point() else torch.float32  # An earlier change's.
+        odd = rng.choice((math.nan, math.inf, -math.inf, 1e30))
+        tensors[key] = torch.full_like(one, odd, dtype=dtype)
     elif kind == 3:
         tensors[key] = one.unsqueeze(0)
     elif kind == 4:
