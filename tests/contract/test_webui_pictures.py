@@ -224,6 +224,25 @@ class TestSaving:
         ui.generate(JOINT)
         assert ui.saved() == ["100-fg.png", "101-bg.png", "102-blended.png"]
 
+    @pytest.mark.parametrize(
+        ("method_id", "settings", "names"),
+        [
+            ("joint_sd15", {"show_matte": True}, "100-fg 100-fg-matte 101-bg 102-blended"),
+            ("joint_sd15", {}, "102-blended 100-fg 101-bg"),
+            ("bg_to_blended_sdxl", {"chain": True}, "100-blended 100-fg"),
+        ],
+        ids=["extras", "last", "chain"],
+    )
+    def test_a_set_has_one_suffix_where_the_host_adds_them(self, ui, method_id, settings, names):
+        action = {"save_images_replace_action": "Add number suffix"}
+        ui.shared.opts.data.update(action, save_images_add_number=False)
+        ui.outputs.mkdir(parents=True)
+        (ui.outputs / f"{names.split()[0]}.png").write_bytes(b"mine")
+        for number in ("-1", "-2"):
+            before = {*ui.saved()}
+            ui.generate(find_method(method_id), settings)
+            assert {*ui.saved()} - before == {f"{name}{number}.png" for name in names.split()}
+
     def test_a_number_that_would_overwrite_a_file_is_left(self, ui):
         def put_there(self, p, pp, *_):
             if p.batch_index == 1:

@@ -175,7 +175,7 @@ def _name(params: Any, job: Job) -> None:
     if suffix and extension != path.suffix:
         job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
     path = path.with_name(stem + extension)
-    params.filename = str(with_number_of_set(params.p, job, path) if suffix else path)
+    params.filename = str(with_number_of_set(params.p, job, path, suffix) if suffix else path)
 
 
 def name_images(job: Job, processed: Any) -> list[str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ def save_image(
     if shared.opts.enable_pnginfo:
         stealth_infotext.add_stealth_pnginfo(params)
     script_callbacks.before_image_saved_callback(params)
-    name = Path(params.filename)
+    name = wanted = Path(params.filename)
+    if shared.opts.save_images_replace_action != "Replace":
+        taken = count(1)
+        while name.exists():
+            name = wanted.with_stem(f"{wanted.stem}-{next(taken)}")
     lossy = name.suffix in (".jpg", ".webp")
     (params.image.convert("RGB") if lossy else params.image).save(name)
     params.image.already_saved_as = str(name)

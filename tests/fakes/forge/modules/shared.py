@@ -67,6 +67,7 @@ opts = Options(
         "sd_model_checkpoint": None,
         "samples_format": "png",
         "save_images_add_number": True,
+        "save_images_replace_action": "Replace",
         "uni_pc_order": 3,
         "token_merging_ratio": 0.0,
         "stealth_pnginfo_option": "Alpha",
