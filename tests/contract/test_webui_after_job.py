@@ -238,6 +238,7 @@ class TestExchange:
             stealth.add_stealth_pnginfo,
             host.images.flatten,
             host.images.fix_png_transparency,
+            host.images.save_image,
             host.infotext_utils.send_image_and_dimensions,
             host.ui_common.save_files,
         ]

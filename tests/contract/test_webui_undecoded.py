@@ -192,6 +192,35 @@ def test_an_image_beside_the_layers_may_be_missing(ui, monkeypatch, name, error)
     assert len([note for note in notes(result) if "beside the layers is missing" in note]) == 1
 
 
+@pytest.mark.parametrize("after", [0, 2])
+def test_images_that_do_not_fit_on_the_disk_are_given_all_the_same(ui, monkeypatch, after):
+    save, calls = Image.Image.save, count()
+
+    def full(image, *args, **options):
+        if next(calls) >= after:
+            raise OSError(28, "No space left on device", str(ui.outputs))
+        save(image, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    result, _ = ui.generate(JOINT, {"show_matte": True}, n_iter=2)
+    assert [image.mode for image in result.images] == ["RGBA", "RGB", "RGB"] * 2
+    assert len(result.extra_images) == 2
+    assert len(ui.saved()) == after
+    (note,) = (note for note in notes(result) if "could not be saved" in note)
+    assert "No space left on device" in note
+    assert str(ui.outputs) not in note
+    assert note in result.comments
+
+
+def test_a_plain_jobs_full_disk_is_the_hosts_matter(ui, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        ui.run(ui.job(FG, False))
+
+
 def test_the_next_job_is_as_ever(ui, full):
     with pytest.MonkeyPatch.context() as once:
         once.setattr(UNet1024, "forward", lambda *_: (_ for _ in ()).throw(MemoryError()))

@@ -11,7 +11,7 @@ import pytest
 from client import ApiError, Client, Result
 from fault_places import HOOK_FAULTS
 from flow_jobs import CHECKPOINTS, SMALL, plot, run
-from layers import assert_same, generate
+from layers import assert_same, generate, notes
 
 from lib_layerdiffuse.methods import find_method
 
@@ -125,6 +125,19 @@ def test_out_of_memory_for_the_decoder(client: Client, tmp_path: Path) -> None:
     assert any("stays RGB" in note for note in told["layerdiffusion_notes"])
     (file,) = told["layerdiffusion_files"]
     assert file.endswith("-fg.safetensors")
+
+
+@pytest.mark.usefixtures("one_view")
+def test_a_full_disk_for_an_image(client: Client, tmp_path: Path) -> None:
+    """All layers are answered, and a note says that one is in no file."""
+    client.use_checkpoint(CHECKPOINTS[find_method("joint_sd15").arch])
+    usual = generate(client, "joint_sd15", tmp_path / "usual", **SMALL)
+    scripts = {"e2e faults": ["write", 1, "disk"]}
+    options = {"scripts": scripts, "save_images": True, **SMALL}
+    made = generate(client, "joint_sd15", tmp_path / "made", **options)
+    for image, other in zip(made.images, usual.images, strict=True):
+        np.testing.assert_array_equal(image, other)
+    assert any("could not be saved: No space left" in note for note in notes(made))
 
 
 @pytest.mark.usefixtures("one_view")

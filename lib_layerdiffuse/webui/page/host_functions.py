@@ -1,11 +1,13 @@
-"""Functions of the host that drop alpha outside of jobs, exchanged while the extension is loaded.
+"""Functions of the host that lose alpha or layers, exchanged while the extension is loaded.
 
-The host has no hook where they do it. Each goes on as ever for images without alpha of their own.
+The host has no hook where they do it. Each goes on as ever for images without alpha of their own,
+and in jobs that are not ours.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -20,6 +22,8 @@ from ..job.alpha import BELOW, is_transparent
 from ..job.job import job_of
 
 Function = Callable[..., Any]
+
+_log = logging.getLogger(__name__)
 
 _APPLIED = {"transparency", "icc_profile", "gamma", "chromaticity", "srgb"}
 """What an image says of its colours, by Pillow's names: in those that are read it is done."""
@@ -88,9 +92,28 @@ def _saving(save: Function) -> Function:
     return save_files
 
 
+def _keeping(save: Function) -> Function:
+    """The host ends a job whose image it cannot write, and what was made so far is lost."""
+
+    def save_image(*args: Any, p: Any = None, **options: Any) -> Any:
+        job = None if p is None else job_of(p)
+        try:
+            return save(*args, p=p, **options)
+        except OSError as error:
+            if job is None:
+                raise
+            _log.exception("LayerDiffuse: an image is not saved", exc_info=error)
+            why = error.strerror or error
+            job.note(p, f"an image could not be saved: {why}. Save it from the gallery.")
+            return None, None
+
+    return save_image
+
+
 _EXCHANGED: tuple[tuple[str, str, Callable[[Function], Function]], ...] = (
     ("modules.stealth_infotext", "add_stealth_pnginfo", _hiding),
     ("modules.images", "flatten", _flattening),
+    ("modules.images", "save_image", _keeping),
     ("modules.images", "fix_png_transparency", _reading),
     ("modules.infotext_utils", "send_image_and_dimensions", _sending),
     ("modules.ui_common", "save_files", _saving),

@@ -4,7 +4,7 @@ Arguments of the always-on script "E2E Faults":
     0. where: "" nowhere, one of `PLACES`, or "hook:", a title of the extension's scripts, ":" and
        one of that script's hooks, which then fails inside its own guard
     1. how many uses of that place are left alone first
-    2. what it raises: "error" or "memory"
+    2. what it raises: "error", "memory" or "disk", which is full
     3. how many uses of that place fail, by default 1
 
 ``GET /e2e/faults`` lists the places.
@@ -12,6 +12,7 @@ Arguments of the always-on script "E2E Faults":
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from types import CellType
@@ -71,6 +72,7 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "sharing": lambda: (_network("nets.attention_sharing.SharedAttention"), "forward"),
     "grid": lambda: (sys.modules["lib_layerdiffuse.webui.flows.grids"], "_on_checkerboard"),
     "save": lambda: (images, "save_image"),
+    "write": lambda: (images, "save_image_with_geninfo"),
     "conds": lambda: (processing.StableDiffusionProcessing, "setup_conds"),
 }
 
@@ -112,6 +114,8 @@ class Fault:
             self.remove()
         if self.kind == "memory":
             raise torch.cuda.OutOfMemoryError("E2E probe: out of memory asked for")
+        if self.kind == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
         raise RuntimeError("E2E probe: fault asked for")
 
     def remove(self) -> None:
