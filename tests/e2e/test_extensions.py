@@ -24,7 +24,7 @@ import pytest
 from client import ApiError, Client, Result
 from flow_jobs import HIRES
 from forge_server import ForgeServer
-from layers import difference, generate, request
+from layers import difference, generate, notes, request
 from random_weights import SD15
 from real_forge import EXTENSION, ROOT
 
@@ -46,7 +46,7 @@ ROUTES = {
 TEMPLATE = "a {red|blue|green} apple"
 APPLES = {"a red apple", "a blue apple", "a green apple"}
 LATE = {
-    "dp_ignore_whitespace": True,
+    "dp_ignore_whitespace": False,  # Else all regions of a prompt become one line.
     "dp_write_raw_template": False,
     "dp_write_prompts_to_file": False,
     "dp_limit_jinja_prompts": False,
@@ -62,6 +62,8 @@ LATE = {
 }
 """Settings that sd-dynamic-prompts reads, and makes when the page is loaded a second time."""
 LEFT_OUT = ("multidiffusion-upscaler-for-automatic1111", "sd-webui-controlnet")
+WILDCARDS = {"fruit": ("apple", "plum", "quince"), "fog": ("fog", "haze"), "glass": ("glass",)}
+"""What stable-diffusion-webui-wildcards may draw, by the names of its files."""
 
 
 def checkouts() -> dict[str, Path]:
@@ -90,6 +92,10 @@ def extended(
         name: shutil.copytree(folder, data / "copies" / name, ignore=NOT_NEEDED)
         for name, folder in folders.items()
     }
+    for name, words in WILDCARDS.items():
+        file = data / "copies" / "stable-diffusion-webui-wildcards" / "wildcards" / f"{name}.txt"
+        if file.parent.is_dir():
+            file.write_text("\n".join(words))
     detectors = data / "models" / "adetailer"
     detectors.mkdir(parents=True)
     (detectors / "middle.pt").touch()
@@ -183,6 +189,33 @@ class TestDynamicPrompts:
         np.testing.assert_allclose(again.latents, first.latents[3:], atol=1e-4)
 
 
+@needs("stable-diffusion-webui-wildcards")
+class TestWildcards:
+    def test_prompts_are_drawn_once_a_set(self, client: Client, tmp_path: Path) -> None:
+        options = {"n_iter": 2, "prompt": "a __fruit__", "negative_prompt": "__fog__", **HIRES}
+        result = generate(client, JOINT, tmp_path / "run", **SMALL | options)
+        assert {*sets(result)} <= {f"a {fruit}" for fruit in WILDCARDS["fruit"]}
+        negatives = result.info["all_negative_prompts"]
+        assert {*negatives} <= {*WILDCARDS["fog"]}
+        assert all(len({*negatives[i : i + 3]}) == 1 for i in (0, 3))
+        assert [text.split("\n")[0] for text in result.infotexts] == result.info["all_prompts"]
+
+    def test_layer_prompts_are_drawn(self, client: Client, tmp_path: Path) -> None:
+        drawn, typed, without = (
+            generate(client, JOINT, tmp_path / name, settings=texts, **SMALL)
+            for name, texts in (
+                ("drawn", {"fg_additional_prompt": "made of __glass__"}),
+                ("typed", {"fg_additional_prompt": "made of glass"}),
+                ("without", {}),
+            )
+        )
+        assert "made of __glass__" in drawn.infotexts[0]
+        assert not notes(drawn)
+        near = 1e-4 * np.abs(typed.latents).max()
+        assert difference(drawn, typed) < near
+        assert difference(drawn, without) > near
+
+
 @needs("sd-forge-couple")
 @pytest.mark.parametrize("method_id", KINDS)
 def test_forge_couples_regions(client: Client, tmp_path: Path, method_id: str) -> None:
@@ -244,9 +277,7 @@ def test_regional_prompter_is_refused_by_name(
         generate(client, method_id, tmp_path / "after", **SMALL)
 
 
-@pytest.mark.parametrize(
-    "name", ["multidiffusion-upscaler-for-automatic1111", "sd-webui-controlnet"]
-)
+@pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_the_host_leaves_out(client: Client, name: str) -> None:
     """Forge loads neither, since it has a script of its own for each."""
     if name not in checkouts():
