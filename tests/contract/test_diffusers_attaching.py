@@ -112,8 +112,8 @@ def offload_layers(pipeline) -> None:
             accelerate.cpu_offload(part, torch.device("cpu"))
 
 
-@pytest.mark.slow  # Hooks move each module at each call.
 class TestOffload:
+    @pytest.mark.slow  # Hooks move each module at each call.
     @pytest.mark.parametrize("offload", [offload_models, offload_layers])
     @pytest.mark.parametrize("method", thinned(KINDS, 3), **IDS)
     def test_it_changes_where_and_not_what(self, method, offload):

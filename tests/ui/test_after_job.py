@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from webui_page import WebuiPage
 
 FG, JOINT = find_method("fg_attn_sd15"), find_method("joint_sd15")
-CHOSEN = [("Alpha", "png"), ("RGB", "jpg"), ("Alpha", "webp"), ("RGB", "png")]
+CHOSEN = [("Alpha", "png"), ("RGB", "jpg"), ("Alpha", "webp"), ("Alpha", "avif"), ("RGB", "png")]
 """Where infotexts are hidden, and the format of images; the WebUI's defaults first."""
 DROP = """async ([url, target]) => {
     const blob = await (await fetch(url)).blob();

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib_layerdiffuse.imaging.images import ResizeMode, checkerboard, to_u8
+from lib_layerdiffuse import outputs
+from lib_layerdiffuse.imaging.images import ResizeMode, checkerboard, composite, to_u8
 from lib_layerdiffuse.methods import Layer, find_method
 from lib_layerdiffuse.outputs import (
     SHOWS,
@@ -88,6 +89,20 @@ def test_a_composite_lays_the_foreground_over_the_background():
     wanted = fg[..., :3] * alpha + bg * (1 - alpha)
     np.testing.assert_allclose(composed, wanted, atol=0.51)
     assert true_composite({Layer.FG: fg}, LayerSettings(method=JOINT)) is None
+
+
+def test_a_large_composite_is_put_together_in_strips(monkeypatch):
+    """The floats of the whole would not fit into memory where the layers only just do."""
+    fg, bg, rows = noise(4, 600, 8), noise(3, 600, 8, seed=5), []
+
+    def composed(front, back):
+        rows.append(len(front))
+        return composite(front, back)
+
+    monkeypatch.setattr(outputs, "composite", composed)
+    alpha = fg[..., 3:] / 255
+    np.testing.assert_allclose(over(fg, bg), fg[..., :3] * alpha + bg * (1 - alpha), atol=0.51)
+    assert rows == [256, 256, 88]
 
 
 def test_a_background_of_another_size_covers_the_layer():
