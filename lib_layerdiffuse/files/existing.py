@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from ..errors import SettingsError
@@ -18,11 +19,14 @@ def existing_file(path: Path, *, name: str = "", field: str | None = None) -> Pa
     Raises:
         SettingsError: There is none.
     """
-    if path.is_file():
-        return path
     called = name or path
-    if not path.exists():
-        raise SettingsError(f"There is no file {called}.", "Check the name.", field=field)
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise SettingsError(f"There is no file {called}.", "Check the name.", field=field) from None
+    except OSError as error:
+        raise unreadable(path, error, name=name, field=field) from error
     what = "a folder" if path.is_dir() else "no ordinary file"
     raise SettingsError(f"{called} is {what}.", "Name a file.", field=field)
 
@@ -31,8 +35,7 @@ def unreadable(
     path: Path, error: OSError, *, name: str = "", field: str | None = None
 ) -> SettingsError:
     """Returns what to raise where the system does not let a file be read."""
+    hint = "Allow reading it." if isinstance(error, PermissionError) else "Check the name."
     return SettingsError(
-        f"{name or path} cannot be read: {error.strerror or error}.",
-        "Allow reading it.",
-        field=field,
+        f"{name or path} cannot be read: {error.strerror or error}.", hint, field=field
     )

@@ -69,6 +69,8 @@ def check_folder(folder: Path) -> None:
     """
     with _reporting_errors(folder):
         place = Path(os.path.realpath(folder))
+        if place.is_file():
+            raise SettingsError(f"{folder} is a file, no folder.", "Choose another name.")
         missing = [one for one in (place, *place.parents) if not one.exists()]
         try:
             with part_of(place / "test") as part:

@@ -43,10 +43,6 @@ class OutputFolder:
         Raises:
             SettingsError: There is a file of that name, or nothing can be written there.
         """
-        if folder.exists() and not folder.is_dir():
-            raise SettingsError(
-                f"{folder} is a file, but the images need a folder.", "Choose another name."
-            )
         check_folder(folder)
         self.folder = folder
 

@@ -245,9 +245,18 @@ def test_what_cannot_work_is_told_in_one_line(capfd, family, arguments, said):
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux only")
 @pytest.mark.parametrize("command", ["generate --method fg_attn_sd15", "chain bg-to-fg --bg gone"])
-def test_a_folder_that_cannot_be_written_to_is_told_before_anything_else(capfd, asked, command):
-    line = fails(capfd, *command.split(), "--quiet", "--out", "/proc/no/out")
-    assert "/proc/no/out could not be written" in line
+@pytest.mark.parametrize("out", ["/proc/no/out", "x" * 300])
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_else(
+    capfd, asked, command, out
+):
+    line = fails(capfd, *command.split(), "--quiet", "--out", out)
+    assert f"{out} could not be written: " in line
+    assert asked == []
+
+
+def test_a_name_that_is_too_long_is_told_in_words(capfd, asked):
+    line = fails(capfd, "generate", "--method", "fg_to_bg_sd15", "--quiet", "--fg", "x" * 300)
+    assert line.endswith("x cannot be read: File name too long. Check the name.\n")
     assert asked == []
 
 

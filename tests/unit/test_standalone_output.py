@@ -138,7 +138,7 @@ def test_a_composite_of_what_was_given(tmp_path, method, given, composed):
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(SettingsError, match="is a file, but the images need a folder"):
+    with pytest.raises(SettingsError, match="is a file, no folder"):
         OutputFolder(tmp_path / "out")
 
 
