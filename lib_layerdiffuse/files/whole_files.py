@@ -143,16 +143,20 @@ def _taken_name(path: Path) -> Path:
 def names_like(path: Path) -> Iterator[Path]:
     """Yields `a.psd`, `a-2.psd`, …, each as short as the file system wants it."""
     yield path
-    longest = _longest_name(path.parent)
+    longest = longest_name(path.parent)
     for number in count(2):
         ending = f"-{number}{path.suffix}"
-        stem = path.stem
-        while stem and len(os.fsencode(stem + ending)) > longest:
-            stem = stem[:-1]
-        yield path.with_name(stem + ending)
+        yield path.with_name(cut(path.stem, longest - len(os.fsencode(ending))) + ending)
 
 
-def _longest_name(folder: Path) -> int:
+def cut(text: str, most: int) -> str:
+    """Returns as much of a text's beginning as has so many bytes in a file's name."""
+    while text and len(os.fsencode(text)) > most:
+        text = text[:-1]
+    return text
+
+
+def longest_name(folder: Path) -> int:
     """Returns how many bytes a file's name may have."""
     try:
         return os.pathconf(folder, "PC_NAME_MAX")

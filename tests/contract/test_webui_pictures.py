@@ -243,6 +243,17 @@ class TestSaving:
             ui.generate(find_method(method_id), settings)
             assert {*ui.saved()} - before == {f"{name}{number}.png" for name in names.split()}
 
+    def test_layers_keep_their_names_where_the_host_cuts_long_paths(self, ui):
+        ui.shared.opts.data["samples_filename_pattern"] = "[seed]-[prompt]"
+        ui.generate(JOINT, {"show_matte": True}, prompt="x" * 300)
+        names = [name.removesuffix(".png").split("-", 3) for name in ui.saved()]
+        assert {(number, seed, layer) for number, seed, _, layer in names} == {
+            ("00000", "100", "fg"),
+            ("00000", "100", "fg-matte"),
+            ("00000", "101", "bg"),
+            ("00000", "102", "blended"),
+        }
+
     def test_a_number_that_would_overwrite_a_file_is_left(self, ui):
         def put_there(self, p, pp, *_):
             if p.batch_index == 1:

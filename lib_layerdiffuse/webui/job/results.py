@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from modules.processing import create_infotext
 from PIL import Image
 
 from ...codec.transparent import TransparentDecoder
+from ...files.whole_files import cut, longest_name
 from ...host import Host
 from ...imaging.coverage import measure
 from ...imaging.images import ImageU8
@@ -26,6 +28,9 @@ from .job import Job, job_of
 from .rows import Row, with_edits, with_original
 from .set_numbers import with_number_of_set
 from .undecoded import beside_the_layers, is_no_fault, keep_undecoded
+
+_NUMBER = 4
+"""Letters to spare for a number after a layer's name."""
 
 
 def foreground(
@@ -169,13 +174,21 @@ def name_layer(params: Any) -> None:
 def _name(params: Any, job: Job) -> None:
     path = Path(params.filename)
     suffix = job.suffix(params.image)
-    stem = f"{path.stem}-{suffix}" if suffix else path.stem
     exact = params.image.mode == "RGBA" or job.is_undecoded(params.image)
     extension = ".png" if exact else path.suffix
     if suffix and extension != path.suffix:
         job.note(params.p, f"saved as PNG, since {path.suffix} would lose transparency.")
-    path = path.with_name(stem + extension)
-    params.filename = str(with_number_of_set(params.p, job, path, suffix) if suffix else path)
+    if suffix:
+        named = _ending_with(path, f"-{suffix}{extension}")
+        params.filename = str(with_number_of_set(params.p, job, named, suffix))
+    else:
+        params.filename = str(path.with_name(path.stem + extension))
+
+
+def _ending_with(path: Path, ending: str) -> Path:
+    """Returns a path with another end, cut before that: the host cuts whole paths at their end."""
+    room = longest_name(path.parent) - len(os.fsencode(path.parent / ending)) - _NUMBER
+    return path.with_name((cut(path.stem, room) or path.stem) + ending)
 
 
 def name_images(job: Job, processed: Any) -> list[str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,17 @@ def save_image(
     assert image.width < 65535  # The host looks at the size first.
     Path(path).mkdir(parents=True, exist_ok=True)
     number = f"{_next_number(Path(path)):05}-" if shared.opts.save_images_add_number else ""
-    name = Path(path) / f"{number}{seed}{suffix}.{extension}"
+    words = f"-{prompt}" if shared.opts.samples_filename_pattern == "[seed]-[prompt]" else ""
+    name = Path(path) / f"{number}{seed}{words}{suffix}.{extension}"
     texts = (existing_info or {}) | ({} if info is None else {"parameters": info})
     params = script_callbacks.ImageSaveParams(image, p, str(name), texts)
     if shared.opts.enable_pnginfo:
         stealth_infotext.add_stealth_pnginfo(params)
     script_callbacks.before_image_saved_callback(params)
-    name = wanted = Path(params.filename)
+    whole, extension = os.path.splitext(params.filename)
+    if hasattr(os, "statvfs"):  # The host takes the whole path for a name.
+        whole = whole[: os.statvfs(path).f_namemax - max(4, len(extension))]
+    name = wanted = Path(whole + extension)
     if shared.opts.save_images_replace_action != "Replace":
         taken = count(1)
         while name.exists():

@@ -66,6 +66,7 @@ opts = Options(
     {
         "sd_model_checkpoint": None,
         "samples_format": "png",
+        "samples_filename_pattern": "",
         "save_images_add_number": True,
         "save_images_replace_action": "Replace",
         "uni_pc_order": 3,
