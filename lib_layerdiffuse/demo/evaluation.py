@@ -14,10 +14,10 @@ import numpy as np
 
 from ..codec.transparent import OFFSET_STRENGTH
 from ..errors import SettingsError
-from ..hosts.diffusers import DiffusersHost
 from ..imaging.images import FloatImage, composite, from_u8
 from ..methods import METHODS, Arch, Layer, LayerMethod, PatchKind, find_method
-from ..pipeline import Session, decode, encode
+from ..quality.round_trip import round_trip
+from ..quality.transparency import soft_iou
 from ..settings.layer_settings import LayerSettings
 from ..standalone.defaults import TINY_CFG
 from ..standalone.generation import Generation
@@ -25,7 +25,7 @@ from ..standalone.models import ModelChoice, Models
 from ..standalone.run import run
 from ..tiny import scenes
 from ..tiny.shapes import SIDE
-from .figures import Figure, foreground_figures, matched_psnr, round_trip_errors, soft_iou
+from .figures import Figure, foreground_figures, matched_psnr, round_trip_errors
 
 COUNT = 200
 CONTROL_SHARE = 4
@@ -67,23 +67,6 @@ def evaluate(
             yield from _codec(part, _CODECS[part], models, drawn)
         else:
             yield from _Method(find_method(part), models, tell).figures(drawn)
-
-
-def round_trip(
-    host: DiffusersHost, session: Session, arch: Arch, rgba: FloatImage, strength: float
-) -> FloatImage:
-    """Returns what is left of a transparent image after the way into a latent and back.
-
-    Args:
-        host: The checkpoint.
-        session: Where the encoder and decoder come from.
-        arch: Its family.
-        rgba: `H W 4`, straight; H and W multiples of 8.
-        strength: Factor of the encoder's offset.
-    """
-    latent = encode(session.encoder(arch), host, rgba, strength)
-    pixels, vae_latent = host.pixels(latent)[0], host.vae_latent(latent[0])
-    return from_u8(decode(session.decoder(arch), host, pixels, vae_latent))
 
 
 def _codec(part: str, arch: Arch, models: Models, drawn: Scenes) -> Iterator[Figure]:

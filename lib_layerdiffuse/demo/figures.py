@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..imaging.images import FloatImage, flatten
+from ..quality.composites import psnr
 from ..tiny import scenes
 
 GLASSY = ("glass ball", "soap bubble", "glowing orb", "puff of smoke")
@@ -47,22 +48,6 @@ class Figure:
         return {**vars(self), "reached": self.reached}
 
 
-def psnr(seen: FloatImage, truth: FloatImage, where: npt.NDArray[np.bool_] | None = None) -> float:
-    """Returns the peak signal-to-noise ratio in dB of images in [0, 1], at most 60.
-
-    Args:
-        seen: `h w c`.
-        truth: `h w c`.
-        where: The pixels to look at, `h w`; None for all. Of none the ratio is NaN.
-    """
-    error = np.square(seen - truth)
-    if where is not None:
-        if not where.any():
-            return float("nan")
-        error = error[where]
-    return float(min(60.0, -10 * np.log10(max(error.mean(), 1e-12))))
-
-
 def round_trip_errors(seen: FloatImage, truth: FloatImage, colour: Sequence[float]) -> list[float]:
     """Returns what an image lost: the alpha's mean error, and the PSNR on black, white and colour.
 
@@ -73,11 +58,6 @@ def round_trip_errors(seen: FloatImage, truth: FloatImage, colour: Sequence[floa
     """
     over = [psnr(flatten(seen, below), flatten(truth, below)) for below in (0.0, 1.0, colour)]
     return [float(np.abs(seen[..., 3] - truth[..., 3]).mean()), *over]
-
-
-def soft_iou(seen: FloatImage, truth: FloatImage) -> float:
-    """Returns Σ min / Σ max of two alphas: the intersection over union of soft sets."""
-    return float(np.minimum(seen, truth).sum() / max(np.maximum(seen, truth).sum(), 1e-6))
 
 
 def matched_psnr(

@@ -6,34 +6,11 @@ import numpy as np
 import pytest
 
 from lib_layerdiffuse.demo.evaluation import evaluate
-from lib_layerdiffuse.demo.figures import Figure, foreground_figures, matched_psnr, psnr, soft_iou
+from lib_layerdiffuse.demo.figures import Figure, foreground_figures, matched_psnr
 from lib_layerdiffuse.errors import SettingsError
+from lib_layerdiffuse.quality.composites import psnr
 from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.tiny import layer_store, scenes
-
-
-def test_psnr_of_a_known_error() -> None:
-    truth = np.zeros((4, 4, 3), np.float32)
-    assert psnr(truth + 0.1, truth) == pytest.approx(20)
-    assert psnr(truth, truth) == 60  # noise-free images have no finite one
-
-
-def test_psnr_looks_where_it_is_told() -> None:
-    truth = np.zeros((4, 4, 3), np.float32)
-    seen = truth.copy()
-    seen[0] = 1
-    where = np.ones((4, 4), bool)
-    where[0] = False
-    assert psnr(seen, truth, where) == 60
-    assert psnr(seen, truth, ~where) == 0
-    assert np.isnan(psnr(seen, truth, np.zeros((4, 4), bool)))
-
-
-def test_soft_iou_counts_partial_alpha() -> None:
-    half, full = np.full((4, 4), 0.5), np.ones((4, 4))
-    assert soft_iou(half, full) == pytest.approx(0.5)
-    assert soft_iou(full, full) == 1
-    assert soft_iou(0 * full, full) == 0
 
 
 def test_shuffled_layers_are_the_next_ones() -> None:

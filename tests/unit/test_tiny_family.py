@@ -21,6 +21,7 @@ from lib_layerdiffuse.demo import evaluation
 from lib_layerdiffuse.demo.figures import Figure
 from lib_layerdiffuse.methods import Arch
 from lib_layerdiffuse.pipeline import decode
+from lib_layerdiffuse.quality import round_trip
 from lib_layerdiffuse.released import WEIGHT_FILES
 from lib_layerdiffuse.standalone.models import Models
 from lib_layerdiffuse.tiny import scenes, shapes
@@ -51,7 +52,7 @@ def drawing(
     few = request.param == "few"
     if few:
         monkeypatch.setattr(evaluation, "STEPS", 8)
-        monkeypatch.setattr(evaluation, "decode", partial(decode, views=1))
+        monkeypatch.setattr(round_trip, "decode", partial(decode, views=1))
         see_one_view(monkeypatch)
     return Drawing(models, few)
 

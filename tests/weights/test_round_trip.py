@@ -12,10 +12,10 @@ from given_weights import IMAGES, Given, named
 from PIL import Image
 
 from lib_layerdiffuse.codec.transparent import OFFSET_STRENGTH
-from lib_layerdiffuse.demo.evaluation import round_trip
 from lib_layerdiffuse.demo.figures import round_trip_errors
 from lib_layerdiffuse.imaging.images import FloatImage, ResizeMode, fit, from_u8
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch
+from lib_layerdiffuse.quality.round_trip import round_trip
 from lib_layerdiffuse.standalone.defaults import defaults
 from lib_layerdiffuse.tiny.scenes import scene
 

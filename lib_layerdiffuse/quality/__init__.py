@@ -1,0 +1,1 @@
+"""How well transparency is kept: what is measured of images, on which ones, and the report."""
