@@ -26,6 +26,11 @@ def shortened(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """Returns what another program's error says, in one line without a full stop."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 def without_secrets(text: str) -> str:
     """Returns a text with its addresses cut down to what may be shown: no query, no password.
 

@@ -83,6 +83,7 @@ def _fail(text: str, status: int = _ERROR) -> int:
 def _parser() -> Parser:
     # Imported here, so that an interrupt meanwhile is one, too.
     from . import (
+        bench_alpha_command,
         chain_command,
         codec_command,
         demo_command,
@@ -106,6 +107,7 @@ def _parser() -> Parser:
         studio_command,
         demo_command,
         eval_tiny_command,
+        bench_alpha_command,
     ):
         command.add_to(commands)
     return parser

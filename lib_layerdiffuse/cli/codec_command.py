@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ChecksumError, LayerDiffuseError, SettingsError
+from ..errors import ChecksumError, LayerDiffuseError, SettingsError, first_line
 from ..methods import DECODERS, ENCODERS, Arch
 from ..released import WeightFile
 from .parsing import add_command, device, one_of, path
@@ -183,8 +183,7 @@ def _computing(args: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, AssertionError, MemoryError) as error:
-        got = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise LayerDiffuseError(
-            f"Computing in {args.dtype} on {args.device} failed: {got}.",
+            f"Computing in {args.dtype} on {args.device} failed: {first_line(error)}.",
             "Try --device cpu --dtype float32, or a smaller image.",
         ) from error

@@ -15,6 +15,7 @@ from .stores import add_store_options
 
 if TYPE_CHECKING:
     from ..documents.kinds import DocumentKind
+    from ..quality.decoder_settings import DecoderSetting
     from .parsing import Parser
 
 RESIZE_MODES = {"crop": "Crop and Resize", "stretch": "Just Resize", "fill": "Resize and Fill"}
@@ -54,7 +55,7 @@ def add_sampling(parser: Parser) -> None:
     add = group.add_argument
     add(
         "--size",
-        type=_size,
+        type=size,
         metavar="WxH",
         help="in multiples of 8 (default: 512x512 for SD1.5, 1024x1024 for SDXL, what it was "
         "trained at for the tiny family)",
@@ -212,10 +213,19 @@ def sampler(text: str) -> str:
 
 
 @_typed
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
+    """Returns a width and a height; for argparse's `type`."""
     from ..standalone.defaults import read_size
 
     return read_size(text)
+
+
+@_typed
+def decoder_setting(text: str) -> DecoderSetting:
+    """Returns a way to run the decoder; for argparse's `type`."""
+    from ..quality.decoder_settings import read_decoder_setting
+
+    return read_decoder_setting(text)
 
 
 @_typed

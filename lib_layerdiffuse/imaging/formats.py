@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from pathlib import Path
 
 from PIL import Image
 
@@ -17,6 +18,8 @@ _LET_IN = {
 }
 MULTI_JPEG = "MPO"
 """What Pillow calls a JPEG that holds more than one image; it opens them as JPEG."""
+
+_MODES_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 
 HEAD = 16
 """How many of a file's first bytes tell its kind."""
@@ -57,6 +60,22 @@ def formats() -> Mapping[str, str]:
     """Returns what is let in and can be decoded here: Pillow's name for it, and people's."""
     known = set(Image.registered_extensions().values())
     return {name: called for name, called in _LET_IN.items() if name in known}
+
+
+def suffixes() -> Set[str]:
+    """Returns what the names of such files end in, such as ".png"."""
+    known = formats()
+    return {end for end, name in Image.registered_extensions().items() if name in known}
+
+
+def has_alpha(path: Path) -> bool:
+    """Returns whether an image file says anything of transparency, be it that there is none.
+
+    Args:
+        path: A file that can be read as an image.
+    """
+    with Image.open(path, formats=tuple(formats())) as image:
+        return image.mode in _MODES_WITH_ALPHA or "transparency" in image.info
 
 
 def kind_of(head: bytes) -> str:
