@@ -251,6 +251,22 @@ def _link(source: str, target: str) -> None:
     Path(target).hardlink_to(source)
 
 
+def bench_alpha(rng: Random, files: Files) -> list[str]:
+    """Returns a `bench-alpha`, seldom one that measures."""
+    command = ["bench-alpha", "--quiet"]
+    if rng.random() < 0.7:
+        files.image(rng, whole=0.6)
+        command.append(rng.choice((".", ".", ".", "absent", argument(rng))))
+    for _ in range(rng.randint(0, 2)):
+        name, odd = rng.choice(("views", "dtype", "tile", argument(rng))), number(rng)
+        command.append(f"--setting={name}={rng.choice(('1', 'float16', '64', odd))}")
+    option = rng.choice(("size", "strength", "family", "checkpoint", "out", "x"))
+    if rng.random() < 0.4:
+        value = rng.choice(("64", "sdxl", "out", number(rng)))
+        command.append(f"--{option}={'64' if value in ('1e3', '64x64') else value}")
+    return [*command, f"--drawn={number(rng)}"] if rng.random() < 0.2 else [*command, "--drawn=1"]
+
+
 AREAS: dict[str, Callable[[Random, Files], list[str]]] = {
     "decode": decode,
     "encode": encode,
@@ -258,5 +274,6 @@ AREAS: dict[str, Callable[[Random, Files], list[str]]] = {
     "chain": chain,
     "checkpoints": checkpoints,
     "loras": loras,
+    "bench-alpha": bench_alpha,
 }
 """By name: what makes the arguments of one command."""
