@@ -433,7 +433,9 @@ def test_the_example_in_the_documents_works(capfd, family, monkeypatch):
 # help
 
 
-@pytest.mark.parametrize("command", ["generate", "chain", "chain bg-to-fg", "studio", "demo"])
+@pytest.mark.parametrize(
+    "command", ["generate", "chain", "chain bg-to-fg", "studio", "demo", "bench-alpha"]
+)
 def test_help_comes_without_heavy_libraries(command):
     program = (
         "import sys; from lib_layerdiffuse.cli import main\n"
