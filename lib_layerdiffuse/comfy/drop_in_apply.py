@@ -53,30 +53,6 @@ def _prompts(*given: Any) -> dict[int, Any]:
     return {frame: one for frame, one in enumerate(given) if one is not None}
 
 
-def _concat(cls: type[LayerNode], model: Any, **latents: Any) -> Tensor:
-    """Returns given latents beside each other, `1 4n h w`, sampler's scale.
-
-    Args:
-        cls: The node.
-        model: The MODEL, whose scale it is.
-        latents: LATENTs by the input's name, in the order of the method's images.
-
-    Raises:
-        BatchSizeError: One is a batch of several.
-        ImageSizeError: One is none of an image.
-    """
-    host, found = cls.tools().host(model), []
-    for name, given in latents.items():
-        latent = latent_of(given)
-        if len(latent) != 1:
-            raise BatchSizeError(
-                f"{name} is a batch of {len(latent)}, and the method starts from one image.",
-                "Take one of them, such as by Latent From Batch.",
-            )
-        found.append(host.sampler_latent(latent))
-    return torch.cat(found, dim=1)
-
-
 class LayeredDiffusionApply(LayerNode):
     """A transparent image alone."""
 
@@ -139,27 +115,39 @@ class LayeredDiffusionJointApply(LayerNode):
         return io.NodeOutput(cls.tools().apply(model, method, weight, stop_at, prompts=prompts))
 
 
-class LayeredDiffusionCondApply(LayerNode):
-    """A blended image around a given layer, SDXL."""
+def _layer_latent() -> Any:
+    return io.Latent.Input("latent", tooltip="Of the given layer, in the sampler's size.")
+
+
+class _FromLatents(LayerNode):
+    """What nodes have in common whose method is given latents, SDXL."""
+
+    configs: Mapping[str, str]
+    """Methods by the choice."""
+    latents: tuple[str, ...]
+    """Inputs of LATENTs, in the order of the method's images."""
 
     @classmethod
-    def define_schema(cls) -> Any:
-        return cls.schema(
-            "LayeredDiffusionCondApply",
-            "Layer Diffuse Cond Apply",
-            "Makes a MODEL that draws an image around a given foreground, or on a given "
-            "background. The conditionings pass through as they are.",
-            [
-                io.Model.Input("model"),
-                io.Conditioning.Input("cond"),
-                io.Conditioning.Input("uncond"),
-                io.Latent.Input("latent", tooltip="Of the given layer, in the sampler's size."),
-                _config(_BLENDED),
-                weight_input(),
-                stop_at_input(optional=True),
-            ],
-            [io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
-        )
+    def schema_of(cls, node_id: str, name: str, about: str, *latents: Any) -> Any:
+        """Returns a node's description.
+
+        Args:
+            node_id: Its id.
+            name: What stands on it.
+            about: What it does.
+            latents: Its inputs of LATENTs.
+        """
+        inputs = [
+            io.Model.Input("model"),
+            io.Conditioning.Input("cond"),
+            io.Conditioning.Input("uncond"),
+            *latents,
+            _config(cls.configs),
+            weight_input(),
+            stop_at_input(optional=True),
+        ]
+        outputs = [io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()]
+        return cls.schema(node_id, name, about, inputs, outputs)
 
     @classmethod
     def execute(
@@ -167,15 +155,55 @@ class LayeredDiffusionCondApply(LayerNode):
         model: Any,
         cond: Any,
         uncond: Any,
-        latent: Any,
         config: str,
         weight: float,
         stop_at: float = 1.0,
+        **latents: Any,
     ) -> Any:
-        concat = _concat(cls, model, latent=latent)
-        method = find_method(_BLENDED[config])
+        concat = cls._concat(model, latents)
+        method = find_method(cls.configs[config])
         made = cls.tools().apply(model, method, weight, stop_at, concat=concat)
         return io.NodeOutput(made, cond, uncond)
+
+    @classmethod
+    def _concat(cls, model: Any, latents: Mapping[str, Any]) -> Tensor:
+        """Returns the given latents beside each other, `1 4n h w`, sampler's scale.
+
+        Args:
+            model: The MODEL, whose scale it is.
+            latents: LATENTs by the input's name.
+
+        Raises:
+            BatchSizeError: One is a batch of several.
+            ImageSizeError: One is none of an image.
+        """
+        host, found = cls.tools().host(model), []
+        for name in cls.latents:
+            latent = latent_of(latents[name])
+            if len(latent) != 1:
+                raise BatchSizeError(
+                    f"{name} is a batch of {len(latent)}, and the method starts from one image.",
+                    "Take one of them, such as by Latent From Batch.",
+                )
+            found.append(host.sampler_latent(latent))
+        return torch.cat(found, dim=1)
+
+
+class LayeredDiffusionCondApply(_FromLatents):
+    """A blended image around a given layer, SDXL."""
+
+    configs = _BLENDED
+    latents = ("latent",)
+
+    @classmethod
+    def define_schema(cls) -> Any:
+        return cls.schema_of(
+            "LayeredDiffusionCondApply",
+            "Layer Diffuse Cond Apply",
+            "Makes a MODEL that draws an image around a given foreground, or on a given "
+            "background. The conditionings pass through as they are.",
+            _layer_latent(),
+        )
 
 
 class LayeredDiffusionCondJointApply(LayerNode):
@@ -221,42 +249,19 @@ class LayeredDiffusionCondJointApply(LayerNode):
         return io.NodeOutput(made)
 
 
-class LayeredDiffusionDiffApply(LayerNode):
+class LayeredDiffusionDiffApply(_FromLatents):
     """The layer that is missing between a given one and the blended image, SDXL."""
+
+    configs = _OTHER_LAYER
+    latents = ("latent", "blended_latent")
 
     @classmethod
     def define_schema(cls) -> Any:
-        return cls.schema(
+        return cls.schema_of(
             "LayeredDiffusionDiffApply",
             "Layer Diffuse Diff Apply",
             "Makes a MODEL that draws the layer that a blended image has beside a given one. The "
             "conditionings pass through as they are.",
-            [
-                io.Model.Input("model"),
-                io.Conditioning.Input("cond"),
-                io.Conditioning.Input("uncond"),
-                io.Latent.Input("blended_latent", tooltip="In the sampler's size."),
-                io.Latent.Input("latent", tooltip="Of the given layer, in the sampler's size."),
-                _config(_OTHER_LAYER),
-                weight_input(),
-                stop_at_input(optional=True),
-            ],
-            [io.Model.Output(), io.Conditioning.Output(), io.Conditioning.Output()],
+            io.Latent.Input("blended_latent", tooltip="In the sampler's size."),
+            _layer_latent(),
         )
-
-    @classmethod
-    def execute(
-        cls,
-        model: Any,
-        cond: Any,
-        uncond: Any,
-        blended_latent: Any,
-        latent: Any,
-        config: str,
-        weight: float,
-        stop_at: float = 1.0,
-    ) -> Any:
-        concat = _concat(cls, model, latent=latent, blended_latent=blended_latent)
-        method = find_method(_OTHER_LAYER[config])
-        made = cls.tools().apply(model, method, weight, stop_at, concat=concat)
-        return io.NodeOutput(made, cond, uncond)
