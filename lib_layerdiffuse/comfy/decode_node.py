@@ -10,14 +10,15 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..documents.layer_set import document_of
-from ..errors import BatchSizeError, SettingsError
+from ..errors import SettingsError
 from ..imaging.coverage import Verdict, measure
 from ..imaging.images import ImageU8, to_u8
 from ..methods import Layer, LayerMethod
 from ..outputs import with_given
 from ..settings.layer_settings import LayerSettings
 from .layer_node import LAYER_SETTINGS, LayerNode
-from .node_images import arrays, image_of, latent_of, pixels_of
+from .node_images import arrays, check_sets, image_of, latent_of, pixels_of
+from .node_inputs import views_input
 
 _HAS_LAYERS = hasattr(io, "Layers")
 """Whether this ComfyUI has documents in layers of its own."""
@@ -36,7 +37,6 @@ class LayerDiffuseDecode(LayerNode):
     @classmethod
     def define_schema(cls) -> Any:
         layers = "Of the LayerDiffuse node whose MODEL has sampled."
-        views = "How many turned and mirrored views are taken: 8 is best, fewer are faster."
         images = "What VAE Decode made of the samples, where that was done already."
         own = [io.Layers.Output(display_name="document")] if _HAS_LAYERS else []
         return cls.schema(
@@ -48,7 +48,7 @@ class LayerDiffuseDecode(LayerNode):
             [
                 io.Latent.Input("samples", tooltip="As the sampler gave them."),
                 LAYER_SETTINGS.Input("layers", tooltip=layers),
-                io.Int.Input("views", default=8, min=1, max=8, tooltip=views),
+                views_input(),
                 io.Vae.Input("vae", optional=True, tooltip="The checkpoint's."),
                 io.Image.Input("images", optional=True, tooltip=images),
             ],
@@ -95,11 +95,7 @@ def _sets(
         BatchSizeError: The batch makes no whole sets.
     """
     frames = method.frames
-    if len(images) % frames:
-        raise BatchSizeError(
-            f"The batch of {len(images)} makes no whole sets of {frames} layers.",
-            "Connect the batch as the sampler gave it.",
-        )
+    check_sets(images, frames, "Connect the batch as the sampler gave it.")
     pictures: list[Any] = [to_u8(one) for one in arrays(images[..., :3])]
     frame = method.fg_frame
     if frame is not None:

@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..errors import BatchSizeError
 from ..methods import Arch
 from .layer_node import LayerNode
-from .node_images import image_of, latent_of, pixels_of
+from .node_images import check_sets, image_of, latent_of, pixels_of
+from .node_inputs import views_input
 
 _FAMILIES = {"SD15": Arch.SD15, "SDXL": Arch.SDXL}
 
@@ -18,14 +18,13 @@ _FAMILIES = {"SD15": Arch.SD15, "SDXL": Arch.SDXL}
 def _inputs(*before: Any) -> list[Any]:
     family = "The checkpoint's family. The decoder of the other one finds alpha, too, but wrong."
     about = "Kept for old workflows: images are decoded one by one."
-    views = "How many turned and mirrored views are taken: 8 is best, fewer are faster."
     return [
         io.Latent.Input("samples", tooltip="As the sampler gave it."),
         io.Image.Input("images", tooltip="As VAE Decode gave it of the same latent."),
         *before,
         io.Combo.Input("sd_version", options=list(_FAMILIES), default="SDXL", tooltip=family),
         io.Int.Input("sub_batch_size", default=16, min=1, max=4096, tooltip=about),
-        io.Int.Input("views", default=8, min=1, max=8, optional=True, tooltip=views),
+        views_input(optional=True),
     ]
 
 
@@ -106,11 +105,8 @@ class LayeredDiffusionDecodeSplit(LayerNode):
         sub_batch_size: int,
         views: int = 8,
     ) -> Any:
-        if len(images) % frames:
-            raise BatchSizeError(
-                f"The batch of {len(images)} images makes no whole sets of {frames} layers.",
-                "Set frames to the number of layers of a set, or decode whole sets.",
-            )
+        hint = "Set frames to the number of layers of a set, or decode whole sets."
+        check_sets(images, frames, hint)
         latent = {"samples": latent_of(samples)[::frames]}
         first = _decoded(cls, latent, images[::frames], sd_version, views)
         others: list[Tensor | None] = [images[frame::frames] for frame in range(1, frames)]

@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..errors import BatchSizeError, ImageSizeError
+from ..errors import ImageSizeError
 from .layer_node import LayerNode
+from .node_images import check_sets
 
 _MOST = 3
 
@@ -35,11 +36,7 @@ class LayerDiffuseSplit(LayerNode):
 
     @classmethod
     def execute(cls, images: Tensor, frames: int) -> Any:
-        if len(images) % frames:
-            raise BatchSizeError(
-                f"The batch of {len(images)} images makes no whole sets of {frames} layers.",
-                "Set frames to the number of layers of a set.",
-            )
+        check_sets(images, frames, "Set frames to the number of layers of a set.")
         found = [images[frame::frames] for frame in range(frames)]
         return io.NodeOutput(*found, *[ExecutionBlocker(None)] * (_MOST - frames))
 

@@ -15,7 +15,7 @@ from ..nets.differential import timestep
 from ..pipeline import encode
 from .layer_node import LayerNode
 from .node_images import arrays
-from .node_inputs import mask_input, method_input
+from .node_inputs import family_input, mask_input, method_input
 
 _SIDE = 8
 
@@ -45,13 +45,17 @@ class LayerDiffuseEmptyLatent(LayerNode):
         return io.NodeOutput({"samples": torch.zeros(rows, 4, height // _SIDE, width // _SIDE)})
 
 
+def _strength_input() -> Any:
+    about = "Factor of what the encoder adds; 300 is what the decoder expects."
+    bounds = {"default": OFFSET_STRENGTH, "min": 0.0, "max": 1000.0, "step": 1.0}
+    return io.Float.Input("strength", **bounds, tooltip=about)
+
+
 class LayerDiffuseEncode(LayerNode):
     """A transparent image as a latent."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        strength = "Factor of what the encoder adds; 300 is what the decoder expects."
-        family = "The checkpoint's family."
         return cls.schema(
             "LayerDiffuseEncode",
             "Encode RGBA",
@@ -60,20 +64,8 @@ class LayerDiffuseEncode(LayerNode):
             [
                 io.Image.Input("image", tooltip="RGBA, or RGB with a mask."),
                 io.Vae.Input("vae", tooltip="The checkpoint's."),
-                io.Combo.Input(
-                    "family",
-                    options=[arch.value for arch in Arch],
-                    default=Arch.SDXL.value,
-                    tooltip=family,
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=OFFSET_STRENGTH,
-                    min=0.0,
-                    max=1000.0,
-                    step=1.0,
-                    tooltip=strength,
-                ),
+                family_input(),
+                _strength_input(),
                 mask_input(),
             ],
             [io.Latent.Output()],

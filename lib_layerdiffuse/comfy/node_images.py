@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ImageSizeError
+from ..errors import BatchSizeError, ImageSizeError
 from ..imaging.images import FloatImage, ImageU8
 
 
@@ -94,3 +94,20 @@ def latent_of(samples: Any) -> Tensor:
             "Connect the LATENT of the KSampler, or of VAE Encode with the checkpoint's VAE.",
         )
     return latent.detach().float()
+
+
+def check_sets(images: Tensor, frames: int, hint: str) -> None:
+    """Checks that a batch makes whole sets.
+
+    Args:
+        images: An IMAGE.
+        frames: Layers of a set.
+        hint: What to do where it does not.
+
+    Raises:
+        BatchSizeError: It makes none.
+    """
+    if len(images) % frames:
+        raise BatchSizeError(
+            f"The batch of {len(images)} images makes no whole sets of {frames} layers.", hint
+        )

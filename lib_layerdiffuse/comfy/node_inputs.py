@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..methods import METHODS, Layer
+from ..methods import METHODS, Arch, Layer
 
 
 def method_input() -> Any:
@@ -39,3 +39,16 @@ def layer_prompt_input(layer: Layer) -> Any:
     """Returns a layer's own conditioning."""
     about = f"The {layer.label.lower()}'s own prompt, where the method makes several layers."
     return io.Conditioning.Input(f"{layer.value}_cond", optional=True, tooltip=about)
+
+
+def views_input(**more: Any) -> Any:
+    """Returns how many views the decoder takes."""
+    about = "How many turned and mirrored views are taken: 8 is best, fewer are faster."
+    return io.Int.Input("views", default=8, min=1, max=8, tooltip=about, **more)
+
+
+def family_input() -> Any:
+    """Returns the choice of a checkpoint's family."""
+    families = [arch.value for arch in Arch]
+    about = "The checkpoint's family."
+    return io.Combo.Input("family", options=families, default=Arch.SDXL.value, tooltip=about)
