@@ -22,6 +22,7 @@ from ..patchers.patched_weights import check_shapes
 from ..patchers.patcher_vae import posterior
 from .comfy_parts import Comfy
 from .method_runs import MethodRuns, give_back, narrowed, shared
+from .unet_calls import wrapper
 
 KEY = "layerdiffuse"
 """Under which the method stands among a patcher's wrappers and additional models."""
@@ -119,7 +120,7 @@ class ComfyHost:
         written = [unet.patches[key][-1][1] for key in merged]
         runs = MethodRuns(comfy, injection, merged, written, beside)
         unet.add_wrapper_with_key(comfy.around_sampler, KEY, runs.around_sampler)
-        unet.add_wrapper_with_key(comfy.around_unet, KEY, runs.around_unet)
+        unet.add_wrapper_with_key(comfy.around_unet, KEY, wrapper(runs.around_unet))
         return ComfyAttachment(comfy, unet, runs)
 
     def _add_sharing(self, unet: Any, injection: Injection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import lcm
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ...errors import MissingCapabilityError, SettingsError
 from .comfy_parts import Comfy
+from .unet_calls import UnetCall, wrapper
 
 PROMPTS = "layerdiffuse prompts"
 _POSITIVE = 0  # As `cond_or_uncond` calls the chunks of a call.
@@ -43,24 +45,15 @@ def put_prompts(comfy: Comfy, unet: Any, frames: int, own: Mapping[int, Conditio
             )
         return executor(*given, **more)
 
-    def call(
-        executor: Any,
-        x: Tensor,
-        sigmas: Tensor,
-        c_concat: Any = None,
-        c_crossattn: Any = None,
-        control: Any = None,
-        transformer_options: Any = None,
-        **more: Any,
-    ) -> Any:
-        options = transformer_options or {}
-        chunks = options["cond_or_uncond"]
-        if c_crossattn is not None and _POSITIVE in chunks:
-            c_crossattn = _with_own(c_crossattn, tokens, chunks, frames)
-        return executor(x, sigmas, c_concat, c_crossattn, control, options, **more)
+    def call(given: UnetCall) -> Any:
+        chunks = given.options["cond_or_uncond"]
+        if given.context is not None and _POSITIVE in chunks:
+            context = _with_own(given.context, tokens, chunks, frames)
+            given = replace(given, context=context)
+        return given.run()
 
     unet.add_wrapper_with_key(comfy.around_sampler, PROMPTS, run)
-    unet.add_wrapper_with_key(comfy.around_unet, PROMPTS, call)
+    unet.add_wrapper_with_key(comfy.around_unet, PROMPTS, wrapper(call))
 
 
 def rows_of(main: Conditioning, frames: int, own: Mapping[int, Conditioning]) -> list[Any]:

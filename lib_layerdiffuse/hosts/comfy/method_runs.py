@@ -28,6 +28,7 @@ from ..patchers.patched_weights import check_merged
 from ..timesteps import acts_down_to
 from .comfy_parts import Comfy
 from .run_checks import check_call, check_run, named
+from .unet_calls import UnetCall
 
 SEVERAL = "multigpu"
 """Where a patcher has those of its network's copies on other devices."""
@@ -75,27 +76,17 @@ class MethodRuns:
         finally:
             self.end()
 
-    def around_unet(
-        self,
-        executor: Any,
-        x: Tensor,
-        sigmas: Tensor,
-        c_concat: Any = None,
-        c_crossattn: Any = None,
-        control: Any = None,
-        transformer_options: Any = None,
-        **more: Any,
-    ) -> Any:
+    def around_unet(self, call: UnetCall) -> Any:
         """Returns what a UNet call gives with the method, while it acts."""
         self.calls += 1
-        model, options = executor.class_obj, transformer_options or {}
+        model = call.executor.class_obj
         if self._base is None or (self._alone(model) and self._base is not model.current_patcher):
             self._begin(model.current_patcher)
         stop_at = self._injection.stop_at
-        acts = acts_down_to(stop_at, model.model_sampling.percent_to_sigma(stop_at), sigmas)
+        acts = acts_down_to(stop_at, model.model_sampling.percent_to_sigma(stop_at), call.sigmas)
         during = self._shared if self._injection.sharing is not None else self._patched
-        with during(acts, model, x, options):
-            return executor(x, sigmas, c_concat, c_crossattn, control, options, **more)
+        with during(acts, model, call.x, call.options):
+            return call.run()
 
     def end(self) -> None:
         """Lets go of the run, and takes off what the host does not know that it has merged."""
