@@ -58,16 +58,36 @@ class LoadedModel:
         return True
 
 
-def load(patchers: list[Any], current: list[LoadedModel], loaded: list[Any]) -> None:
-    """Loads patchers, and merges their patches where the network has others."""
-    for patcher in patchers:
-        for entry in list(current):  # A clone of it, or nobody's any more.
-            if entry.model is None or entry.model.model is patcher.model:
-                del current[next(i for i, one in enumerate(current) if one is entry)]
-        patcher.model.to(patcher.load_device)
-        patcher.partially_load()
-        loaded.append(patcher.model)
-        current.insert(0, LoadedModel(patcher))
+def loading(
+    current: list[LoadedModel], loaded: list[Any], whole: list[Any] | None = None
+) -> Callable[..., None]:
+    """Returns a host's function that loads patchers, and merges what their networks lack.
+
+    Args:
+        current: The patchers that are in use, the last one first.
+        loaded: Is added every network that was loaded.
+        whole: Is added those that had to be loaded whole.
+    """
+
+    def load_models_gpu(
+        models: list[Any],
+        memory_required: float = 0,
+        force_patch_weights: bool = False,
+        minimum_memory_required: float | None = None,
+        force_full_load: bool = False,
+    ) -> None:
+        for patcher in models:
+            for entry in list(current):  # A clone of it, or nobody's any more.
+                if entry.model is None or entry.model.model is patcher.model:
+                    del current[next(i for i, one in enumerate(current) if one is entry)]
+            patcher.model.to(patcher.load_device)
+            patcher.partially_load()
+            loaded.append(patcher.model)
+            current.insert(0, LoadedModel(patcher))
+        if force_full_load and whole is not None:
+            whole.extend(patcher.model for patcher in models)
+
+    return load_models_gpu
 
 
 class _Lazy(nn.Module):

@@ -5,32 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import comfy.ldm.modules.attention
 import managed_patcher
 import torch
-from comfy import lora, model_management, supported_models
-from comfy.ldm.modules import attention
-from comfy.ldm.modules.attention import optimized_attention
-from comfy.model_patcher import ModelPatcher
+from comfy import lora, model_management, model_patcher, supported_models
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-memory, attention_function, UnetPatcher = model_management, optimized_attention, ModelPatcher
+memory, attention = model_management, comfy.ldm.modules.attention
+attention_function = attention.optimized_attention
+ModelPatcher = UnetPatcher = model_patcher.ModelPatcher
 Linear, Conv2d = managed_patcher.Linear, managed_patcher.Conv2d
 MERGE = lora, "calculate_weight"
 TELLS_OPTIONS = True
-
-__all__ = [
-    "MERGE",
-    "TELLS_OPTIONS",
-    "Conv2d",
-    "Linear",
-    "ModelPatcher",
-    "UnetPatcher",
-    "arrange",
-    "attention",
-    "attention_function",
-    "memory",
-]
 
 
 def arrange(model: Any, first_stage: Any, schedule: Any) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import backend.attention
 import torch
-from backend import attention, memory_management, operations
-from backend.attention import attention_function
-from backend.patcher import base, lora
-from backend.patcher.base import ModelPatcher
-from backend.patcher.unet import UnetPatcher
+from backend import memory_management, operations
+from backend.patcher import base, lora, unet
 from torch import nn
 
 memory, lora_class_owner = memory_management, getattr(lora, "weight_adapter", None)
+attention = backend.attention
+attention_function = attention.attention_function
+ModelPatcher, UnetPatcher = base.ModelPatcher, unet.UnetPatcher
 _layers: Any = getattr(operations, "ForgeOperations", operations)
 _host_has_own = _layers is operations or hasattr(_layers.Linear, "weight_function")
 Linear: Any = _layers.Linear if _host_has_own else nn.Linear
@@ -23,20 +24,6 @@ TELLS_OPTIONS = True
 _name = "merge_lora_to_weight"
 MERGE = (base if hasattr(base, _name) else lora), _name
 """What merges patches into a weight: its owner and its name there."""
-
-__all__ = [
-    "MERGE",
-    "TELLS_OPTIONS",
-    "Conv2d",
-    "Linear",
-    "ModelPatcher",
-    "UnetPatcher",
-    "arrange",
-    "attention",
-    "attention_function",
-    "lora_class_owner",
-    "memory",
-]
 
 
 def arrange(model: Any, first_stage: Any, schedule: Any) -> None:

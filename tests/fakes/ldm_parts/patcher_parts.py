@@ -5,36 +5,22 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import ldm_patched.ldm.modules.attention
 import torch
-from ldm_patched.ldm.modules import attention
-from ldm_patched.ldm.modules.attention import CrossAttention, optimized_attention
-from ldm_patched.modules import lora, model_management, ops
-from ldm_patched.modules.model_patcher import ModelPatcher
-from modules_forge.unet_patcher import UnetPatcher
+from ldm_patched.modules import lora, model_management, model_patcher, ops
+from modules_forge import unet_patcher
 
-memory, attention_function = model_management, optimized_attention
+memory, attention = model_management, ldm_patched.ldm.modules.attention
+attention_function = attention.optimized_attention
+ModelPatcher, UnetPatcher = model_patcher.ModelPatcher, unet_patcher.UnetPatcher
 lora_class_owner = getattr(lora, "weight_adapter", None)
 Linear: Any = ops.disable_weight_init.Linear
 Conv2d: Any = ops.disable_weight_init.Conv2d
-TELLS_OPTIONS = "transformer_options" in CrossAttention.forward.__code__.co_varnames
+TELLS_OPTIONS = "transformer_options" in attention.CrossAttention.forward.__code__.co_varnames
 """Whether attention modules are called with the transformer's options."""
 
 MERGE = (lora if hasattr(lora, "calculate_weight") else ModelPatcher), "calculate_weight"
 """What merges patches into a weight: its owner and its name there."""
-
-__all__ = [
-    "MERGE",
-    "TELLS_OPTIONS",
-    "Conv2d",
-    "Linear",
-    "ModelPatcher",
-    "UnetPatcher",
-    "arrange",
-    "attention",
-    "attention_function",
-    "lora_class_owner",
-    "memory",
-]
 
 
 def arrange(model: Any, first_stage: Any, schedule: Any) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from managed_patcher import LoadedModel, load
+from managed_patcher import LoadedModel, loading
+from one_device import get_torch_device, should_use_fp16, soft_empty_cache, unet_offload_device
+
+__all__ = ["get_torch_device", "should_use_fp16", "soft_empty_cache", "unet_offload_device"]
 
 OOM_EXCEPTION = torch.OutOfMemoryError
 
@@ -31,33 +34,8 @@ def throw_exception_if_processing_interrupted() -> None:
         raise InterruptProcessingException
 
 
-def get_torch_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def unet_offload_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def should_use_fp16(device: torch.device | None = None, model_params: int = 0) -> bool:
-    return False
-
-
-def load_models_gpu(
-    models: list[Any],
-    memory_required: float = 0,
-    force_patch_weights: bool = False,
-    minimum_memory_required: float | None = None,
-    force_full_load: bool = False,
-) -> None:
-    load(models, current_loaded_models, loaded)
-    if force_full_load:
-        whole.extend(patcher.model for patcher in models)
+load_models_gpu = loading(current_loaded_models, loaded, whole)
 
 
 def loaded_models(only_currently_used: bool = False) -> list[Any]:
     return [entry.model for entry in current_loaded_models]
-
-
-def soft_empty_cache(force: bool = False) -> None:
-    pass

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from one_device import get_torch_device, unet_offload_device
+
+__all__ = ["get_torch_device", "unet_offload_device"]
 
 VAE_ALWAYS_TILED = False
 
@@ -28,14 +31,6 @@ class LoadedModel:
 
 
 current_loaded_models: list[LoadedModel] = []
-
-
-def get_torch_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def unet_offload_device() -> torch.device:
-    return torch.device("cpu")
 
 
 def should_use_fp16(device: torch.device | None = None) -> bool:

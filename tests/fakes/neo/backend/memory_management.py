@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from managed_patcher import LoadedModel, load
+from managed_patcher import LoadedModel, loading
+from one_device import get_torch_device, unet_offload_device
+
+__all__ = ["get_torch_device", "unet_offload_device"]
 
 VAE_ALWAYS_TILED = False
 OOM_EXCEPTION = torch.OutOfMemoryError
@@ -19,26 +22,11 @@ loaded: list[Any] = []
 current_loaded_models: list[LoadedModel] = []
 
 
-def get_torch_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def unet_offload_device() -> torch.device:
-    return torch.device("cpu")
-
-
 def should_use_fp16(device: torch.device | None = None) -> bool:
     return False
 
 
-def load_models_gpu(
-    models: list[Any],
-    memory_required: float = 0,
-    force_patch_weights: bool = False,
-    minimum_memory_required: float | None = None,
-    force_full_load: bool = False,
-) -> None:
-    load(models, current_loaded_models, loaded)
+load_models_gpu = loading(current_loaded_models, loaded)
 
 
 def soft_empty_cache() -> None:

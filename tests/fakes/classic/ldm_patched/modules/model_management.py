@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from one_device import get_torch_device, should_use_fp16, soft_empty_cache, unet_offload_device
+
+__all__ = ["get_torch_device", "should_use_fp16", "soft_empty_cache", "unet_offload_device"]
 
 VAE_ALWAYS_TILED = False
 OOM_EXCEPTION = Exception
@@ -33,18 +35,6 @@ class LoadedModel:
 current_loaded_models: list[LoadedModel] = []
 
 
-def get_torch_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def unet_offload_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def should_use_fp16(device: torch.device | None = None, model_params: int = 0) -> bool:
-    return False
-
-
 def unload_model_clones(model: Any) -> None:
     for entry in [one for one in current_loaded_models if model.is_clone(one.model)]:
         current_loaded_models.remove(entry)
@@ -64,7 +54,3 @@ def load_models_gpu(models: list[Any], memory_required: float = 0) -> None:
             raise
         loaded.append(patcher.model)
         current_loaded_models.insert(0, LoadedModel(patcher))
-
-
-def soft_empty_cache(force: bool = False) -> None:
-    pass

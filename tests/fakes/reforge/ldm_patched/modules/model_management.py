@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from managed_patcher import LoadedModel, load
+from managed_patcher import LoadedModel, loading
+from one_device import get_torch_device, should_use_fp16, soft_empty_cache, unet_offload_device
+
+__all__ = ["get_torch_device", "should_use_fp16", "soft_empty_cache", "unet_offload_device"]
 
 VAE_ALWAYS_TILED = False
 OOM_EXCEPTION = Exception
@@ -18,27 +20,4 @@ loaded: list[Any] = []
 current_loaded_models: list[LoadedModel] = []
 
 
-def get_torch_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def unet_offload_device() -> torch.device:
-    return torch.device("cpu")
-
-
-def should_use_fp16(device: torch.device | None = None, model_params: int = 0) -> bool:
-    return False
-
-
-def load_models_gpu(
-    models: list[Any],
-    memory_required: float = 0,
-    force_patch_weights: bool = False,
-    minimum_memory_required: float | None = None,
-    force_full_load: bool = False,
-) -> None:
-    load(models, current_loaded_models, loaded)
-
-
-def soft_empty_cache(force: bool = False) -> None:
-    pass
+load_models_gpu = loading(current_loaded_models, loaded)
