@@ -31,6 +31,7 @@ folder_paths.models_dir = MODELS
 import nodes
 from comfy_api.latest import io
 from tiny_comfy import conditioning, sample, tiny_model
+from run_checks import run_checks
 from tiny_codec import tiny_encoder_weights
 from tiny_weights import decoder_file, put
 
@@ -207,21 +208,5 @@ def pictures_go_in_and_out() -> None:
         assert Path(files).exists()
 
 
-CHECKS = [
-    weights_are_there,
-    the_pack_costs_no_time,
-    comfyui_loads_the_pack,
-    its_descriptions_are_valid,
-    each_apply_node_draws,
-    the_decoders_find_alpha,
-    a_change_map_frees_parts_one_by_one,
-    each_method_makes_its_layers,
-    pictures_go_in_and_out,
-]
-
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        for check in CHECKS:
-            check()
-            print(f"checked: {check.__name__}", flush=True)
+    run_checks(sys.modules[__name__])

@@ -6,6 +6,7 @@ import asyncio
 from importlib import import_module
 
 import pytest
+import torch
 
 
 @pytest.fixture
@@ -21,3 +22,13 @@ def nodes(run, models):
 
     yield {node.define_schema().node_id: node for node in asyncio.run(listed())}
     import_module("lib_layerdiffuse.comfy.layer_node").LayerNode._tools = None
+
+
+def rand(*shape, seed=0):
+    """Returns an IMAGE of seeded numbers in [0, 1]."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def is_blocked(output):
+    """Whether what is behind an output does not run."""
+    return type(output).__name__ == "ExecutionBlocker"

@@ -6,6 +6,10 @@ from importlib import import_module
 
 import patcher_run
 import torch
+from host_run import HIGH, LOW
+
+SCHEDULE = (HIGH, 0.4, 0.6, LOW)
+"""Parts of a schedule, with a step back to more noise."""
 
 
 class Run(patcher_run.Run):
@@ -80,3 +84,9 @@ class Run(patcher_run.Run):
             raise error
 
         patch.setattr(type(self.plain), "add_wrapper_with_key", fail)
+
+
+def model_with(run, method, **more):
+    """Returns a MODEL with a method, that no sampler has used yet."""
+    run.open(method)
+    return run.host.attach(run.injection(method, **more)).unet
