@@ -9,6 +9,7 @@ import nodes as comfyui_nodes
 from comfy_api.latest import ComfyExtension
 
 from . import (
+    chain_node,
     decode_node,
     drop_in_apply,
     drop_in_decode,
@@ -33,6 +34,7 @@ OLD = (
 )
 NEW = (
     method_node.LayerDiffuseMethod,
+    chain_node.LayerDiffuseChain,
     latent_nodes.LayerDiffuseEmptyLatent,
     latent_nodes.LayerDiffuseEncode,
     latent_nodes.LayerDiffuseDifferential,

@@ -14,10 +14,8 @@ from ..methods import Arch, find_method
 from ..nets.differential import timestep
 from ..pipeline import encode
 from .layer_node import LayerNode
-from .node_images import arrays
+from .node_images import SIDE, arrays, empty_latent
 from .node_inputs import family_input, mask_input, method_input
-
-_SIDE = 8
 
 
 class LayerDiffuseEmptyLatent(LayerNode):
@@ -25,7 +23,7 @@ class LayerDiffuseEmptyLatent(LayerNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        bounds = {"default": 1024, "min": 64, "max": 16384, "step": _SIDE}
+        bounds = {"default": 1024, "min": 64, "max": 16384, "step": SIDE}
         return cls.schema(
             "LayerDiffuseEmptyLatent",
             "Empty layers latent",
@@ -42,7 +40,7 @@ class LayerDiffuseEmptyLatent(LayerNode):
     @classmethod
     def execute(cls, width: int, height: int, sets: int, method: str) -> Any:
         rows = sets * find_method(method).frames
-        return io.NodeOutput({"samples": torch.zeros(rows, 4, height // _SIDE, width // _SIDE)})
+        return io.NodeOutput(empty_latent(rows, width, height))
 
 
 def _strength_input() -> Any:

@@ -12,11 +12,10 @@ from ..imaging.images import AnyImage, ResizeMode
 from ..methods import Layer, LayerMethod, find_method
 from ..settings.layer_settings import LayerSettings
 from .layer_node import LAYER_SETTINGS, LayerNode
-from .node_images import latent_of, only
+from .node_images import SIDE, latent_of, only
 from .node_inputs import layer_prompt_input, method_input, stop_at_input, weight_input
 
 _RESIZE_MODES = [mode.value for mode in ResizeMode]
-_SIDE = 8
 
 
 def _given(layer: Layer) -> Any:
@@ -128,9 +127,9 @@ def _size(settings: LayerSettings, latent: Any) -> tuple[int, int]:
     """Returns the width and height of what will be drawn, as far as they matter."""
     if latent is not None:
         height, width = latent_of(latent).shape[2:]
-        return _SIDE * width, _SIDE * height
+        return SIDE * width, SIDE * height
     given = [settings.image(layer) for layer in settings.method.inputs]
     if not given or given[0] is None:
-        return _SIDE, _SIDE  # Nothing is fitted.
+        return SIDE, SIDE  # Nothing is fitted.
     height, width = given[0].shape[:2]
-    return max(_SIDE, width - width % _SIDE), max(_SIDE, height - height % _SIDE)
+    return max(SIDE, width - width % SIDE), max(SIDE, height - height % SIDE)

@@ -17,6 +17,9 @@ from torch.nn import functional as F
 from ..errors import BatchSizeError, ImageSizeError
 from ..imaging.images import FloatImage, ImageU8
 
+SIDE = 8
+"""Pixels of an image for each of its latent."""
+
 
 def arrays(image: Tensor, mask: Tensor | None = None) -> list[FloatImage]:
     """Returns each image of a batch, `h w 3|4` float32 in [0, 1], straight alpha.
@@ -94,6 +97,11 @@ def latent_of(samples: Any) -> Tensor:
             "Connect the LATENT of the KSampler, or of VAE Encode with the checkpoint's VAE.",
         )
     return latent.detach().float()
+
+
+def empty_latent(rows: int, width: int, height: int) -> dict[str, Tensor]:
+    """Returns the LATENT of so many empty images of a size in pixels."""
+    return {"samples": torch.zeros(rows, 4, height // SIDE, width // SIDE)}
 
 
 def check_sets(images: Tensor, frames: int, hint: str) -> None:

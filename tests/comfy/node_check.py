@@ -35,7 +35,7 @@ from run_checks import run_checks
 from tiny_codec import tiny_encoder_weights
 from tiny_weights import decoder_file, put
 
-from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch
+from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch, find_method
 
 MOST_SECONDS = 0.3
 
@@ -185,6 +185,49 @@ def each_method_makes_its_layers() -> None:
         there = [one for one in found[:3] if torch.is_tensor(one)]
         assert len(there) == len({*method.inputs, *method.outputs}), method.id
         assert all(one.shape[:3] == (2, 64, 64) for one in there), method.id
+
+
+def a_chain_is_its_two_steps() -> None:
+    """From a foreground and from a background; with the author's stop-at and with another."""
+    vae, model = tiny_comfy.tiny_vae(), tiny_model(Arch.SDXL)
+    more = {"model": model, "vae": vae, "weight": 0.9, "resize_mode": "Crop and Resize"}
+    for first, second, given, stop_at in (
+        ("fg_to_blended_sdxl", "fg_blended_to_bg_sdxl", "fg", 0.5),
+        ("bg_to_blended_sdxl", "bg_blended_to_fg_sdxl", "bg", 1.0),
+    ):
+        image = {given: torch.rand(1, 64, 64, 4)}
+        label = find_method(first).label
+        made, layers, _ = run_node("LayerDiffuseMethod", method=label, stop_at=1.0, **more, **image)
+        _, _, blended, *_ = decoded(made, layers, vae)
+        label = find_method(second).label
+        for chosen, wanted in ((-1.0, stop_at), (0.25, 0.25)):
+            single, wanted_layers, _ = run_node(
+                "LayerDiffuseMethod",
+                method=label,
+                stop_at=wanted,
+                blended=blended,
+                **more,
+                **image,
+            )
+            chain, chain_layers, latent = run_node(
+                "LayerDiffuseChain",
+                model=model,
+                layers=layers,
+                blended=blended,
+                vae=vae,
+                stop_at=chosen,
+            )
+            assert latent["samples"].shape == (1, 4, 8, 8)
+            one, two = decoded(single, wanted_layers, vae), decoded(chain, chain_layers, vae)
+            assert len(one) == len(two)
+            for a, b in zip(one[:4], two[:4], strict=True):
+                assert torch.equal(a, b), second
+
+
+def decoded(model: Any, layers: Any, vae: Any) -> Any:
+    """Returns what the decoder gives of two steps with an SDXL MODEL."""
+    samples = {"samples": sample(model, Arch.SDXL, steps=2)}
+    return run_node("LayerDiffuseDecode", samples=samples, layers=layers, views=1, vae=vae)
 
 
 def pictures_go_in_and_out() -> None:
