@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "e2e")]
 
 import random_weights  # noqa: E402
-from forge_server import OFFLINE, ForgeServer  # noqa: E402
+from forge_server import ForgeServer  # noqa: E402
 from model_cache import cache_folder, write_all  # noqa: E402
+from server_process import OFFLINE  # noqa: E402
 
 
 def run_steps(forge: Path, python: Path, cache: Path, size: int) -> dict:

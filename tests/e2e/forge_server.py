@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -15,32 +10,24 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from server_process import OFFLINE, ServerProcess, link
 from webuis import FORGE, Webui
 
 HERE = Path(__file__).parent
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
+QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "SD_WEBUI_RESTARTING": "1",  # opens no browser
-    "PYTHONUNBUFFERED": "1",
-    "GIT_TERMINAL_PROMPT": "0",
 }
 
 
-class ForgeServer:
+class ForgeServer(ServerProcess):
     """One WebUI process.
 
     The checkout is never written to: models, extensions, settings and images are under
     ``data_dir``. A second server on the same data folder is the first one restarted.
 
     Attributes:
-        environment: Variables that the next start sets.
-        url: Address of the running server.
-        log_path: What the server prints; kept after the server stops.
+        arguments: Command line arguments of the next start.
     """
 
     def __init__(
@@ -79,10 +66,8 @@ class ForgeServer:
         """
         self.forge_dir, self.python, self.data_dir = forge_dir, python, data_dir
         self.arguments = [*webui.arguments, *(() if web_page else ("--nowebui",)), *arguments]
-        self.environment = {**OFFLINE, **webui.environment(), **(environment or {})}
-        self.url, self._starts = "", webui.starts
-        self.log_path = data_dir / "server.log"
-        self._process: subprocess.Popen | None = None
+        variables = {**OFFLINE, **QUIET, **webui.environment(), **(environment or {})}
+        super().__init__(forge_dir, data_dir / "server.log", variables, webui.starts)
         for folder, files in (
             ("models/Stable-diffusion", checkpoints),
             ("models/layer_model", layer_weights),
@@ -100,53 +85,13 @@ class ForgeServer:
         for name in webui.folders:
             (data_dir / name).mkdir(exist_ok=True)
 
-    @property
-    def log(self) -> str:
-        """Everything printed since the last start."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-
-    @property
-    def pid(self) -> int:
-        """Process id of the running server."""
-        assert self._process is not None, "the server is not running"
-        return self._process.pid
-
-    def start(self, timeout: float = 300.0) -> ForgeServer:
-        """Starts the server and waits until it answers.
-
-        Raises:
-            RuntimeError: The server ended or was not ready in time; has the end of its log.
-        """
-        for _ in range(self._starts):
-            if self._started(timeout):
-                return self
-        raise RuntimeError(f"the server did not start:\n{self.log[-4000:]}")
-
-    def _started(self, timeout: float) -> bool:
-        """Starts the server; returns whether it answers in time."""
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+    def command(self, port: int) -> list[str]:
+        """Returns the command that serves on a port."""
         command = [str(self.python), "launch.py", *self.arguments, f"--port={port}"]
-        command.append(f"--data-dir={self.data_dir}")
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.forge_dir,
-                env={**os.environ, **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + timeout
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                return False
-            time.sleep(0.5)
-        return True
+        return [*command, f"--data-dir={self.data_dir}"]
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """Whether it answers."""
         if "Startup time" not in self.log:
             return False
         try:
@@ -157,45 +102,3 @@ class ForgeServer:
             return error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
         except (urllib.error.URLError, OSError):
             return False
-
-    def stop(self) -> None:
-        """Ends the server and everything that it started."""
-        if self._process is None:
-            return
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, sign)
-                self._process.wait(timeout=10)
-                break
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self._process = None
-
-    def restart(self) -> ForgeServer:
-        """Stops and starts the server; its address changes."""
-        self.stop()
-        return self.start()
-
-    def __enter__(self) -> ForgeServer:
-        """Starts the server."""
-        return self.start()
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Stops the server."""
-        self.stop()
-
-
-def link(target: Path, place: Path) -> None:
-    """Makes ``place`` a symbolic link to ``target``."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    place.symlink_to(target.resolve())
-
-
-def free_port() -> int:
-    """Returns a loopback port that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from forge_server import OFFLINE
+from server_process import OFFLINE
 from webuis import A1111
 
 CHECK = Path(__file__).with_name("a1111_check.py")

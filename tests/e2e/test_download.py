@@ -9,10 +9,11 @@ from threading import Thread
 from typing import Any
 
 from client import ApiError, Client
-from forge_server import ForgeServer, link
+from forge_server import ForgeServer
 from hub_server import HubServer
 from layers import generate
 from random_weights import SD15
+from server_process import link
 
 from lib_layerdiffuse.methods import DECODERS, Arch
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from client import ApiError, Client, Result
-from forge_server import ForgeServer, link
+from forge_server import ForgeServer
 from layers import assert_same, check_layers, difference, generate, notes, request
 from random_weights import SD15, SDXL
+from server_process import link
 
 from lib_layerdiffuse.methods import find_method
 

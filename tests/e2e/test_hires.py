@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from client import ApiError, Client, Result, encode_image
 from flow_jobs import CHECKPOINTS, SMALL
-from forge_server import ForgeServer, link
+from forge_server import ForgeServer
 from layers import assert_decoded, assert_same, check_layers, difference, generate
 from pictures import glass_ball
 from random_weights import SD15, SDXL
+from server_process import link
 
 from lib_layerdiffuse.imaging.images import flatten, from_u8, to_u8
 from lib_layerdiffuse.methods import Arch, find_method

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forge_server import OFFLINE
+from server_process import OFFLINE
 from webuis import Webui
 
 from lib_layerdiffuse.methods import METHODS
