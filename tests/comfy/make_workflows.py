@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+from widgets import extras, inputs, is_widget
+
 _WIDTH, _HEIGHT, _LINE, _GAP = 330, 60, 26, 60
 _NEGATIVE = "text, watermark, low quality"
 _SDXL, _SD15 = "sd_xl_base_1.0.safetensors", "v1-5-pruned-emaonly.safetensors"
@@ -46,23 +47,20 @@ class Workflow:
         about = self._known[kind]
         made: dict[str, Any] = {"id": len(self._nodes) + 1, "type": kind, "flags": {}, "mode": 0}
         self._nodes.append(made)
-        inputs: list[Any] = []
+        sockets: list[Any] = []
         values: list[Any] = []
-        for name, spec in _inputs(about):
+        for name, spec in inputs(about["input"]):
             type_, more = spec[0], spec[1] if len(spec) > 1 else {}
-            if _is_widget(spec):
+            if is_widget(spec):
                 values.append(given.pop(name, _default(type_, more)))
-                if more.get("control_after_generate"):
-                    values.append("fixed")
-                if more.get("image_upload"):
-                    values.append("image")
+                values += extras(spec)
                 continue
-            inputs.append({"name": name, "type": type_, "link": None})
+            sockets.append({"name": name, "type": type_, "link": None})
             if name in given:
-                inputs[-1]["link"] = self._link(*given.pop(name), made, len(inputs) - 1)
+                sockets[-1]["link"] = self._link(*given.pop(name), made, len(sockets) - 1)
         assert not given, f"{kind} has no {', '.join(given)}"
         outputs = zip(about["output"], about["output_name"], strict=True)
-        made["inputs"], made["widgets_values"] = inputs, values
+        made["inputs"], made["widgets_values"] = sockets, values
         made["outputs"] = [
             {"name": name, "type": type_, "links": [], "slot_index": slot}
             for slot, (type_, name) in enumerate(outputs)
@@ -109,17 +107,6 @@ class Workflow:
             "extra": {},
             "version": 0.4,
         }
-
-
-def _inputs(about: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Returns a kind's inputs in their order."""
-    order = about["input_order"]
-    kinds = [kind for kind in ("required", "optional") if kind in order]
-    return [(name, about["input"][kind][name]) for kind in kinds for name in order[kind]]
-
-
-def _is_widget(spec: Any) -> bool:
-    return isinstance(spec[0], list) or spec[0] in _WIDGETS
 
 
 def _default(type_: Any, more: Mapping[str, Any]) -> Any:
@@ -169,11 +156,24 @@ class Graph(Workflow):
             latent=(latent, 0),
             **more,
         )
+        self.method = made
+        return self._drawn(made, (latent, 0), denoise)
+
+    def second_step(self, blended: dict[str, Any]) -> dict[str, Any]:
+        """Returns a decoder's layers of the second step of a chain."""
+        layers = {"layers": (self.method, 1), "blended": (blended, 2)}
+        of = {"model": (self.checkpoint, 0), "vae": (self.checkpoint, 2)}
+        made = self.add("LayerDiffuseChain", **layers, **of)
+        return self._drawn(made, (made, 2), 1.0)
+
+    def _drawn(
+        self, made: dict[str, Any], latent: tuple[dict[str, Any], int], denoise: float
+    ) -> dict[str, Any]:
+        """Returns a decoder's layers of what a method's node makes a sampler draw."""
         sampler = {"seed": 1, "steps": 25, "cfg": 7.0, "denoise": denoise}
         sampler |= {"sampler_name": "dpmpp_2m", "scheduler": "karras"}
         prompts = {"positive": (self.positive, 0), "negative": (self.negative, 0)}
-        of = {"model": (made, 0), "latent_image": (latent, 0)}
-        sampled = self.add("KSampler", **sampler, **prompts, **of)
+        sampled = self.add("KSampler", **sampler, **prompts, model=(made, 0), latent_image=latent)
         of = {"samples": (sampled, 0), "layers": (made, 1), "vae": (self.checkpoint, 2)}
         return self.add("LayerDiffuseDecode", **of)
 
@@ -242,7 +242,7 @@ def _inpaint(graph: Graph, method: str) -> None:
     graph.save(graph.layers(method, 1024, latent=masked, denoise=0.8), 0, "foreground")
 
 
-def _chain(graph: Graph, first: str, second: str, layer: str) -> None:
+def _chain(graph: Graph, first: str, layer: str) -> None:
     """Adds both steps from one given layer: what blends with it, then the layer that is missing."""
     graph.begin(_SDXL, "a glass bottle on a table, high quality")
     loaded = graph.image(f"{layer}.png", f"The {layer}")
@@ -250,7 +250,7 @@ def _chain(graph: Graph, first: str, second: str, layer: str) -> None:
     given = given or {"bg": (loaded, 0)}
     blended = graph.layers(first, 1024, **given)
     graph.save(blended, 2, "blended")
-    made = graph.layers(second, 1024, blended=(blended, 2), **given)
+    made = graph.second_step(blended)
     graph.save(made, 1 if layer == "foreground" else 0, "missing layer")
     graph.save_sets(fg=(made, 0), bg=(made, 1), blended=(made, 2))
 
@@ -270,8 +270,8 @@ def examples(known: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "foreground_for_background_sd15": lambda g: _given(g, sd_fg_of, _SD15, bg),
         "foreground_to_blended_sdxl": lambda g: _given(g, fg_blend, _SDXL, fg),
         "background_to_blended_sdxl": lambda g: _given(g, bg_blend, _SDXL, bg),
-        "chain_from_foreground_sdxl": lambda g: _chain(g, fg_blend, bg_left, "foreground"),
-        "chain_from_background_sdxl": lambda g: _chain(g, bg_blend, fg_left, "background"),
+        "chain_from_foreground_sdxl": lambda g: _chain(g, fg_blend, "foreground"),
+        "chain_from_background_sdxl": lambda g: _chain(g, bg_blend, "background"),
         "background_from_blended_sdxl": lambda g: _given(g, bg_left, _SDXL, fg | both),
         "foreground_from_blended_sdxl": lambda g: _given(g, fg_left, _SDXL, bg | both),
         "img2img_transparent_sdxl": lambda g: _from_alpha(g, xl_fg),

@@ -29,6 +29,7 @@ import torch
 
 folder_paths.models_dir = MODELS
 import nodes
+import old_workflow_checks
 from comfy_api.latest import io
 from tiny_comfy import conditioning, sample, tiny_model
 from run_checks import run_checks
@@ -252,4 +253,4 @@ def pictures_go_in_and_out() -> None:
 
 
 if __name__ == "__main__":
-    run_checks(sys.modules[__name__])
+    run_checks(sys.modules[__name__], old_workflow_checks)
