@@ -25,7 +25,7 @@ Prompt = Mapping[str, Mapping[str, Any]]
 
 
 class ComfyServer(ServerProcess):
-    """One ComfyUI with this pack, on the CPU.
+    """One ComfyUI with this pack.
 
     The checkout is never written to: models, inputs and outputs are under ``base``.
     """
@@ -39,7 +39,7 @@ class ComfyServer(ServerProcess):
             comfyui: The checkout.
             base: Folder for all that it reads and writes, made if missing.
             models: Files to link, by the folder in ``models``.
-            arguments: More command line arguments.
+            arguments: More command line arguments, such as ``--cpu``.
         """
         self.base, self._python, self._arguments = base, comfyui.python, arguments
         for name in ("input", "output", "custom_nodes"):
@@ -52,7 +52,7 @@ class ComfyServer(ServerProcess):
 
     def command(self, port: int) -> list[str]:
         """Returns the command that serves on a port."""
-        own = ["--cpu", "--disable-auto-launch", "--disable-api-nodes", "--listen", "127.0.0.1"]
+        own = ["--disable-auto-launch", "--disable-api-nodes", "--listen", "127.0.0.1"]
         own += ["--database-url", "sqlite:///:memory:", "--base-directory", str(self.base)]
         return [str(self._python), "main.py", *own, "--port", str(port), *self._arguments]
 

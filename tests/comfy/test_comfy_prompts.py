@@ -1,0 +1,229 @@
+"""Prompts in a real ComfyUI's server, with random weights of the real shapes.
+
+Environment:
+    LAYERDIFFUSE_COMFY_E2E: If set, these tests run: 6 GB of memory with SD1.5, 12 with SDXL.
+    LAYERDIFFUSE_E2E_CACHE, LAYERDIFFUSE_E2E_FAMILIES: As in `model_cache`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comfy_server import ComfyClient, ComfyServer, NodeError
+from graphs import CHECKPOINT, SAVED, Graph, apart, drawn_noise
+from layers import SCALES, SIZE
+from model_cache import cache_folder, families, of_families, skip_without, write_all
+from pictures import glass_ball, lake_scene
+from random_loras import write_lora
+from random_weights import CHECKPOINTS, LAYER_WEIGHTS, SD15
+from real_comfy import ComfyUI
+
+from lib_layerdiffuse.methods import METHODS, Arch, LayerMethod, find_method
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("LAYERDIFFUSE_COMFY_E2E"),
+    reason="prompts in ComfyUI's server: LAYERDIFFUSE_COMFY_E2E not set",
+)
+KEPT = Path(__file__).parents[1] / "e2e" / "forge_latents.npz"
+CLOSE = 2e-3
+"""How far from Forge's the latents may be, as a part of the largest."""
+OF_SD15 = [method for method in METHODS if method.arch is Arch.SD15]
+JOINT, FG = find_method("joint_sd15"), find_method("fg_attn_sd15")
+SDXL_FG = find_method("fg_attn_sdxl")
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def loras(tmp_path_factory: pytest.TempPathFactory) -> dict[Arch, Path]:
+    """A user's LoRA for each family."""
+    folder = tmp_path_factory.mktemp("loras")
+    return {arch: write_lora(folder, arch) for arch in families()}
+
+
+@pytest.fixture(scope="module")
+def server(
+    comfyui: ComfyUI, loras: dict[Arch, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
+    """ComfyUI with this pack; the UNet's weights are held as in the file, in half precision."""
+    cache = cache_folder()
+    write_all(cache)
+    sums = cache / "layer_model" / "SHA256SUMS"
+    models = {
+        "checkpoints": [cache / "checkpoints" / name for name in of_families(CHECKPOINTS)],
+        "layer_model": [*(sums.parent / name for name in of_families(LAYER_WEIGHTS)), sums],
+        "loras": list(loras.values()),
+    }
+    base = tmp_path_factory.mktemp("comfyui")
+    with ComfyServer(comfyui, base, models, "--cpu", "--fp16-unet") as started:
+        print(f"log of the server: {started.log_path}")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(server: ComfyServer) -> ComfyClient:
+    """A client of the server, which has the images that methods start from."""
+    client = ComfyClient(server)
+    client.put_image("fg.png", glass_ball(SIZE))
+    client.put_image("bg.png", lake_scene(SIZE))
+    return client
+
+
+def noise(client: ComfyClient, arch: Arch, rows: int) -> str:
+    """Returns a new file of noise, that nothing has cached."""
+    return client.put_latent(f"noise{next(_numbers)}.latent", drawn_noise(arch, rows))
+
+
+def graph(client: ComfyClient, arch: Arch = Arch.SD15, rows: int = 1) -> Graph:
+    """Returns a graph that has no more than checkpoint, prompts and noise."""
+    skip_without(CHECKPOINT[arch])
+    return Graph(CHECKPOINT[arch], noise(client, arch, rows))
+
+
+def latents(client: ComfyClient, graph: Graph, sampled: str, arch: Arch = Arch.SD15) -> np.ndarray:
+    """Returns the latent of a sampler, sampler's scale."""
+    return client.latent(client.run(graph.save(sampled)), SAVED) * SCALES[arch]
+
+
+def plain(client: ComfyClient, arch: Arch = Arch.SD15) -> np.ndarray:
+    """Returns what the checkpoint alone draws, sampled anew."""
+    made = graph(client, arch)
+    return latents(client, made, made.sample(), arch)
+
+
+def test_a_plain_picture_is_that_of_forge(client: ComfyClient) -> None:
+    assert apart(plain(client), np.load(KEPT)["plain SD15"]) < CLOSE
+
+
+@pytest.mark.parametrize("method", OF_SD15, ids=lambda method: method.id)
+def test_latents_are_those_of_forge(client: ComfyClient, method: LayerMethod) -> None:
+    made = graph(client, rows=method.frames)
+    made.method(method, made.images(method))
+    found = latents(client, made, made.sample())
+    wanted = np.load(KEPT)[f"txt2img {method.id}"]
+    said = apart(found, wanted)
+    print(f"{method.id}: {said:.2g} of the largest apart")
+    assert said < CLOSE
+
+
+def test_a_foreground_is_saved_with_its_alpha(client: ComfyClient) -> None:
+    made = graph(client)
+    chosen = made.method(FG, {})
+    sampled = made.sample()
+    of = {"samples": (sampled, 0), "layers": (chosen, 1), "vae": made.vae, "views": 1}
+    decoded = made.add("LayerDiffuseDecode", **of)
+    made.add("SaveImage", "image", images=(decoded, 0), filename_prefix="fg")
+    made.add("SaveImage", "none", images=(decoded, 1), filename_prefix="bg")
+    made.add("PreviewAny", "report", source=(decoded, 4))
+    done = client.run(made.save(sampled))
+    (image,) = client.images(done, "image")
+    assert image.shape == (64, 64, 4)
+    assert image[..., 3].std() > 5
+    assert "none" not in done.outputs
+    assert done.outputs["report"]["text"][0].startswith("Foreground 1: transparent")
+
+
+def test_three_prompts_are_rows_of_one_conditioning(client: ComfyClient) -> None:
+    texts = {"fg_cond": "a ball", "bg_cond": "a lake, " * 40, "blended_cond": "a ball on a lake"}
+    found = []
+    for way in ("inputs", "rows", "old node", "none"):
+        made = graph(client, rows=3)
+        own = {name: made.prompt(text) for name, text in texts.items()}
+        if way == "old node":
+            config = "SD15, attn_sharing, Batch size (3N)"
+            old = made.add("LayeredDiffusionJointApply", model=made.model, config=config, **own)
+            made.model = old, 0
+        else:
+            made.method(JOINT, own if way == "inputs" else {})
+        if way == "rows":
+            given = {"cond": made.positive, "method": JOINT.label}
+            made.positive = made.add("LayerDiffusePrompts", **given, **own), 0
+        found.append(latents(client, made, made.sample()))
+    inputs, rows, old, none = found
+    assert apart(rows, inputs) < 1e-5
+    np.testing.assert_array_equal(old, inputs)
+    assert apart(none, inputs) > 1e-2
+
+
+@pytest.mark.parametrize("method", [FG, JOINT], ids=lambda method: method.id)
+def test_stop_at_is_a_sampler_with_it_and_one_without(
+    client: ComfyClient, method: LayerMethod
+) -> None:
+    made = graph(client, rows=method.frames)
+    without = made.model
+    made.method(method, {}, stop_at=0.5)
+    stopped = latents(client, made, made.sample())
+    made = graph(client, rows=method.frames)
+    made.method(method, {})
+    first = made.sample(end_at_step=1, return_with_leftover_noise="enable")
+    second = made.sample(without, (first, 0), start_at_step=1)
+    assert apart(latents(client, made, second), stopped) < 1e-5
+    made = graph(client, rows=method.frames)
+    made.method(method, {})
+    assert apart(latents(client, made, made.sample()), stopped) > 1e-3
+
+
+def with_lora(client: ComfyClient, name: str, *, first: bool) -> np.ndarray:
+    """Returns what is drawn with a LoRA and a method, the LoRA's node before it or after."""
+    made = graph(client)
+    if first:
+        made.model = made.lora(name, made.model)
+    made.method(FG, {})
+    if not first:
+        made.model = made.lora(name, made.model)
+    return latents(client, made, made.sample())
+
+
+def test_a_users_lora_comes_and_goes(client: ComfyClient, loras: dict[Arch, Path]) -> None:
+    skip_without(SD15)
+    name = loras[Arch.SD15].name
+    before = plain(client)
+    made = graph(client)
+    made.model = made.lora(name, made.model)
+    alone = latents(client, made, made.sample())
+    below, above = (with_lora(client, name, first=first) for first in (True, False))
+    made = graph(client)
+    made.method(FG, {})
+    without = latents(client, made, made.sample())
+    np.testing.assert_array_equal(plain(client), before)
+    np.testing.assert_array_equal(below, above)
+    assert min(apart(below, alone), apart(below, without), apart(alone, before)) > 1e-2
+
+
+def test_an_interrupt_leaves_nothing(client: ComfyClient, server: ComfyServer) -> None:
+    before = plain(client)
+    made = graph(client, rows=3)
+    made.method(JOINT, {}, stop_at=0.9)
+    waiting = client.queue(made.save(made.sample(steps=47)))
+    until = time.monotonic() + 300
+    while "1/47" not in server.log:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    client.interrupt()
+    assert client.wait(waiting).interrupted
+    np.testing.assert_array_equal(plain(client), before)
+
+
+def test_a_batch_of_no_whole_sets_is_told_on_the_sampler(client: ComfyClient) -> None:
+    made = graph(client, rows=2)
+    made.method(JOINT, {})
+    with pytest.raises(NodeError, match="multiple of 3") as refused:
+        latents(client, made, made.sample())
+    assert refused.value.node == "KSamplerAdvanced"
+
+
+def test_a_method_of_sdxl_comes_and_goes(client: ComfyClient) -> None:
+    before = plain(client, Arch.SDXL)
+    made = graph(client, Arch.SDXL)
+    made.method(SDXL_FG, {})
+    found = latents(client, made, made.sample(), Arch.SDXL)
+    wanted = np.load(KEPT)[f"txt2img {SDXL_FG.id}"]
+    print(f"SDXL plain: {apart(before, np.load(KEPT)['plain SDXL']):.2g} of the largest apart")
+    print(f"{SDXL_FG.id}: {apart(found, wanted):.2g} of the largest apart")
+    assert apart(found, before) > 1e-2
+    np.testing.assert_array_equal(plain(client, Arch.SDXL), before)
