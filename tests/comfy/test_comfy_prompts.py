@@ -154,18 +154,19 @@ def test_three_prompts_are_rows_of_one_conditioning(client: ComfyClient) -> None
 def test_stop_at_is_a_sampler_with_it_and_one_without(
     client: ComfyClient, method: LayerMethod
 ) -> None:
+    """Of four steps, two are above the sigma of half the schedule."""
     made = graph(client, rows=method.frames)
     without = made.model
     made.method(method, {}, stop_at=0.5)
-    stopped = latents(client, made, made.sample())
+    stopped = latents(client, made, made.sample(steps=4))
     made = graph(client, rows=method.frames)
     made.method(method, {})
-    first = made.sample(end_at_step=1, return_with_leftover_noise="enable")
-    second = made.sample(without, (first, 0), start_at_step=1)
+    first = made.sample(steps=4, end_at_step=2, return_with_leftover_noise="enable")
+    second = made.sample(without, (first, 0), steps=4, start_at_step=2)
     assert apart(latents(client, made, second), stopped) < 1e-5
     made = graph(client, rows=method.frames)
     made.method(method, {})
-    assert apart(latents(client, made, made.sample()), stopped) > 1e-3
+    assert apart(latents(client, made, made.sample(steps=4)), stopped) > 1e-3
 
 
 def with_lora(client: ComfyClient, name: str, *, first: bool) -> np.ndarray:
