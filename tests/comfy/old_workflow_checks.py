@@ -26,7 +26,7 @@ from widgets import inputs, is_widget, prompt_of
 from lib_layerdiffuse.methods import Arch
 
 HERE = Path(__file__).parent
-CORE = ("compositing", "mask", "images")
+CORE = ("compositing", "mask")
 CHECKPOINTS = {
     "v1-5-pruned-emaonly.safetensors": Arch.SD15,
     "sd_xl_base_1.0.safetensors": Arch.SDXL,
