@@ -13,18 +13,18 @@ from ..methods import Layer, LayerMethod, find_method
 from ..settings.layer_settings import LayerSettings
 from .layer_node import LAYER_SETTINGS, LayerNode
 from .node_images import SIDE, latent_of, only
-from .node_inputs import layer_prompt_input, method_input, stop_at_input, weight_input
+from .node_inputs import called, layer_prompt_input, method_input, stop_at_input, weight_input
 
 _RESIZE_MODES = [mode.value for mode in ResizeMode]
 
 
 def _given(layer: Layer) -> Any:
-    about = f"The {layer.label.lower()} to start from, where the method needs one; RGB or RGBA."
+    about = f"The {called(layer)} to start from, where the method needs one; RGB or RGBA."
     return io.Image.Input(layer.value, optional=True, tooltip=about)
 
 
 def _mask(layer: Layer) -> Any:
-    about = f"Load Image's mask of the {layer.label.lower()}."
+    about = f"Load Image's mask of the {called(layer)}."
     return io.Mask.Input(f"{layer.value}_mask", optional=True, tooltip=about)
 
 

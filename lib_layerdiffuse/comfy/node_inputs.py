@@ -37,7 +37,7 @@ def mask_input(of: str = "the same image") -> Any:
 
 def layer_prompt_input(layer: Layer) -> Any:
     """Returns a layer's own conditioning."""
-    about = f"The {layer.label.lower()}'s own prompt, where the method makes several layers."
+    about = f"The {called(layer)}'s own prompt, where the method makes several layers."
     return io.Conditioning.Input(f"{layer.value}_cond", optional=True, tooltip=about)
 
 
@@ -52,3 +52,8 @@ def family_input() -> Any:
     families = [arch.value for arch in Arch]
     about = "The checkpoint's family."
     return io.Combo.Input("family", options=families, default=Arch.SDXL.value, tooltip=about)
+
+
+def called(layer: Layer) -> str:
+    """Returns what a layer is called within a sentence."""
+    return "blended image" if layer is Layer.BLENDED else layer.label.lower()
