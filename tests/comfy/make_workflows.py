@@ -16,108 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from widgets import extras, inputs, is_widget
+from workflow_file import Workflow
 
-_WIDTH, _HEIGHT, _LINE, _GAP = 330, 60, 26, 60
 _NEGATIVE = "text, watermark, low quality"
 _SDXL, _SD15 = "sd_xl_base_1.0.safetensors", "v1-5-pruned-emaonly.safetensors"
-
-
-class Workflow:
-    """A graph, as the page saves it.
-
-    Args:
-        known: What the server says of each kind of node.
-    """
-
-    def __init__(self, known: Mapping[str, Any]) -> None:
-        self._known = known
-        self._nodes: list[dict[str, Any]] = []
-        self._links: list[list[Any]] = []
-        self._columns: list[int] = []
-
-    def add(self, kind: str, title: str = "", /, **given: Any) -> dict[str, Any]:
-        """Returns a new node.
-
-        Args:
-            kind: Its id.
-            title: What stands on it, empty for its name.
-            given: Values of widgets, and `(node, output)` for what is connected.
-        """
-        about = self._known[kind]
-        made: dict[str, Any] = {"id": len(self._nodes) + 1, "type": kind, "flags": {}, "mode": 0}
-        self._nodes.append(made)
-        sockets: list[Any] = []
-        values: list[Any] = []
-        for name, spec in inputs(about["input"]):
-            type_, more = spec[0], spec[1] if len(spec) > 1 else {}
-            if is_widget(spec):
-                values.append(given.pop(name, _default(type_, more)))
-                values += extras(spec)
-                continue
-            sockets.append({"name": name, "type": type_, "link": None})
-            if name in given:
-                sockets[-1]["link"] = self._link(*given.pop(name), made, len(sockets) - 1)
-        assert not given, f"{kind} has no {', '.join(given)}"
-        outputs = zip(about["output"], about["output_name"], strict=True)
-        made["inputs"], made["widgets_values"] = sockets, values
-        made["outputs"] = [
-            {"name": name, "type": type_, "links": [], "slot_index": slot}
-            for slot, (type_, name) in enumerate(outputs)
-        ]
-        made["properties"] = {"Node name for S&R": kind}
-        made["order"] = len(self._nodes) - 1
-        if title:
-            made["title"] = title
-        self._place(made)
-        return made
-
-    def _link(self, source: dict[str, Any], output: int, target: dict[str, Any], slot: int) -> int:
-        number = len(self._links) + 1
-        out = source["outputs"][output]
-        out["links"].append(number)
-        self._links.append([number, source["id"], output, target["id"], slot, out["type"]])
-        return number
-
-    def _place(self, made: dict[str, Any]) -> None:
-        """Puts a node right of all that it is connected to, below what stands there."""
-        sources = {link[1] for link in self._links if link[3] == made["id"]}
-        column = 1 + max((self._nodes[one - 1]["column"] for one in sources), default=-1)
-        lines = max(len(made["inputs"]), len(made["outputs"])) + len(made["widgets_values"])
-        tall = sum(80 for value in made["widgets_values"] if _is_text(made["type"], value))
-        height = _HEIGHT + _LINE * lines + tall
-        height = max(height, 320) if made["type"] in ("SaveImage", "LoadImage") else height
-        while len(self._columns) <= column:
-            self._columns.append(0)
-        made["column"] = column
-        made["pos"] = [column * (_WIDTH + _GAP), self._columns[column]]
-        made["size"] = [_WIDTH, height]
-        self._columns[column] += height + _GAP
-
-    def saved(self) -> dict[str, Any]:
-        """Returns the workflow for a file."""
-        nodes = [{k: v for k, v in node.items() if k != "column"} for node in self._nodes]
-        return {
-            "last_node_id": len(nodes),
-            "last_link_id": len(self._links),
-            "nodes": nodes,
-            "links": self._links,
-            "groups": [],
-            "config": {},
-            "extra": {},
-            "version": 0.4,
-        }
-
-
-def _default(type_: Any, more: Mapping[str, Any]) -> Any:
-    options = type_ if isinstance(type_, list) else more.get("options")
-    if options is not None:
-        return more.get("default", options[0] if options else "")
-    return more.get("default", {"STRING": "", "BOOLEAN": False}.get(type_, 0))
-
-
-def _is_text(kind: str, value: Any) -> bool:
-    return kind == "CLIPTextEncode" and isinstance(value, str)
 
 
 class Graph(Workflow):
@@ -125,12 +27,15 @@ class Graph(Workflow):
 
     def begin(self, checkpoint: str, prompt: str) -> None:
         """Adds the checkpoint and both prompts."""
-        self.checkpoint = self.add("CheckpointLoaderSimple", ckpt_name=checkpoint)
-        self.positive, self.negative = (self.prompt(text) for text in (prompt, _NEGATIVE))
+        family = "SDXL" if checkpoint == _SDXL else "SD1.5"
+        title = f"Choose your {family} checkpoint"
+        self.checkpoint = self.add("CheckpointLoaderSimple", title, ckpt_name=checkpoint)
+        self.positive = self.prompt(prompt, "What to draw")
+        self.negative = self.prompt(_NEGATIVE, "What to avoid")
 
-    def prompt(self, text: str) -> dict[str, Any]:
+    def prompt(self, text: str, title: str) -> dict[str, Any]:
         """Returns a prompt of the checkpoint."""
-        return self.add("CLIPTextEncode", text=text, clip=(self.checkpoint, 1))
+        return self.add("CLIPTextEncode", title, text=text, clip=(self.checkpoint, 1))
 
     def image(self, name: str, title: str) -> dict[str, Any]:
         """Returns an image to choose."""
@@ -179,7 +84,8 @@ class Graph(Workflow):
 
     def save(self, source: dict[str, Any], output: int, name: str) -> None:
         """Saves an image of a node."""
-        self.add("SaveImage", filename_prefix=f"LayerDiffuse/{name}", images=(source, output))
+        prefix = f"LayerDiffuse/{name}"
+        self.add("SaveImage", name.capitalize(), filename_prefix=prefix, images=(source, output))
 
     def save_sets(self, **layers: Any) -> None:
         """Saves layers as a PSD file."""
@@ -209,11 +115,11 @@ def _given(graph: Graph, method: str, checkpoint: str, given: Mapping[str, str])
 def _joint(graph: Graph, method: str) -> None:
     graph.begin(_SD15, "a man sitting in a garden, high quality")
     texts = {
-        "fg_cond": "a man, sitting",
-        "bg_cond": "a garden",
-        "blended_cond": "a man in a garden",
+        "fg_cond": ("a man, sitting", "Prompt of the foreground"),
+        "bg_cond": ("a garden", "Prompt of the background"),
+        "blended_cond": ("a man in a garden", "Prompt of the blended image"),
     }
-    own = {name: (graph.prompt(text), 0) for name, text in texts.items()}
+    own = {name: (graph.prompt(*text), 0) for name, text in texts.items()}
     made = graph.layers(method, 512, **own)
     for output, name in enumerate(("foreground", "background", "blended")):
         graph.save(made, output, name)
@@ -242,13 +148,12 @@ def _inpaint(graph: Graph, method: str) -> None:
     graph.save(graph.layers(method, 1024, latent=masked, denoise=0.8), 0, "foreground")
 
 
-def _chain(graph: Graph, first: str, layer: str) -> None:
+def _chain(graph: Graph, method: str, layer: str) -> None:
     """Adds both steps from one given layer: what blends with it, then the layer that is missing."""
     graph.begin(_SDXL, "a glass bottle on a table, high quality")
     loaded = graph.image(f"{layer}.png", f"The {layer}")
     given = {"fg": (loaded, 0), "fg_mask": (loaded, 1)} if layer == "foreground" else {}
-    given = given or {"bg": (loaded, 0)}
-    blended = graph.layers(first, 1024, **given)
+    blended = graph.layers(method, 1024, **given or {"bg": (loaded, 0)})
     graph.save(blended, 2, "blended")
     made = graph.second_step(blended)
     graph.save(made, 1 if layer == "foreground" else 0, "missing layer")
