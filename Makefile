@@ -36,7 +36,7 @@ unexport PYTHONPATH
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test slow fuzz check lint format types imports demo comfy e2e e2e-ui weights bench clean
+.PHONY: help venv test slow fuzz check lint format types imports demo comfy comfy-ui e2e e2e-ui weights bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +56,7 @@ $(STAMP): $(FIRST) $(REQUIREMENTS) $(CONSTRAINTS)
 	@touch $@
 
 test: $(STAMP) ## Run the tests that need no WebUI: three minutes on two processors
-	$(PYTEST) -m "not comfy and not e2e and not e2e_ui and not weights and not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not comfy and not comfy_ui and not e2e and not e2e_ui and not weights and not slow" $(PYTEST_ARGS)
 
 slow: $(STAMP) ## Run the tests that take longer: how well the tiny family draws
 	$(PYTEST) -m slow $(PYTEST_ARGS)
@@ -89,6 +89,13 @@ comfy: ## Test in a real ComfyUI's code: LAYERDIFFUSE_COMFY_DIR=<folder> make co
 		echo "Set LAYERDIFFUSE_COMFY_DIR to the folder of an installed ComfyUI to run them."; \
 	else $(MAKE) --no-print-directory venv \
 		&& $(BIN)/python -m pytest -m comfy tests/comfy $(PYTEST_ARGS); fi
+
+comfy-ui: ## Test its server's page in Chromium: LAYERDIFFUSE_COMFY_DIR=<folder> make comfy-ui
+	@if [ -z "$(LAYERDIFFUSE_COMFY_DIR)" ]; then \
+		echo "SKIPPED: every test in tests/comfy_ui (the nodes in ComfyUI's page, in a browser)."; \
+		echo "Set LAYERDIFFUSE_COMFY_DIR to the folder of an installed ComfyUI to run them."; \
+	else $(MAKE) --no-print-directory $(UI_STAMP) \
+		&& $(BIN)/python -m pytest -m comfy_ui tests/comfy_ui $(PYTEST_ARGS); fi
 
 # The folders of the real WebUIs to test in, by the variables that tests/e2e/webuis.py reads.
 NAMED := $(strip $(foreach webui,FORGE NEO REFORGE CLASSIC A1111,$(LAYERDIFFUSE_$(webui)_DIR)))

@@ -14,7 +14,20 @@ CATEGORY = "LayerDiffuse"
 LAYER_SETTINGS = io.Custom("LAYERDIFFUSE")
 """What the decoder has to know of a method's run: `LayerSettings`."""
 
-_ALIASES = ["transparent", "alpha", "RGBA", "layer", "layerdiffuse"]
+_ALIASES = {
+    "LayerDiffuseMethod": ["transparent", "RGBA", "alpha", "cutout", "layered diffusion"],
+    "LayerDiffuseDecode": ["transparent", "RGBA", "alpha", "VAE decode"],
+    "LayerDiffuseEncode": ["transparent", "RGBA", "alpha", "VAE encode", "img2img"],
+    "LayerDiffuseEmptyLatent": ["batch", "sets"],
+    "LayerDiffuseDifferential": ["change map", "inpaint"],
+    "LayerDiffusePrompts": ["conditioning", "regional"],
+    "LayerDiffuseChain": ["chain", "extract foreground", "extract background"],
+    "LayerDiffuseFlatten": ["remove alpha", "grey background"],
+    "LayerDiffuseComposite": ["overlay", "blend", "paste"],
+    "LayerDiffuseMask": ["alpha to mask", "inpaint"],
+    "LayerDiffuseSave": ["PSD", "ORA", "OpenRaster", "ZIP", "Photoshop", "Krita", "GIMP"],
+}
+"""What else people type to find a node, beside its name and the pack's."""
 
 
 class LayerNode(io.ComfyNode):
@@ -40,7 +53,7 @@ class LayerNode(io.ComfyNode):
     ) -> Any:
         """Returns a node's description, in the pack's category."""
         if "search_aliases" in signature(io.Schema).parameters:  # Older ones have none.
-            more["search_aliases"] = _ALIASES
+            more["search_aliases"] = [*_ALIASES.get(node_id, ()), CATEGORY]
         return io.Schema(
             node_id=node_id,
             display_name=name,

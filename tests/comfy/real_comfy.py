@@ -37,3 +37,9 @@ def named() -> ComfyUI | None:
     path = Path(folder).expanduser().resolve()
     default = path / "venv" / "bin" / "python"
     return ComfyUI(path, Path(os.environ.get("LAYERDIFFUSE_COMFY_PYTHON", default)).expanduser())
+
+
+def missing_comfy() -> str | None:
+    """Returns why there is no checkout to test in, or None."""
+    found = named()
+    return found.missing() if found else "test in a real ComfyUI: LAYERDIFFUSE_COMFY_DIR not set"

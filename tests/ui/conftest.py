@@ -1,21 +1,17 @@
 """Fixtures of the browser tests: the page of a real WebUI in the system's Chromium.
 
-Environment: that of `real_forge`, and
-    LAYERDIFFUSE_CHROMIUM: The browser, by default the first of chromium, chromium-browser and
-        google-chrome on the path.
+Environment: that of `real_forge` and of `chromium`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from chromium import browser, missing_browser
 from forge_server import ForgeServer
 from random_weights import SD15
 from real_forge import ROOT, make_forge, mark, missing_forge, models, webui
@@ -25,39 +21,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ViewportSize
     from webui_page import WebuiPage
 
-__all__ = ["make_forge", "models", "webui"]
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+__all__ = ["browser", "make_forge", "models", "webui"]
 # One view is enough: edges do not matter here, time does.
 _OPTIONS = {"sd_model_checkpoint": SD15, "layerdiffuse_decoder_views": 1}
 _SIZE: ViewportSize = {"width": 1500, "height": 1500}
-_QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-def _chromium() -> str | None:
-    named = os.environ.get("LAYERDIFFUSE_CHROMIUM")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, _BROWSERS)), None)
-
-
-def _missing() -> str | None:
-    if missing_forge():
-        return missing_forge()
-    if importlib.util.find_spec("playwright") is None:
-        return "test in a browser: playwright is not installed (requirements-ui.txt)"
-    if _chromium() is None:
-        return "test in a browser: no Chromium on the path or under LAYERDIFFUSE_CHROMIUM"
-    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks this folder's tests, and skips them where something is missing."""
-    mark(items, Path(__file__).parent, "e2e_ui", _missing())
+    mark(items, Path(__file__).parent, "e2e_ui", missing_forge() or missing_browser())
 
 
 @pytest.fixture(scope="session")
@@ -80,17 +52,6 @@ def server(
     with make_server(tmp_path_factory.mktemp("forge")) as started:
         print(f"log of the server: {started.log_path}")
         yield started
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The browser, shared by all tests of the session."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=_chromium(), args=list(_QUIET))
-        yield started
-        started.close()
 
 
 @contextmanager
