@@ -48,6 +48,7 @@ class ComfyPage:
 
     Attributes:
         page: Playwright's page, for what has no method here.
+        language: What it is in.
     """
 
     def __init__(self, page: Page, url: str) -> None:
@@ -71,6 +72,7 @@ class ComfyPage:
 
     def speak(self, language: str) -> None:
         """Loads the page in a language."""
+        self.language = language
         self.set_up({"Comfy.Locale": language})
         self.page.goto(self._url)
         self.page.wait_for_function(_READY, timeout=_LONGEST)

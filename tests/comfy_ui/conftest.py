@@ -49,7 +49,9 @@ def page(server: ComfyServer, browser: Browser) -> Iterator[ComfyPage]:
 
 @pytest.fixture
 def screenshot(server: ComfyServer, page: ComfyPage, request: pytest.FixtureRequest) -> None:
-    """Saves what the page shows, once the test has run."""
+    """Saves what the page shows, once the test has run, and puts it back to English."""
     yield
     name = request.node.name.translate(str.maketrans("[/", "--", "]"))
     page.page.screenshot(path=server.base / f"{name}.png")
+    if page.language != "en":
+        page.speak("en")

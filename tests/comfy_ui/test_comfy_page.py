@@ -96,16 +96,13 @@ def test_nodes_are_found_by_other_words(page: ComfyPage, text: str, wanted: str)
 def test_labels_are_in_the_pages_language(page: ComfyPage, language: str) -> None:
     texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))
     page.speak(language)
-    try:
-        for kind in (*NEW, *OLD):
-            names = [one["name"] for one in texts[kind]["inputs"].values()]
-            found = page.labels(kind)
-            assert found[0] == texts[kind]["display_name"]
-            assert sorted(found[1:]) == sorted(names), kind
-        page.open(json.loads(EXAMPLES[-2].read_text(encoding="utf-8")))
-        page.page.wait_for_timeout(1000)
-    finally:
-        page.speak("en")
+    for kind in (*NEW, *OLD):
+        names = [one["name"] for one in texts[kind]["inputs"].values()]
+        found = page.labels(kind)
+        assert found[0] == texts[kind]["display_name"]
+        assert sorted(found[1:]) == sorted(names), kind
+    page.open(json.loads(EXAMPLES[-2].read_text(encoding="utf-8")))
+    page.page.wait_for_timeout(1000)
 
 
 def test_the_server_has_german_labels_which_its_page_does_not_offer(page: ComfyPage) -> None:
