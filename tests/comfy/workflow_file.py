@@ -7,7 +7,7 @@ from typing import Any
 
 import widgets
 
-_WIDTH, _WIDER, _GAP = 300, 400, 70  # In the page's units, in which a socket is 20 high.
+_WIDTH, _WIDER, _GAP = 300, 490, 70  # In the page's units, in which a socket is 20 high.
 _EDGE, _SOCKET, _WIDGET, _TEXT, _IMAGE = 16, 20, 24, 110, 330
 _VIEW = {"offset": [120, 190]}
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,3 +34,12 @@ def test_requirements_leave_pytorch_and_pages_alone():
         "huggingface_hub",
         "pillow",
     }
+
+
+def test_the_registry_finds_what_it_reads():
+    """Its fields; `web` would serve the help where the page does not look for it."""
+    tomllib = pytest.importorskip("tomllib", reason="Python has it from 3.11 on")
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(found["tool"]["comfy"]) == {"PublisherId", "DisplayName"}
+    assert {"name", "version", "description", "license"} <= set(found["project"])
+    assert "comfyui" not in found["project"]["name"].lower()
