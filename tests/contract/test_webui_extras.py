@@ -125,6 +125,35 @@ def test_on_unless_it_is_turned_off(ui, keep):
     assert "Keep transparency" not in off.info
 
 
+class TestColoursAlone:
+    """One host takes alpha off before the first step, once it has read the image's infotext."""
+
+    @pytest.fixture
+    def given(self, ui):
+        functions = import_module("lib_layerdiffuse.webui.page.host_functions")
+        functions.exchange()
+        image = transparent()
+        image.info["parameters"] = "a glass ball"
+        images = import_module("modules.images")
+        assert images.read_info_from_image(image) == ("a glass ball", {})
+        assert images.read_info_from_image(image) == ("a glass ball", {}), "it is read as it was"
+        yield image.convert("RGB")
+        functions.give_back()
+
+    def test_alpha_is_found_again(self, ui, given):
+        made = Extras(ui, script("Upscale", upscale)).run(given).image
+        assert made.mode == "RGBA"
+        assert not made.info.keys() - {"parameters"}
+        solid = doubled(transparent().getchannel("A")) == 255
+        assert (np.asarray(made)[..., 3][solid] == 255).all()
+
+    def test_unless_it_is_not_wanted(self, ui, given):
+        extras = Extras(ui, script("Upscale", upscale))
+        off = extras.run(given, **{"Keep transparency": {"keep": False}})
+        assert off.image.mode == "RGB"
+        assert off.image.info == {"parameters": "a glass ball"}
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_other_pictures_are_processed_as_ever(ui, mode):
     seen = []

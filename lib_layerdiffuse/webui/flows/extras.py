@@ -20,7 +20,7 @@ from PIL import Image
 from ...errors import LayerDiffuseError, MissingCapabilityError
 from ...imaging.colours import fill_hidden
 from ...imaging.images import from_u8, to_u8
-from ..job.alpha import is_transparent
+from ..job.alpha import WHOLE, is_transparent
 from ..job.answers import as_http
 
 _MARK = "layerdiffuse_keep"
@@ -53,8 +53,12 @@ class KeepTransparency(scripts_postprocessing.ScriptPostprocessing):
             MissingCapabilityError: The host could not hand the result out with its transparency;
                 over the API, an HTTP answer.
         """
-        if keep is False or not is_transparent(pp.image):
+        whole = pp.image.info.pop(WHOLE, pp.image)
+        whole.info.pop(WHOLE, None)
+        if keep is False or not is_transparent(whole):
             return
+        if not is_transparent(pp.image):
+            pp.image = whole.copy()
         over_the_api = keep is None
         with _answering(over_the_api):
             _check_format(over_the_api)

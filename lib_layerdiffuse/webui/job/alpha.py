@@ -16,6 +16,9 @@ _HIDDEN = 254
 BELOW = "layerdiffuse_below"
 """The attribute of an image that says which colour the host is to flatten it on."""
 
+WHOLE = "layerdiffuse_whole"
+"""What an image's own information holds of itself, since copies without alpha take that along."""
+
 _GREY = "#808080"
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ...imaging.images import to_u8
 from ...imaging.reading import read_image
-from ..job.alpha import BELOW, is_transparent
+from ..job.alpha import BELOW, WHOLE, is_transparent
 from ..job.job import job_of
 
 Function = Callable[..., Any]
@@ -65,6 +65,19 @@ def _reading(fix: Function) -> Function:
         return whole
 
     return fix_png_transparency
+
+
+def _noting(read: Function) -> Function:
+    """One host takes alpha off for the Extras tab's steps, once it has read the infotext."""
+
+    def read_info_from_image(image: Image.Image) -> Any:
+        image.info.pop(WHOLE, None)
+        found = read(image)
+        if is_transparent(image):
+            image.info[WHOLE] = image
+        return found
+
+    return read_info_from_image
 
 
 def _sending(send: Function) -> Function:
@@ -115,6 +128,7 @@ _EXCHANGED: tuple[tuple[str, str, Callable[[Function], Function]], ...] = (
     ("modules.images", "flatten", _flattening),
     ("modules.images", "save_image", _keeping),
     ("modules.images", "fix_png_transparency", _reading),
+    ("modules.images", "read_info_from_image", _noting),
     ("modules.infotext_utils", "send_image_and_dimensions", _sending),
     ("modules.ui_common", "save_files", _saving),
 )

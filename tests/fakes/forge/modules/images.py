@@ -86,6 +86,11 @@ def read(source: Any) -> Image.Image:
     return fix_image(Image.open(source))
 
 
+def read_info_from_image(image: Image.Image) -> tuple[str | None, dict[str, Any]]:
+    items = dict(image.info)
+    return items.pop("parameters", None), items
+
+
 def fix_image(image: Image.Image) -> Image.Image:
     return fix_png_transparency(image)
 
