@@ -24,6 +24,7 @@ from .codec.transparent import (
     adjusted_latent,
     rgba_u8,
 )
+from .codec.views import Views
 from .errors import ArchMismatchError, BatchSizeError
 from .host import Host, Injection
 from .imaging.images import FloatImage, as_rgba, composite, flatten, pad_colours
@@ -250,7 +251,7 @@ def decode(
     pixels: Tensor,
     vae_latent: Tensor,
     *,
-    views: int = 8,
+    views: Views = 8,
     dtype: torch.dtype | None = None,
     on_view: OnShare | None = None,
     on_retry: OnRetry | None = None,
@@ -262,7 +263,7 @@ def decode(
         host: Where it runs.
         pixels: `3 H W` in [0, 1], as the VAE decoded them.
         vae_latent: `4 H/8 W/8`, the VAE's scale.
-        views: How many of the eight views to take.
+        views: How many of the eight views to take, or "adaptive".
         dtype: The type to compute in; None for the host's choice.
         on_view: Called after each view; returning False ends with those done so far.
         on_retry: Told what was changed where the first attempt failed.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..codec.attempts import Attempt
     from ..codec.transparent import TransparentDecoder, TransparentEncoder
+    from ..codec.views import Views
     from .parsing import Commands, Parser
 
 _TENSORS = "FILE.safetensors"
@@ -34,11 +35,11 @@ def add_to(commands: Commands) -> None:
     _add_file(decode, "--out", "RGBA.png", "the transparent image")
     decode.add_argument(
         "--views",
-        type=int,
+        type=_views,
         default=8,
         metavar="N",
-        choices=range(1, 9),
-        help="1 to 8 (default: 8, which is best; fewer are faster)",
+        help="1 to 8 (default: 8, which is best; fewer are faster), or adaptive: all 8 only where "
+        "4 do not agree",
     )
     about = "find the latent offset that hides an image's transparency"
     encode = add_command(commands, "encode", _encode, about)
@@ -47,6 +48,18 @@ def add_to(commands: Commands) -> None:
     _add_file(encode, "--out", _TENSORS, "receives the tensor `offset` of [4, h, w], float32")
     for command in (decode, encode):
         _add_place(command)
+
+
+def _views(text: str) -> Views:
+    """Returns a number of views, or that they are adaptive; for argparse's `type`."""
+    from ..codec.views import check_views
+
+    views: Views = int(text) if text.isdecimal() else text.lower()  # type: ignore[assignment]
+    try:
+        check_views(views)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return views
 
 
 def _add_file(parser: Parser, option: str, metavar: str, help: str) -> None:
@@ -140,7 +153,7 @@ def _climbed(
     run: Callable[[Attempt], Tensor],
     network: str,
     longest: int,
-    views: int = 1,
+    views: Views = 1,
 ) -> Tensor:
     """Returns what the first attempt gives that has a result; says what was changed for it."""
     from ..codec.attempts import Attempt, climb

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import CodecError, OverflowsError
+from .views import Views
 
 TILES = (512, 256)
 """Pixels of the sides of an image's parts, where the whole does not fit."""
@@ -38,7 +39,7 @@ class Attempt:
 
     dtype: torch.dtype | None = None
     tile: int | None = None
-    views: int = 1
+    views: Views = 1
 
     def after_overflow(self, dtype: torch.dtype, longest: int) -> Attempt | None:
         """Returns what to try after the result held NaN or infinity; None for nothing more.
@@ -57,7 +58,7 @@ class Attempt:
         smaller = [tile for tile in TILES if tile < largest]
         if smaller:
             return replace(self, tile=smaller[0])
-        return replace(self, views=1) if self.views > 1 else None
+        return replace(self, views=1) if self.views != 1 else None
 
     def told_after(self, before: Attempt, network: str, *, overflowed: bool = False) -> str:
         """Returns what the user should know of this attempt, a sentence without a capital.

@@ -27,7 +27,17 @@ from ..errors import (
 from ..nets.offset_encoder import OffsetEncoder
 from ..nets.unet1024 import UNet1024
 from .tiles import in_strips, in_tiles
-from .views import VIEWS, LowerMedian, turn, turn_back
+from .views import (
+    ADAPTIVE,
+    FIRST,
+    VIEWS,
+    LowerMedian,
+    Views,
+    check_views,
+    most_views,
+    turn,
+    turn_back,
+)
 
 VAE_SCALE_FACTOR = 8  # pixels of an image's side to one of its latent's
 OFFSET_STRENGTH = 300.0
@@ -82,7 +92,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
         pixels: Tensor,
         latent: Tensor,
         *,
-        views: int = 8,
+        views: Views = 8,
         tile: int | None = None,
         on_view: OnShare | None = None,
     ) -> Tensor:
@@ -95,32 +105,36 @@ class TransparentDecoder(_OfNet[UNet1024]):
         Args:
             pixels: `b 3 H W` in [0, 1], R G B, as the VAE decoded them; H and W multiples of 8.
             latent: `b 4 H/8 W/8` on the VAE's scale (the sampler's latent / scaling factor).
-            views: How many of the eight views to take: 8 is best, 4, 2 and 1 are faster.
+            views: How many of the eight views to take: 8 is best, 4, 2 and 1 are faster;
+                "adaptive" takes the later ones only where the first ones disagree.
             tile: Pixels of the sides of the parts that the network sees one by one, which takes
                 less memory and differs a little; None for the whole image.
             on_view: Called with (views done, views) after each view; where it returns False, the
                 result is the median of the views so far.
 
         Raises:
-            SettingsError: `views` is not in 1..8 or `pixels` is no batch of RGB images.
+            SettingsError: `views` is no number of views, or `pixels` is no batch of RGB images.
             ArchMismatchError: The latent has other than 4 channels.
             BatchSizeError: As many latents as images are needed.
             ImageSizeError: H or W is not a multiple of 8, or not 8 times the latent's.
             OverflowsError: The network's output is not finite.
         """
-        _check_views(views)
+        check_views(views)
         _check_pair(pixels, latent)
         height, width = pixels.shape[2:]
         inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
-        net, median = self.net, LowerMedian(views)
+        most = most_views(views)
+        net, median = self.net, LowerMedian(most)
         run = net if tile is None else partial(in_tiles, net, side=tile, step=net.multiple)
-        for done, (mirrored, turns) in enumerate(VIEWS[:views], start=1):
+        for done, (mirrored, turns) in enumerate(VIEWS[:most], start=1):
             images = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
             with _own_type(net):
                 result = torch.cat([run(*image) for image in images]).float()
             _check_finite(result)
             median.add(turn_back(result.clamp(0, 1), mirrored, turns)[..., :height, :width])
-            if on_view is not None and on_view(done, views) is False:
+            if on_view is not None and on_view(done, most) is False:
+                break
+            if views == ADAPTIVE and done == FIRST and median.agrees().all():
                 break
         return median.value.roll(-1, dims=1)
 
@@ -210,14 +224,6 @@ def _pad_together(pixels: Tensor, latent: Tensor, multiple: int) -> tuple[Tensor
         F.pad(pixels.float(), tuple(VAE_SCALE_FACTOR * n for n in cells), mode="replicate"),
         F.pad(latent.float(), cells, mode="replicate"),
     )
-
-
-def _check_views(views: int) -> None:
-    if not 1 <= views <= len(VIEWS):
-        raise SettingsError(
-            f"The decoder takes 1 to {len(VIEWS)} views, not {views}.",
-            "Use 8 for the best alpha, or 4, 2 or 1 to save time.",
-        )
 
 
 def _check_image(image: Tensor, channels: str) -> None:

@@ -6,12 +6,49 @@ A view is the image mirrored or not and turned by quarters. The network runs on 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+from ..errors import SettingsError
+
+Views = int | Literal["adaptive"]
+"""How many views are taken; "adaptive" takes the later ones where the first ones disagree."""
+
+ADAPTIVE: Literal["adaptive"] = "adaptive"
 
 # (mirrored, quarter turns) of each view. The first two keep the image upright and the first four
 # keep its format, so that fewer views are the ones nearest to what a network has learned from.
 VIEWS = ((False, 0), (True, 0), (False, 2), (True, 2), (False, 1), (True, 1), (False, 3), (True, 3))
+
+
+FIRST = 4
+"""The views that an adaptive decoding always takes."""
+
+AGREEING = 2 / 255
+"""How far the first views' values may lie apart where an adaptive decoding takes no more."""
+
+CHOICES: tuple[Views, ...] = (8, 4, 2, 1, ADAPTIVE)
+"""What is offered to choose from; the first is the default."""
+
+
+def check_views(views: Views) -> None:
+    """Checks a number of views.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    if views != ADAPTIVE and not (isinstance(views, int) and 1 <= views <= len(VIEWS)):
+        raise SettingsError(
+            f"The decoder takes 1 to {len(VIEWS)} views, or {ADAPTIVE}, not {views}.",
+            "Use 8 for the best alpha, or adaptive, 4, 2 or 1 to save time.",
+        )
+
+
+def most_views(views: Views) -> int:
+    """Returns how many views are taken at most."""
+    return len(VIEWS) if views == ADAPTIVE else int(views)
 
 
 def turn(x: Tensor, mirrored: bool, turns: int) -> Tensor:
@@ -35,15 +72,21 @@ class LowerMedian:
     def __init__(self, most: int) -> None:
         self._most = most
         self._added = 0
+        self._highest: Tensor
         self._lowest: list[Tensor] = []  # the n-th holds each element's n-th lowest value
 
     def add(self, x: Tensor) -> None:
         """Takes another tensor into account."""
+        self._highest = torch.maximum(self._highest, x) if self._added else x
         for i, kept in enumerate(self._lowest):
             self._lowest[i], x = torch.minimum(kept, x), torch.maximum(kept, x)
         if len(self._lowest) < (self._most + 1) // 2:
             self._lowest.append(x)
         self._added += 1
+
+    def agrees(self) -> Tensor:
+        """Whether the tensors added so far are nearly alike, by element."""
+        return self._highest - self._lowest[0] <= AGREEING
 
     @property
     def value(self) -> Tensor:

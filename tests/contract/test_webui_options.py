@@ -71,7 +71,7 @@ class TestPage:
         labels = ui.shared.opts.data_labels
         choices = {key: (labels[key].component_args or {}).get("choices") for key in KEYS}
         assert choices["layerdiffuse_decoder_precision"] == ["auto", "fp32", "fp16"]
-        assert choices["layerdiffuse_decoder_views"] == [8, 4, 2, 1]
+        assert choices["layerdiffuse_decoder_views"] == [8, 4, 2, 1, "adaptive"]
         assert choices["layerdiffuse_layer_files"] == ["psd", "ora", "zip"]
         assert choices["layerdiffuse_outputs"] == [
             "Checkerboard preview",
@@ -196,7 +196,7 @@ class TestKeptPictures:
 
 
 class TestDecoder:
-    @pytest.mark.parametrize("views", [8, 4, 2, 1])
+    @pytest.mark.parametrize("views", [8, 4, 2, 1, "adaptive"])
     def test_views(self, ui, monkeypatch, views):
         seen = decoded(monkeypatch, ui)
         choose(ui, decoder_views=views)

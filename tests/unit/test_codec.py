@@ -123,6 +123,22 @@ def test_on_view_is_told_of_each_view(views: int) -> None:
     assert len(decoder.net.calls) == views
 
 
+def test_adaptive_takes_four_views_where_they_agree() -> None:
+    inputs = tiny_inputs(64, 128)
+    decoder = decoder_of(copy_both)
+    rgba = decoder.decode(*inputs, views="adaptive")
+    assert len(decoder.net.calls) == 4
+    assert torch.equal(rgba, decoder.decode(*inputs, views=4))
+
+
+def test_adaptive_takes_all_views_where_four_disagree() -> None:
+    inputs, calls = tiny_inputs(64, 128), []
+    decoder = decoder_of(ramps)
+    rgba = decoder.decode(*inputs, views="adaptive", on_view=lambda *n: calls.append(n))
+    assert calls == [(n, 8) for n in range(1, 9)]
+    assert torch.equal(rgba, decoder.decode(*inputs, views=8))
+
+
 @pytest.mark.parametrize("stop", range(1, 8))
 def test_early_stop_gives_the_median_so_far(stop: int) -> None:
     inputs = tiny_inputs(64, 128)
@@ -252,8 +268,8 @@ def test_shapes_that_do_not_fit(pixels: tuple, latent: tuple, error: type[Except
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("views", [0, 9, -1])
-def test_numbers_of_views_that_there_are_not(views: int) -> None:
+@pytest.mark.parametrize("views", [0, 9, -1, "many", 2.0])
+def test_numbers_of_views_that_there_are_not(views: object) -> None:
     with pytest.raises(SettingsError, match=f"not {views}"):
         DECODER.decode(*tiny_inputs(64, 64), views=views)
 

@@ -11,6 +11,8 @@ from modules import shared
 from modules.paths import models_path
 
 from ...codec.transparent import OFFSET_STRENGTH
+from ...codec.views import CHOICES as VIEWS
+from ...codec.views import Views
 from ...documents.kinds import DocumentKind, find_kinds
 from ...errors import SettingsError, shortened
 from ...outputs import SHOWS, asked_for
@@ -19,7 +21,6 @@ from ...weights.store import WeightStore
 from .progress import show_download
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16}
-VIEWS = (8, 4, 2, 1)
 STRONGEST = 1000
 FILES = tuple(kind.value for kind in DocumentKind)
 OUTPUTS = {
@@ -70,7 +71,7 @@ class Choices:
     folders: tuple[Path, ...]
     offline: bool
     dtype: torch.dtype | None
-    views: int
+    views: Views
     offset_strength: float
     outputs: frozenset[str]
     files: tuple[DocumentKind, ...]
@@ -109,7 +110,7 @@ def choices() -> Choices:
             _one_of("layerdiffuse_offline", (False, True)) or _flag("layerdiffuse_offline")
         ),
         dtype=PRECISIONS[_one_of("layerdiffuse_decoder_precision", PRECISIONS)],
-        views=int(_one_of("layerdiffuse_decoder_views", VIEWS)),
+        views=_one_of("layerdiffuse_decoder_views", VIEWS),
         offset_strength=_strength("layerdiffuse_offset_strength"),
         outputs=outputs_always_given(),
         files=find_kinds(option("layerdiffuse_layer_files") or ()),

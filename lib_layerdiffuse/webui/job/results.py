@@ -13,6 +13,7 @@ from modules.processing import create_infotext
 from PIL import Image
 
 from ...codec.transparent import TransparentDecoder
+from ...codec.views import most_views
 from ...files.whole_files import cut, longest_name
 from ...host import Host
 from ...imaging.coverage import measure
@@ -98,7 +99,7 @@ def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row
             job.note(p, f"stopped after {done} of {total} views, so edges are rougher.")
         return not progress.stopped()
 
-    first = f"transparency, view 1 of {views}"
+    first = f"transparency, view 1 of {most_views(views)}"
     changed: list[str] = []
     with progress.telling(first):
         rgba_u8 = decode(

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from modules import shared
 
+from ...codec.views import CHOICES as VIEWS
 from ...errors import SettingsError
 from ..job.choices import (
     DEFAULTS,
@@ -18,7 +19,6 @@ from ..job.choices import (
     OWNERS,
     PRECISIONS,
     STRONGEST,
-    VIEWS,
     option,
 )
 from ..job.kept_images import store
@@ -53,7 +53,7 @@ def add_page() -> None:
         "Views of the transparent decoder",
         gr.Radio,
         {"choices": list(VIEWS)},
-        "8 gives the best edges; 1 is eight times as fast",
+        "8 gives the best edges, 1 is eight times as fast; adaptive takes 8 where 4 do not agree",
     )
     _add(
         "offset_strength",
