@@ -18,9 +18,13 @@ from ..errors import ChecksumError
 from .exact_cast import CastsExactly
 from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
+from .unet_pass import Pass, Thrift
 
 PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4
 LATENT_LEVEL = 3  # the level at 1/8 of the image, where the latent joins
+
+
+_STRIP = 2**19  # Values of a strip: 2 MiB, what fits into the cache of a CPU's core.
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class UNet1024(CastsExactly):
             pixels: `b 3 H W` in [0, 1], R G B; H and W multiples of `multiple`.
             latent: `b 4 H/8 W/8` on the VAE's scale.
         """
+        if not torch.is_grad_enabled():
+            return self.by_strips(pixels, latent, Thrift(_STRIP))
         x = self.conv_in(pixels)
         skips = [x]
         for i, block in enumerate(self.down_blocks):
@@ -131,3 +137,23 @@ class UNet1024(CastsExactly):
             x = block(x, skips)
         argb: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return argb
+
+    @torch.no_grad()
+    def by_strips(self, pixels: Tensor, latent: Tensor, thrift: Thrift) -> Tensor:
+        """Returns what `forward` does, for inference.
+
+        Args:
+            pixels: As in `forward`, on any device.
+            latent: As in `forward`.
+            thrift: How memory is saved.
+        """
+        run = Pass(thrift, self.conv_in.weight, LATENT_LEVEL)
+        x = run.begin(pixels, self.conv_in)
+        for i, block in enumerate(self.down_blocks):
+            if i == LATENT_LEVEL:
+                x = run.plus(x, self.latent_conv_in(latent))
+            x = run.down(block, x)
+        x = run.middle(self.mid_block, x)
+        for block in self.up_blocks:
+            x = run.up(block, x)
+        return run.end(x, self.conv_norm_out, self.conv_out)

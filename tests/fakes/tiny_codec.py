@@ -23,6 +23,11 @@ TINY = UNetLayout(
     blocks=2,
     attention=(False, False, False, False, True, True, True),
 )
+LAYOUTS = {
+    "tiny": TINY,
+    "one block": UNetLayout((8, 16, 8, 24, 16, 8, 8), 1, (False,) * 4 + (True,) * 3),
+    "shallow": UNetLayout((8, 16, 24, 8), 3, (False, True, False, True)),
+}
 TINY_ENCODER_WIDTHS = (8, 8, 16, 16, 16, 24, 24, 16)
 
 

@@ -10,18 +10,20 @@ from codec_oracles import DiffusersUNet1024
 from hypothesis import given
 from hypothesis import strategies as st
 from thinned import thinned
-from tiny_codec import TINY, released_shapes, seeded_weights, tiny_decoder_weights, tiny_inputs
+from tiny_codec import (
+    LAYOUTS,
+    TINY,
+    released_shapes,
+    seeded_weights,
+    tiny_decoder_weights,
+    tiny_inputs,
+)
 from torch import nn
 
 from lib_layerdiffuse.errors import ChecksumError
 from lib_layerdiffuse.nets.unet1024 import UNet1024, UNetLayout
 
 REAL = UNetLayout((32, 32, 64, 128, 256, 512, 512), 2, (False,) * 4 + (True,) * 3)
-LAYOUTS = {
-    "tiny": TINY,
-    "one block": UNetLayout((8, 16, 8, 24, 16, 8, 8), 1, (False,) * 4 + (True,) * 3),
-    "shallow": UNetLayout((8, 16, 24, 8), 3, (False, True, False, True)),
-}
 WEIGHTS = tiny_decoder_weights()
 KEYS = sorted(WEIGHTS)
 

@@ -1,0 +1,297 @@
+"""Feature maps that are computed strip by strip, with the result of the whole.
+
+A strip stays in a processor's cache while it is normalised, activated and convolved, and takes
+little memory where maps do not fit. A 3×3 convolution needs one more row on each side of a strip.
+Group normalisation needs sums over the whole map: they are taken while a map is made, by channel,
+so that any group of channels of any maps beside each other can be normalised with them. What a map
+was made of is known, so that its values can be given up, and computed again where they are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Shape = tuple[int, int, int, int]
+
+_ROWS = 8
+"""The fewest rows of a strip: with less, the rows beside it are too large a part of the work."""
+
+
+class Rows(ABC):
+    """A feature map whose rows can be had.
+
+    Attributes:
+        shape: b, c, h, w.
+    """
+
+    shape: Shape
+
+    @abstractmethod
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Returns `b c bottom-top w`, on the device that computes; not to be written to."""
+
+
+class Given(Rows):
+    """A tensor `b c h w`, wherever it is.
+
+    Args:
+        data: It.
+        device: What computes.
+    """
+
+    def __init__(self, data: Tensor, device: torch.device) -> None:
+        self.shape = _four(data.shape)
+        self._data = data
+        self._device = device
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Returns `b c bottom-top w`."""
+        return self._data[:, :, top:bottom].to(self._device)
+
+
+class Doubled(Rows):
+    """A map with each place repeated twice in both directions."""
+
+    def __init__(self, source: Rows) -> None:
+        b, c, h, w = source.shape
+        self.shape = b, c, 2 * h, 2 * w
+        self._source = source
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Returns `b c bottom-top w`."""
+        half = self._source.rows(top // 2, -(-bottom // 2))
+        doubled = F.interpolate(half, scale_factor=2.0, mode="nearest")
+        return doubled[:, :, top % 2 : top % 2 + bottom - top]
+
+
+class Map(Rows):
+    """What has been computed of a map: its sums, and its values while they are kept.
+
+    Args:
+        source: What makes it.
+        device: What computes.
+    """
+
+    def __init__(self, source: Rows, device: torch.device) -> None:
+        self.shape = source.shape
+        self.data: Tensor | None = None
+        self._source = source
+        self._device = device
+        self._sums: list[Tensor] = []
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Returns `b c bottom-top w`, computed again where the values are not kept."""
+        if self.data is None:
+            return self._source.rows(top, bottom)
+        return self.data[:, :, top:bottom].to(self._device)
+
+    def add_sums(self, strip: Tensor) -> None:
+        """Takes a strip into the sums."""
+        wide = strip.float()
+        sums = wide.sum((2, 3)), (wide * wide).sum((2, 3))
+        self._sums.append(torch.stack(sums))
+
+    def sums(self) -> Tensor:
+        """Returns `2 b c`: the sums of each channel's values and of their squares."""
+        stacked = torch.stack(self._sums)
+        if stacked.device.type != "mps":  # It has no wider type.
+            stacked = stacked.double()
+        return stacked.sum(0)
+
+
+class Convolved(Rows):
+    """Maps beside each other, normalised and activated, or as they are, and convolved by 3×3.
+
+    Args:
+        sources: The maps; with `norm`, ones with sums.
+        norm: What normalises them before SiLU; None for neither.
+        conv: The convolution.
+        scratch: What lends memory for its input until the next strip of any map.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Rows],
+        norm: nn.GroupNorm | None,
+        conv: nn.Conv2d,
+        scratch: Callable[[Shape, Tensor], Tensor],
+    ) -> None:
+        b, _, h, w = sources[0].shape
+        self._stride = conv.stride[0]
+        self.shape = b, conv.out_channels, h // self._stride, w // self._stride
+        self._sources = sources
+        self._norm = norm
+        self._conv = conv
+        self._scratch = scratch
+        self._affine: tuple[Tensor, Tensor] | None = None
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Returns `b c bottom-top w`."""
+        conv, first = self._conv, top * self._stride - 1
+        x = self._activated(first, (bottom - 1) * self._stride + 2)
+        return F.conv2d(x, conv.weight, conv.bias, conv.stride, (0, 1))
+
+    def _activated(self, first: int, end: int) -> Tensor:
+        """Returns the convolution's input, with rows of 0 above and below the map."""
+        b, _, h, w = self._sources[0].shape
+        top, bottom = max(first, 0), min(end, h)
+        inside = slice(top - first, bottom - first)
+        strips = [source.rows(top, bottom) for source in self._sources]
+        made = self._scratch((b, self._conv.in_channels, end - first, w), strips[0])
+        made[:, :, : inside.start] = 0
+        made[:, :, inside.stop :] = 0
+        done = 0
+        for x in strips:
+            part = slice(done, done + x.shape[1])
+            into = made[:, part, inside]
+            if self._norm is None:
+                into.copy_(x)
+            else:
+                scale, shift = self._scale_and_shift()
+                torch.addcmul(shift[:, part], x, scale[:, part], out=into)
+            done = part.stop
+        if self._norm is not None:
+            F.silu(made[:, :, inside], inplace=True)
+        return made
+
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Returns what normalises each channel, twice `b c 1 1`: x · scale + shift."""
+        if self._affine is None:
+            norm = self._norm
+            assert norm is not None
+            assert all(isinstance(source, Map) for source in self._sources)
+            found = [source.sums() for source in self._sources if isinstance(source, Map)]
+            _, _, h, w = self._sources[0].shape
+            grouped = torch.cat(found, 2).unflatten(2, (norm.num_groups, -1))
+            mean, square = grouped.mean(3) / (h * w)
+            scale = (square - mean**2).clamp(min=0).add(norm.eps).rsqrt()
+            each = norm.num_channels // norm.num_groups
+            scale = scale.repeat_interleave(each, 1) * norm.weight
+            shift = norm.bias - mean.repeat_interleave(each, 1) * scale
+            like = torch.promote_types(norm.weight.dtype, torch.float32)
+            scale, shift = (x.to(like)[:, :, None, None] for x in (scale, shift))
+            self._affine = scale, shift
+        return self._affine
+
+
+class Added(Rows):
+    """A map and the maps beside each other that it was made from, through a 1×1 convolution.
+
+    Args:
+        made: The map.
+        sources: What it was made from.
+        shortcut: The convolution; none where the channels fit.
+    """
+
+    def __init__(self, made: Rows, sources: Sequence[Rows], shortcut: nn.Module) -> None:
+        self.shape = made.shape
+        self._made = made
+        self._sources = sources
+        self._shortcut = shortcut
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Returns `b c bottom-top w`."""
+        y, done = self._made.rows(top, bottom), 0
+        for source in self._sources:
+            x, into = source.rows(top, bottom), slice(done, done + source.shape[1])
+            if isinstance(self._shortcut, nn.Conv2d):
+                weight = self._shortcut.weight[:, into]
+                x = F.conv2d(x, weight, None if done else self._shortcut.bias)
+            y += x
+            done = into.stop
+        return y
+
+
+class Workshop:
+    """Makes maps, in memory that it uses again.
+
+    Args:
+        device: What computes.
+        values: The most values of a strip.
+    """
+
+    def __init__(self, device: torch.device, values: float = math.inf) -> None:
+        self._device = device
+        self._values = values
+        self._lent: Tensor | None = None
+        self._free: dict[tuple[int, torch.dtype, torch.device], list[Tensor]] = {}
+
+    def measured(self, source: Rows) -> Map:
+        """Returns a map of which the sums alone are kept."""
+        made = Map(source, self._device)
+        for top, bottom in self._strips(source):
+            made.add_sums(source.rows(top, bottom))
+        return made
+
+    def kept(self, source: Rows, place: torch.device, into: Map | None = None) -> Map:
+        """Returns a map whose values are kept.
+
+        Args:
+            source: What makes it.
+            place: Where they are kept.
+            into: A map of the same shape whose values may be written over, since `source` reads
+                no more of them than the rows it is asked for.
+        """
+        made = Map(source, self._device)
+        if into is None or into.data is None or into.shape != made.shape:
+            into, data = None, None
+        else:
+            data = into.data
+        for top, bottom in self._strips(source):
+            strip = source.rows(top, bottom)
+            made.add_sums(strip)
+            if data is None:
+                data = self._empty(made.shape, strip, place)
+            data[:, :, top:bottom] = strip
+        if into is not None:
+            into.data = None
+        made.data = data
+        return made
+
+    def whole(self, data: Tensor) -> Map:
+        """Returns the map that a tensor is."""
+        made = Map(Given(data, self._device), self._device)
+        made.add_sums(data)
+        made.data = data
+        return made
+
+    def drop(self, made: Map) -> None:
+        """Gives up a map's values."""
+        if made.data is not None:
+            flat = made.data.permute(0, 2, 3, 1).flatten()
+            self._free.setdefault(_kind(flat.numel(), flat), []).append(flat)
+            made.data = None
+
+    def scratch(self, shape: Shape, like: Tensor) -> Tensor:
+        """Returns memory of a shape, which the next call lends again."""
+        b, c, h, w = shape
+        numel = b * c * h * w
+        if self._lent is None or self._lent.numel() < numel:
+            self._lent = like.new_empty(numel)
+        return self._lent[:numel].view(b, h, w, c).permute(0, 3, 1, 2)
+
+    def _strips(self, source: Rows) -> list[tuple[int, int]]:
+        b, c, h, w = source.shape
+        step = int(min(h, max(_ROWS, self._values // (b * c * w))))
+        return [(top, min(top + step, h)) for top in range(0, h, step)]
+
+    def _empty(self, shape: Shape, like: Tensor, place: torch.device) -> Tensor:
+        b, c, h, w = shape
+        free = self._free.get((b * c * h * w, like.dtype, place))
+        flat = free.pop() if free else like.new_empty(b * c * h * w, device=place)
+        return flat.view(b, h, w, c).permute(0, 3, 1, 2)
+
+
+def _kind(numel: int, flat: Tensor) -> tuple[int, torch.dtype, torch.device]:
+    return numel, flat.dtype, flat.device
+
+
+def _four(shape: torch.Size) -> Shape:
+    b, c, h, w = shape
+    return b, c, h, w

@@ -1,0 +1,52 @@
+"""The decoder's network strip by strip: what it makes is what the whole makes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_codec import LAYOUTS, tiny_decoder_weights, tiny_inputs
+from torch import Tensor
+
+from lib_layerdiffuse.nets.unet1024 import UNet1024
+from lib_layerdiffuse.nets.unet_pass import Thrift
+
+NET = UNet1024.from_state_dict(tiny_decoder_weights())
+PLANS = [
+    Thrift(1, recomputed, on_host) for recomputed in (0, 1, 2) for on_host in (False, True)
+]  # 8 rows a strip, the fewest
+
+
+def whole(net: UNet1024, pixels: Tensor, latent: Tensor) -> Tensor:
+    """Returns what the network makes of an image at once."""
+    with torch.enable_grad():
+        made: Tensor = net(pixels, latent)
+    return made.detach()
+
+
+@pytest.mark.parametrize("thrift", PLANS, ids=str)
+def test_strips_make_what_the_whole_makes(thrift: Thrift) -> None:
+    pixels, latent = tiny_inputs(192, 64, batch=2)
+    made = NET.by_strips(pixels, latent, thrift)
+    torch.testing.assert_close(made, whole(NET, pixels, latent), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_strips_of_other_layouts(name: str) -> None:
+    net = UNet1024.from_state_dict(tiny_decoder_weights(seed=3, layout=LAYOUTS[name]))
+    pixels, latent = tiny_inputs(128, 64)
+    made = net.by_strips(pixels, latent, Thrift(1, recomputed=2))
+    torch.testing.assert_close(made, whole(net, pixels, latent), rtol=0, atol=1e-5)
+
+
+def test_a_strips_size_changes_nothing_beyond_rounding() -> None:
+    inputs = tiny_inputs(256, 128)
+    one, other = (NET.by_strips(*inputs, Thrift(values)) for values in (8 * 128 * 40, float("inf")))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_inputs_stay_as_they_are() -> None:
+    pixels, latent = tiny_inputs(64, 64)
+    copies = pixels.clone(), latent.clone()
+    NET.by_strips(pixels, latent, Thrift(1, recomputed=2))
+    assert torch.equal(pixels, copies[0])
+    assert torch.equal(latent, copies[1])
