@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -10,16 +9,11 @@ from typing import TypeVar
 import torch
 
 from ..errors import CodecError, OverflowsError
+from ..nets.full_memory import is_memory_error, let_go
 from .views import Views
 
 TILES = (512, 256)
 """Pixels of the sides of an image's parts, where the whole does not fit."""
-
-_SAID_WHEN_FULL = re.compile(
-    r"out of memory|not enough memory|can.?t allocate|could not allocate|alloc_failed",
-    re.IGNORECASE,
-)
-"""What PyTorch's back ends say in a RuntimeError of no kind of its own."""
 
 _FULL = "the memory was full"
 _DIFFERS = "the result may differ a little"
@@ -76,19 +70,6 @@ class Attempt:
         return f"{why} took a single view; edges are rougher."
 
 
-def is_memory_error(error: BaseException, types: Collection[type[BaseException]] = ()) -> bool:
-    """Whether an error says that memory does not suffice.
-
-    Args:
-        error: What was raised.
-        types: The host's own types for it. One that is every exception's tells nothing.
-    """
-    telling = [kind for kind in types if kind not in (Exception, BaseException)]
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError, *telling)):
-        return True
-    return isinstance(error, RuntimeError) and bool(_SAID_WHEN_FULL.search(str(error)))
-
-
 def climb(
     first: Attempt,
     run: Callable[[Attempt], Result],
@@ -125,7 +106,7 @@ def climb(
                 raise
             failed = error
             following = attempt.after_full_memory(longest)
-        _forget_frames(failed)
+        let_go(failed)
         if following is None:
             if isinstance(failed, OverflowsError):
                 raise failed
@@ -135,13 +116,6 @@ def climb(
             on_retry(following.told_after(attempt, network, overflowed=overflowed))
         attempt = following
         del failed
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Lets go of the frames that an error came through, which hold the attempt's tensors."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__
 
 
 def _full(network: str) -> CodecError:

@@ -268,6 +268,10 @@ class Workshop:
             self._free.setdefault(_kind(flat.numel(), flat), []).append(flat)
             made.data = None
 
+    def forget(self) -> None:
+        """Gives the memory of dropped maps back, where the next ones will be of another size."""
+        self._free.clear()
+
     def scratch(self, shape: Shape, like: Tensor) -> Tensor:
         """Returns memory of a shape, which the next call lends again."""
         b, c, h, w = shape

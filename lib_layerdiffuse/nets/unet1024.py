@@ -16,15 +16,13 @@ from torch import Tensor, nn
 
 from ..errors import ChecksumError
 from .exact_cast import CastsExactly
+from .full_memory import is_memory_error, let_go
 from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
-from .unet_pass import Pass, Thrift
+from .unet_pass import Pass, Thrift, thrifts
 
 PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4
 LATENT_LEVEL = 3  # the level at 1/8 of the image, where the latent joins
-
-
-_STRIP = 2**19  # Values of a strip: 2 MiB, what fits into the cache of a CPU's core.
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class UNet1024(CastsExactly):
             latent: `b 4 H/8 W/8` on the VAE's scale.
         """
         if not torch.is_grad_enabled():
-            return self.by_strips(pixels, latent, Thrift(_STRIP))
+            return self._in_memory(pixels, latent)
         x = self.conv_in(pixels)
         skips = [x]
         for i, block in enumerate(self.down_blocks):
@@ -137,6 +135,21 @@ class UNet1024(CastsExactly):
             x = block(x, skips)
         argb: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return argb
+
+    def _in_memory(self, pixels: Tensor, latent: Tensor) -> Tensor:
+        """Returns what `forward` does, computed in the first way for which there is memory."""
+        like = self.conv_in.weight
+        b, _, height, width = pixels.shape
+        finest = b * like.shape[0] * height * width
+        *ways, last = thrifts(like.device, finest, like.element_size())
+        for thrift in ways:
+            try:
+                return self.by_strips(pixels, latent, thrift)
+            except Exception as error:
+                if not is_memory_error(error):
+                    raise
+                let_go(error)
+        return self.by_strips(pixels, latent, last)
 
     @torch.no_grad()
     def by_strips(self, pixels: Tensor, latent: Tensor, thrift: Thrift) -> Tensor:

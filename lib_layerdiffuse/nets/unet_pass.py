@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .full_memory import room
 from .strips import Added, Convolved, Doubled, Given, Map, Rows, Workshop
 from .unet_blocks import ResidualBlock, SelfAttention
 
@@ -30,6 +31,33 @@ class Thrift:
     values: float
     recomputed: int = 0
     on_host: bool = False
+
+
+_STRIP = {"cpu": 2**18}
+"""Values of a strip: 1 MiB, of which two fit into the cache of a CPU's core."""
+_STRIP_ELSEWHERE = 2**24
+
+_VALUES = (4.5, 3.5, 2.5)
+"""The most that a pass holds, in maps of the finest level, with so many of them recomputed."""
+
+
+def thrifts(device: torch.device, values: int, itemsize: int) -> list[Thrift]:
+    """Returns the ways to run a pass, from the first that fits into what is free on.
+
+    Args:
+        device: What computes.
+        values: Those of one map of the finest level.
+        itemsize: Bytes of a value.
+    """
+    strip = _STRIP.get(device.type, _STRIP_ELSEWHERE)
+    free = room(device)
+    ways = [
+        Thrift(strip, recomputed)
+        for recomputed, maps in enumerate(_VALUES)
+        if maps * values * itemsize <= free
+    ]
+    last = Thrift(strip, len(_VALUES) - 1, on_host=device.type != "cpu")
+    return ways if last in ways else [*ways, last]
 
 
 class Pass:
@@ -72,6 +100,7 @@ class Pass:
             if first and self._thrift.recomputed > 1:
                 self._workshop.drop(before)
             self._skips.append(x)
+            self._workshop.forget()
         return x
 
     def plus(self, x: Map, added: Tensor) -> Map:
@@ -95,6 +124,7 @@ class Pass:
             before, self._level = x, self._level - 1
             x = self._kept(self._convolved([Doubled(x)], None, sample.conv))
             self._workshop.drop(before)
+            self._workshop.forget()
         return x
 
     def end(self, x: Map, norm: nn.GroupNorm, conv: nn.Conv2d) -> Tensor:

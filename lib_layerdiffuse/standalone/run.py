@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..callbacks import OnProgress, OnShare
-from ..codec.attempts import is_memory_error
 from ..codec.transparent import TransparentDecoder
 from ..errors import CodecError
 from ..hosts.diffusers import DiffusersHost, Sampling
@@ -18,6 +17,7 @@ from ..hosts.diffusers.prompt_changes import put_before_each
 from ..hosts.diffusers.sampling import sampler_name
 from ..imaging.images import as_rgba, fit, flatten, to_u8
 from ..methods import Layer
+from ..nets.full_memory import is_memory_error
 from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
 from .generation import Generation, LayerImage, check_generation
 from .generation_parameters import webui_infotext

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..codec.attempts import is_memory_error
 from ..codec.latent_files import write_latent
 from ..errors import CodecError, HostError, LayerDiffuseError
 from ..methods import Layer
+from ..nets.full_memory import is_memory_error
 from ..settings.layer_settings import LayerSettings
 from .output import OutputFolder
 from .saved import SavedImage, number_of

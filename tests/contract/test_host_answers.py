@@ -8,9 +8,9 @@ import pytest
 import torch
 from adapters import each, run
 
-from lib_layerdiffuse.codec.attempts import is_memory_error
 from lib_layerdiffuse.errors import HostError, LayerDiffuseError, MissingCapabilityError
 from lib_layerdiffuse.methods import Arch, find_method
+from lib_layerdiffuse.nets.full_memory import is_memory_error
 
 __all__ = ["run"]
 FG, JOINT = find_method("fg_attn_sd15"), find_method("joint_sd15")

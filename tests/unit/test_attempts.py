@@ -13,10 +13,11 @@ from tiny_codec import tiny_decoder_weights, tiny_encoder_weights, tiny_inputs
 from torch import nn
 
 from lib_layerdiffuse import pipeline
-from lib_layerdiffuse.codec.attempts import Attempt, climb, is_memory_error
+from lib_layerdiffuse.codec.attempts import Attempt, climb
 from lib_layerdiffuse.codec.tiles import in_strips, in_tiles
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder
 from lib_layerdiffuse.errors import CodecError, OverflowsError
+from lib_layerdiffuse.nets.full_memory import is_memory_error
 
 HALF, FLOAT = torch.float16, torch.float32
 

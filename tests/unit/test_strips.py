@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny_codec import LAYOUTS, tiny_decoder_weights, tiny_inputs
 from torch import Tensor
 
+from lib_layerdiffuse.nets import unet_pass
 from lib_layerdiffuse.nets.unet1024 import UNet1024
 from lib_layerdiffuse.nets.unet_pass import Thrift
 
@@ -50,3 +53,42 @@ def test_inputs_stay_as_they_are() -> None:
     NET.by_strips(pixels, latent, Thrift(1, recomputed=2))
     assert torch.equal(pixels, copies[0])
     assert torch.equal(latent, copies[1])
+
+
+def test_memory_that_is_free_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, values = torch.device("cpu"), 1000
+    found = {}
+    for free in (4 * 2000, 4 * 3000, 4 * 4000, 4 * 5000):
+        monkeypatch.setattr(unet_pass, "room", lambda _, free=free: free)
+        found[free] = [way.recomputed for way in unet_pass.thrifts(cpu, values, 4)]
+    assert list(found.values()) == [[2], [2], [1, 2], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_full_memory_makes_the_next_pass_thriftier(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    tried, by_strips = [], UNet1024.by_strips
+
+    def fails_at_first(net: UNet1024, *args: Any) -> Tensor:
+        tried.append(args[-1].recomputed)
+        if len(tried) <= failures:
+            raise MemoryError
+        return by_strips(net, *args)
+
+    monkeypatch.setattr(unet_pass, "room", lambda _: 10**9)
+    monkeypatch.setattr(UNet1024, "by_strips", fails_at_first)
+    inputs = tiny_inputs(64, 64)
+    with torch.no_grad():
+        made = NET(*inputs)
+    assert tried == list(range(failures + 1))
+    torch.testing.assert_close(made, whole(NET, *inputs), rtol=0, atol=1e-5)
+
+
+def test_full_memory_in_the_thriftiest_pass_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(UNet1024, "by_strips", fails)
+    with torch.no_grad(), pytest.raises(MemoryError):
+        NET(*tiny_inputs(64, 64))

@@ -8,8 +8,8 @@ import torch
 from modules import devices
 from torch import Tensor
 
-from ...codec.attempts import is_memory_error
 from ...errors import HostError
+from ...nets.full_memory import is_memory_error
 from ..vae_moments import moments, posterior_of
 from . import memory
 

@@ -17,7 +17,8 @@ from torch import nn
 from ...nets.attention_sharing import AttentionSharing
 from .dialect import Dialect
 
-_BYTES_A_PIXEL = 3000  # Peak of the transparent decoder in float32, beside its weights.
+_BYTES_A_PIXEL = 640  # Peak of the transparent decoder in float32, beside its weights.
+_BYTES_BESIDE = 256 << 20  # Its strips, and what convolutions take to work in.
 
 
 def place(
@@ -39,7 +40,8 @@ def place(
     net.to(dtype)
     memory.load_models_gpu(
         [patcher(dialect, net, device, memory.unet_offload_device())],
-        memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2),
+        memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2)
+        + _BYTES_BESIDE,
         **more,
     )
 

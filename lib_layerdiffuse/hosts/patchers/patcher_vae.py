@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...codec.attempts import is_memory_error
 from ...errors import HostError
+from ...nets.full_memory import is_memory_error
 from ..vae_moments import moments, posterior_of
 from .dialect import Dialect
 

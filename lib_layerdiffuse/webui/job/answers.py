@@ -17,7 +17,6 @@ from typing import Any
 from fastapi import HTTPException
 from modules import paths, shared
 
-from ...codec.attempts import is_memory_error
 from ...errors import (
     DiskFullError,
     DownloadStoppedError,
@@ -26,6 +25,7 @@ from ...errors import (
     WeightsError,
     without_secrets,
 )
+from ...nets.full_memory import is_memory_error
 from ...settings.layer_settings import api_name
 
 _MEND, _STOPPED, _DISK, _LATER, _FAULT = 422, 409, 507, 503, 500

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...codec.attempts import is_memory_error
 from ...codec.latent_files import write_latent
 from ...errors import CodecError, LayerDiffuseError, WeightsError
 from ...host import Host
 from ...methods import Layer
+from ...nets.full_memory import is_memory_error
 from .job import Job, Undecoded, job_of
 from .notes import tell
 from .rows import Row
