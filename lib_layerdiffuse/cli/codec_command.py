@@ -38,8 +38,8 @@ def add_to(commands: Commands) -> None:
         type=_views,
         default=8,
         metavar="N",
-        help="1 to 8 (default: 8, which is best; fewer are faster), or adaptive: all 8 only where "
-        "4 do not agree",
+        help="1 to 8 (default: 8, which is best; fewer are faster), or adaptive: 2, and 2 more "
+        "while they would change the result",
     )
     about = "find the latent offset that hides an image's transparency"
     encode = add_command(commands, "encode", _encode, about)

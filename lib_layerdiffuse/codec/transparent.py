@@ -29,7 +29,6 @@ from ..nets.unet1024 import UNet1024
 from .tiles import in_strips, in_tiles
 from .views import (
     ADAPTIVE,
-    FIRST,
     VIEWS,
     LowerMedian,
     Views,
@@ -108,7 +107,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
             pixels: `b 3 H W` in [0, 1], R G B, as the VAE decoded them; H and W multiples of 8.
             latent: `b 4 H/8 W/8` on the VAE's scale (the sampler's latent / scaling factor).
             views: How many of the eight views to take: 8 is best, 4, 2 and 1 are faster;
-                "adaptive" takes the later ones only where the first ones disagree.
+                "adaptive" takes two, and two more while they would change the result.
             tile: Pixels of the sides of the parts that the network sees one by one, which takes
                 less memory and differs a little; None for the whole image.
             on_view: Called with (views done, views) after each view; where it returns False, the
@@ -136,7 +135,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
             median.add(turn_back(result.clamp(0, 1), mirrored, turns)[..., :height, :width])
             if on_view is not None and on_view(done, most) is False:
                 break
-            if views == ADAPTIVE and done == FIRST and median.agrees().all():
+            if views == ADAPTIVE and median.settled():
                 break
         return median.value.roll(-1, dims=1)
 

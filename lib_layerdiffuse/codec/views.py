@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import SettingsError
 
 Views = int | Literal["adaptive"]
-"""How many views are taken; "adaptive" takes the later ones where the first ones disagree."""
+"""How many views are taken; "adaptive" takes two, and two more while the median is not settled."""
 
 ADAPTIVE: Literal["adaptive"] = "adaptive"
 
@@ -23,11 +23,8 @@ ADAPTIVE: Literal["adaptive"] = "adaptive"
 VIEWS = ((False, 0), (True, 0), (False, 2), (True, 2), (False, 1), (True, 1), (False, 3), (True, 3))
 
 
-FIRST = 4
-"""The views that an adaptive decoding always takes."""
-
-AGREEING = 2 / 255
-"""How far the first views' values may lie apart where an adaptive decoding takes no more."""
+SETTLED, OF = 2 / 255, 0.999
+"""How near the two middle values have to be, at what share of the values, to take no more views."""
 
 CHOICES: tuple[Views, ...] = (8, 4, 2, 1, ADAPTIVE)
 """What is offered to choose from; the first is the default."""
@@ -72,21 +69,26 @@ class LowerMedian:
     def __init__(self, most: int) -> None:
         self._most = most
         self._added = 0
-        self._highest: Tensor
         self._lowest: list[Tensor] = []  # the n-th holds each element's n-th lowest value
 
     def add(self, x: Tensor) -> None:
         """Takes another tensor into account."""
-        self._highest = torch.maximum(self._highest, x) if self._added else x
         for i, kept in enumerate(self._lowest):
             self._lowest[i], x = torch.minimum(kept, x), torch.maximum(kept, x)
         if len(self._lowest) < (self._most + 1) // 2:
             self._lowest.append(x)
         self._added += 1
 
-    def agrees(self) -> Tensor:
-        """Whether the tensors added so far are nearly alike, by element."""
-        return self._highest - self._lowest[0] <= AGREEING
+    def settled(self) -> bool:
+        """Whether further tensors are not likely to change the median by much.
+
+        That is so where the two values in the middle are near each other nearly everywhere.
+        """
+        middle = self._added // 2
+        if self._added % 2 or middle >= len(self._lowest):
+            return False
+        near = self._lowest[middle] - self._lowest[middle - 1] <= SETTLED
+        return bool(near.float().mean() >= OF)
 
     @property
     def value(self) -> Tensor:

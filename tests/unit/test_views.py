@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +58,37 @@ def test_lower_median_leaves_its_inputs() -> None:
     for x in tensors:
         median.add(x)
     assert [x.item() for x in tensors] == [3.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "settled"),
+    [
+        ([0.5], False),
+        ([0.5, 0.505], True),
+        ([0.5, 0.52], False),
+        ([0.5, 0.505, 0.505], False),
+        ([0.1, 0.5, 0.505, 0.9], True),
+        ([0.1, 0.5, 0.52, 0.9], False),
+        ([0.1, 0.2, 0.5, 0.505, 0.8, 0.9], True),
+        ([0.5] * 8, False),
+    ],
+    ids=str,
+)
+def test_a_median_is_settled_by_its_two_middle_values(values: list[float], settled: bool) -> None:
+    median = LowerMedian(8)
+    for value in values:
+        median.add(torch.full((1, 4, 2, 2), value))
+    assert median.settled() is settled
+
+
+def test_a_median_is_settled_where_nearly_all_values_are() -> None:
+    median, other = LowerMedian(8), torch.zeros(2000)
+    median.add(torch.zeros(2000))
+    other[:2] = 1
+    median.add(other)
+    assert median.settled()
+    median = LowerMedian(8)
+    median.add(torch.zeros(2000))
+    other[:3] = 1
+    median.add(other)
+    assert not median.settled()

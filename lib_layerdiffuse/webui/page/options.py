@@ -53,7 +53,7 @@ def add_page() -> None:
         "Views of the transparent decoder",
         gr.Radio,
         {"choices": list(VIEWS)},
-        "8 gives the best edges, 1 is eight times as fast; adaptive takes 8 where 4 do not agree",
+        "8 gives the best edges, 1 is eight times as fast; adaptive is 2, or more where needed",
     )
     _add(
         "offset_strength",
