@@ -72,10 +72,10 @@ def table(times: dict, imported: float, size: int) -> list[tuple[str, str, str]]
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints its part of the table."""
     folder = os.environ.get("LAYERDIFFUSE_FORGE_DIR")
     if not folder:
-        print("bench_sharing: skipped, LAYERDIFFUSE_FORGE_DIR is not set")
+        print("In a real Forge: skipped, LAYERDIFFUSE_FORGE_DIR is not set")
         return
     forge = Path(folder).expanduser()
     python = Path(os.environ.get("LAYERDIFFUSE_FORGE_PYTHON", forge / "venv" / "bin" / "python"))
@@ -85,7 +85,3 @@ def main() -> None:
     imported = import_seconds(forge, python)
     for what, measured, goal in table(run_steps(forge, python, cache, size), imported, size):
         print(f"{what:<52} {measured:<42} {goal}")
-
-
-if __name__ == "__main__":
-    main()

@@ -76,7 +76,7 @@ def measure(channels: int, side: int, context: int | None, frames: int) -> list[
 
 @torch.inference_mode()
 def main() -> None:
-    """Prints the table."""
+    """Prints its part of the table."""
     for frames, goal in GOALS.items():
         plain, ours, naive = (
             sum(times)
@@ -94,7 +94,3 @@ def main() -> None:
             f"{frames} frame(s): plain {plain * 1e3:.0f} ms, ours {ours * 1e3:.0f} ms, "
             f"naive {naive * 1e3:.0f} ms; overhead, ours : naive {ratio:.2f} (goal ≤ {goal})"
         )
-
-
-if __name__ == "__main__":
-    main()
