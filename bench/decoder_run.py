@@ -57,7 +57,9 @@ def original(net: DiffusersUNet1024, pixels: Tensor, latent: Tensor, quick: bool
 def measured(args: argparse.Namespace) -> dict[str, float]:
     """Returns seconds, of the processor as well, and the peak of memory in MiB."""
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
-    weights = seeded_weights(released_shapes("decoder"))
+    weights = {  # As in the released file.
+        name: tensor.half() for name, tensor in seeded_weights(released_shapes("decoder")).items()
+    }
     pixels, latent = (x.to(device, dtype) for x in tiny_inputs(args.side, args.side))
     if args.way == "original":
         net = DiffusersUNet1024.load(weights, **LAYOUT).to(device, dtype)
@@ -70,7 +72,7 @@ def measured(args: argparse.Namespace) -> dict[str, float]:
         taken = 1 if args.quick else views
 
         def run() -> Tensor:
-            return decoder.decode(pixels, latent, views=taken)
+            return decoder.decode(pixels, latent, views=taken).cpu()
 
     del weights
     with torch.no_grad():

@@ -275,7 +275,9 @@ def decode(
 
     def run(attempt: Attempt) -> npt.NDArray[np.uint8]:
         host.place(decoder.net, _pixels(pixels.shape[1:], attempt), attempt.dtype)
-        rgba = decoder.decode(*batch, views=attempt.views, tile=attempt.tile, on_view=on_view)
+        rgba = decoder.decode(
+            *batch, views=attempt.views, tile=attempt.tile, eight_bit=True, on_view=on_view
+        )
         return rgba_u8(rgba)[0]
 
     return climb(

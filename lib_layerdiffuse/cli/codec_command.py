@@ -109,7 +109,7 @@ def _decode(args: argparse.Namespace) -> int:
             net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
         found = _climbed(
             net,
-            lambda one: net.decode(pixels, latent, views=one.views, tile=one.tile),
+            lambda one: net.decode(pixels, latent, views=one.views, tile=one.tile, eight_bit=True),
             "transparent decoder",
             max(pixels.shape[2:]),
             args.views,

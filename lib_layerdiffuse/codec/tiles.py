@@ -21,19 +21,19 @@ _CELL = 8  # Pixels of an image's side to one of its latent's.
 
 
 def in_tiles(net: Net, pixels: Tensor, latent: Tensor, side: int, step: int) -> Tensor:
-    """Returns `1 4 H W`, float32: what the network makes of an image part by part.
+    """Returns `b 4 H W`, float32: what the network makes of an image part by part.
 
     Args:
-        net: What makes `1 4 h w` of pixels and latent.
-        pixels: `1 3 H W`; H and W multiples of `step`.
-        latent: `1 4 h w` of the same image, cut together with it.
+        net: What makes `b 4 h w` of pixels and latent.
+        pixels: `b 3 H W`; H and W multiples of `step`.
+        latent: `b 4 h w` of the same image, cut together with it.
         side: Pixels of a part's sides, rounded to a multiple of `step`; fewer where the image is
             smaller.
         step: What the network's images are multiples of.
     """
     height, width = pixels.shape[2:]
     tops, lefts = (_spans(length, side, step) for length in (height, width))
-    total = torch.zeros(1, 4, height, width, device=pixels.device)
+    total = torch.zeros(len(pixels), 4, height, width, device=pixels.device)
     weights = torch.zeros(1, 1, height, width, device=pixels.device)
     for top, bottom in tops:
         for left, right in lefts:

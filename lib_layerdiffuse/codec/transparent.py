@@ -6,7 +6,7 @@ arXiv:2402.17113.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -31,6 +31,7 @@ from .views import (
     ADAPTIVE,
     VIEWS,
     LowerMedian,
+    View,
     Views,
     check_views,
     most_views,
@@ -40,6 +41,7 @@ from .views import (
 
 VAE_SCALE_FACTOR = 8  # pixels of an image's side to one of its latent's
 OFFSET_STRENGTH = 300.0
+_SMALL = 1024 * 1024  # Pixels of an image that leaves a device idle by itself.
 _AUTOCASTS = ("cpu", "cuda", "xpu")  # Devices on which every torch of ours can compute so.
 
 
@@ -95,9 +97,10 @@ class TransparentDecoder(_OfNet[UNet1024]):
         *,
         views: Views = 8,
         tile: int | None = None,
+        eight_bit: bool = False,
         on_view: OnShare | None = None,
     ) -> Tensor:
-        """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32, on the network's device.
+        """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32.
 
         The network runs on up to eight mirrored and turned views of the image (test-time
         augmentation, or self-ensemble); the result is the element-wise lower median of what it
@@ -110,6 +113,8 @@ class TransparentDecoder(_OfNet[UNet1024]):
                 "adaptive" takes two, and two more while they would change the result.
             tile: Pixels of the sides of the parts that the network sees one by one, which takes
                 less memory and differs a little; None for the whole image.
+            eight_bit: Whether to return uint8 in 0..255 instead, which takes a fourth of the
+                memory: the views are rounded, which gives what rounding their median does.
             on_view: Called with (views done, views) after each view; where it returns False, the
                 result is the median of the views so far.
 
@@ -127,17 +132,33 @@ class TransparentDecoder(_OfNet[UNet1024]):
         most = most_views(views)
         net, median = self.net, LowerMedian(most)
         run = net if tile is None else partial(in_tiles, net, side=tile, step=net.multiple)
-        for done, (mirrored, turns) in enumerate(VIEWS[:most], start=1):
-            images = zip(*(torch.split(turn(x, mirrored, turns), 1) for x in inputs), strict=True)
-            with _own_type(net):
-                result = torch.cat([run(*image) for image in images]).float()
-            _check_finite(result)
-            median.add(turn_back(result.clamp(0, 1), mirrored, turns)[..., :height, :width])
+        for view, argb in self._seen(run, inputs, VIEWS[:most]):
+            turned = turn_back(argb.clamp(0, 1), *view)[..., :height, :width]
+            median.add(_eight_bit(turned) if eight_bit else turned)
+            done = median.added
             if on_view is not None and on_view(done, most) is False:
                 break
             if views == ADAPTIVE and median.settled():
                 break
         return median.value.roll(-1, dims=1)
+
+    def _seen(
+        self,
+        run: Callable[[Tensor, Tensor], Tensor],
+        inputs: tuple[Tensor, ...],
+        views: Sequence[View],
+    ) -> Iterator[tuple[View, Tensor]]:
+        """Yields each view and what the network makes of it, `b 4 h w`, float32, A R G B."""
+        pixels = inputs[0]
+        step = _at_once(pixels)
+        for first in range(0, len(views), step):
+            some = views[first : first + step]
+            turned = [torch.stack([turn(x, *view) for view in some], 1) for x in inputs]
+            with _own_type(self.net):
+                made = [run(*image) for image in zip(*turned, strict=True)]
+            _check_finite(*made)
+            for i, view in enumerate(some):
+                yield view, torch.stack([one[i] for one in made]).float()
 
 
 class TransparentEncoder(_OfNet[OffsetEncoder]):
@@ -199,10 +220,24 @@ def rgba_u8(rgba: Tensor) -> list[npt.NDArray[np.uint8]]:
     """Returns each image as `h w 4` uint8 in 0..255, rounded; the alpha kind stays.
 
     Args:
-        rgba: `b 4 H W` in [0, 1].
+        rgba: `b 4 H W` in [0, 1], or uint8 already.
     """
-    rounded = rgba.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    rounded = rgba if rgba.dtype is torch.uint8 else _eight_bit(rgba)
     return list(rounded.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def _eight_bit(x: Tensor) -> Tensor:
+    """Returns values in [0, 1] as uint8 in 0..255, rounded."""
+    return x.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def _at_once(pixels: Tensor) -> int:
+    """Returns how many views the network takes as one batch; four, which are of one format, or one.
+
+    A CPU is no faster with more.
+    """
+    small = pixels.shape[2] * pixels.shape[3] <= _SMALL
+    return 4 if small and pixels.device.type != "cpu" else 1
 
 
 def _like_net(net: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -263,8 +298,8 @@ def _check_pair(pixels: Tensor, latent: Tensor) -> None:
         )
 
 
-def _check_finite(output: Tensor) -> None:
-    if not output.isfinite().all():
+def _check_finite(*outputs: Tensor) -> None:
+    if not all(bool(output.isfinite().all()) for output in outputs):
         raise OverflowsError(
             "The transparent decoder or encoder overflows: its result holds NaN or infinity.",
             "Let it compute in float32, and look whether the image itself is black.",

@@ -18,6 +18,8 @@ Views = int | Literal["adaptive"]
 
 ADAPTIVE: Literal["adaptive"] = "adaptive"
 
+View = tuple[bool, int]
+
 # (mirrored, quarter turns) of each view. The first two keep the image upright and the first four
 # keep its format, so that fewer views are the ones nearest to what a network has learned from.
 VIEWS = ((False, 0), (True, 0), (False, 2), (True, 2), (False, 1), (True, 1), (False, 3), (True, 3))
@@ -64,11 +66,14 @@ class LowerMedian:
 
     It is what `torch.median` returns over a new axis. Here it takes minima and maxima only, since
     `torch.median` fails on five axes on Apple's MPS, and holds half as many tensors.
+
+    Attributes:
+        added: How many tensors it is of.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._added = 0
+        self.added = 0
         self._lowest: list[Tensor] = []  # the n-th holds each element's n-th lowest value
 
     def add(self, x: Tensor) -> None:
@@ -77,20 +82,21 @@ class LowerMedian:
             self._lowest[i], x = torch.minimum(kept, x), torch.maximum(kept, x)
         if len(self._lowest) < (self._most + 1) // 2:
             self._lowest.append(x)
-        self._added += 1
+        self.added += 1
 
     def settled(self) -> bool:
         """Whether further tensors are not likely to change the median by much.
 
         That is so where the two values in the middle are near each other nearly everywhere.
         """
-        middle = self._added // 2
-        if self._added % 2 or middle >= len(self._lowest):
+        middle = self.added // 2
+        if self.added % 2 or middle >= len(self._lowest):
             return False
-        near = self._lowest[middle] - self._lowest[middle - 1] <= SETTLED
+        apart = self._lowest[middle] - self._lowest[middle - 1]
+        near = apart <= SETTLED * (255 if apart.dtype is torch.uint8 else 1)
         return bool(near.float().mean() >= OF)
 
     @property
     def value(self) -> Tensor:
         """The median of the tensors added so far; at least one is needed."""
-        return self._lowest[(self._added - 1) // 2]
+        return self._lowest[(self.added - 1) // 2]

@@ -20,6 +20,7 @@ from tiny_codec import (
 )
 from torch import Tensor, nn
 
+from lib_layerdiffuse.codec import transparent
 from lib_layerdiffuse.codec.transparent import (
     TransparentDecoder,
     TransparentEncoder,
@@ -121,6 +122,29 @@ def test_on_view_is_told_of_each_view(views: int) -> None:
     decoder.decode(*tiny_inputs(64, 64), views=views, on_view=lambda *n: calls.append(n) or True)
     assert calls == [(n, views) for n in range(1, views + 1)]
     assert len(decoder.net.calls) == views
+
+
+@pytest.mark.parametrize("views", [8, 3, "adaptive"])
+def test_views_are_rounded_as_their_median_is(views: int | str) -> None:
+    inputs = tiny_inputs(72, 64)
+    rounded = DECODER.decode(*inputs, views=views, eight_bit=True)
+    assert rounded.dtype is torch.uint8
+    (expected,) = rgba_u8(DECODER.decode(*inputs, views=views))
+    assert np.array_equal(rgba_u8(rounded)[0], expected)
+
+
+def test_views_of_one_format_as_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    (pixels, latent), calls = tiny_inputs(72, 64, batch=2), []
+    inputs = pixels, latent.sigmoid()
+    expected = DECODER.decode(*inputs)
+    monkeypatch.setattr(transparent, "_at_once", lambda _: 4)
+    batched = DECODER.decode(*inputs, on_view=lambda *n: calls.append(n))
+    assert calls == [(n, 8) for n in range(1, 9)]
+    torch.testing.assert_close(batched, expected, rtol=0, atol=1e-5)
+    parts = decoder_of(copy_both).decode(*inputs, tile=64)
+    torch.testing.assert_close(parts, copy_both(*inputs).roll(-1, 1), rtol=0, atol=1e-5)
+    stopped = decoder_of(ramps).decode(*inputs, on_view=lambda done, _: done < 3)
+    assert torch.equal(stopped, decoder_of(ramps).decode(*inputs, views=3))
 
 
 def test_adaptive_takes_two_views_where_they_agree() -> None:
