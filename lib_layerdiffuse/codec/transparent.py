@@ -133,7 +133,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
         net, median = self.net, LowerMedian(most)
         run = net if tile is None else partial(in_tiles, net, side=tile, step=net.multiple)
         for view, argb in self._seen(run, inputs, VIEWS[:most]):
-            turned = turn_back(argb.clamp(0, 1), *view)[..., :height, :width]
+            turned = turn_back(argb.clamp_(0, 1), *view)[..., :height, :width]
             median.add(_eight_bit(turned) if eight_bit else turned)
             done = median.added
             if on_view is not None and on_view(done, most) is False:
@@ -158,7 +158,8 @@ class TransparentDecoder(_OfNet[UNet1024]):
                 made = [run(*image) for image in zip(*turned, strict=True)]
             _check_finite(*made)
             for i, view in enumerate(some):
-                yield view, torch.stack([one[i] for one in made]).float()
+                parts = [one[i : i + 1] for one in made]
+                yield view, (torch.cat(parts) if len(parts) > 1 else parts[0]).float()
 
 
 class TransparentEncoder(_OfNet[OffsetEncoder]):
@@ -228,7 +229,7 @@ def rgba_u8(rgba: Tensor) -> list[npt.NDArray[np.uint8]]:
 
 def _eight_bit(x: Tensor) -> Tensor:
     """Returns values in [0, 1] as uint8 in 0..255, rounded."""
-    return x.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return x.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
 def _at_once(pixels: Tensor) -> int:

@@ -43,8 +43,8 @@ def layer_prompt_input(layer: Layer) -> Any:
 
 def views_input(**more: Any) -> Any:
     """Returns how many views the decoder takes."""
-    about = "How many turned and mirrored views are taken: 8 is best, fewer are faster."
-    return io.Int.Input("views", default=8, min=1, max=8, tooltip=about, **more)
+    about = "How many turned and mirrored views are taken: 8 is best, fewer faster, 0 adaptive."
+    return io.Int.Input("views", default=8, min=0, max=8, tooltip=about, **more)
 
 
 def family_input() -> Any:

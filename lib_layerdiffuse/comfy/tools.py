@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..callbacks import OnShare
+from ..codec.views import ADAPTIVE, most_views
 from ..errors import BatchSizeError
 from ..hosts.comfy import ComfyHost
 from ..hosts.comfy.comfy_dialect import dialect
@@ -118,7 +119,7 @@ class Tools:
             arch: The family of the decoder.
             pixels: `b 3 H W` in [0, 1], as the VAE decoded them.
             latent: `b 4 H/8 W/8`, the VAE's scale.
-            views: How many views the decoder takes.
+            views: How many views the decoder takes; 0 for adaptive.
 
         Raises:
             BatchSizeError: There are not as many latents as images.
@@ -130,11 +131,12 @@ class Tools:
                 "Connect the LATENT that the images were decoded from.",
             )
         host, decoder = self.host(), self.session.decoder(arch)
-        report = host.progress(len(pixels) * views)
+        taken = views or ADAPTIVE
+        report = host.progress(len(pixels) * most_views(taken))
         made = []
         for number, one in enumerate(zip(pixels, latent, strict=True)):
             shown = _share(report, number, len(pixels))
-            made.append(decode(decoder, host, *one, views=views, on_view=shown))
+            made.append(decode(decoder, host, *one, views=taken, on_view=shown))
         return made
 
     def _downloading(self, name: str, done: int, size: int | None) -> None:
