@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from .full_memory import room
-from .strips import Added, Convolved, Doubled, Given, Map, Rows, Workshop
+from .strip_layers import Added, Convolved, Doubled
+from .strips import Given, Map, Rows, Workshop
 from .unet_blocks import ResidualBlock, SelfAttention
 
 
@@ -33,8 +34,8 @@ class Thrift:
     on_host: bool = False
 
 
-_STRIP = {"cpu": 2**18}
-"""Values of a strip: 1 MiB, of which two fit into the cache of a CPU's core."""
+_STRIP = {"cpu": 2**20}
+"""Values of a strip: 4 MiB, of which some fit into a CPU's last cache."""
 _STRIP_ELSEWHERE = 2**24
 
 _VALUES = (4.5, 3.5, 2.5)
@@ -122,7 +123,7 @@ class Pass:
             x = self._attended(attention, x)
         for sample in block.upsamplers:
             before, self._level = x, self._level - 1
-            x = self._kept(self._convolved([Doubled(x)], None, sample.conv))
+            x = self._kept(Doubled(x, sample.conv))
             self._workshop.drop(before)
             self._workshop.forget()
         return x
