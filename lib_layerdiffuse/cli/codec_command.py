@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import ChecksumError, LayerDiffuseError, SettingsError, first_line
 from ..methods import DECODERS, ENCODERS, Arch
 from ..released import WeightFile
-from .parsing import add_command, device, one_of, path
+from .parsing import add_command, add_views, device, one_of, path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,14 +33,7 @@ def add_to(commands: Commands) -> None:
     _add_file(decode, "--latent", _TENSORS, text)
     _add_file(decode, "--decoder", "FILE", _names(DECODERS))
     _add_file(decode, "--out", "RGBA.png", "the transparent image")
-    decode.add_argument(
-        "--views",
-        type=_views,
-        default=8,
-        metavar="N",
-        help="1 to 8 (default: 8, which is best; fewer are faster), or adaptive: 2, and 2 more "
-        "while they would change the result",
-    )
+    add_views(decode)
     about = "find the latent offset that hides an image's transparency"
     encode = add_command(commands, "encode", _encode, about)
     _add_file(encode, "--image", "RGBA.png", "the transparent image")
@@ -48,18 +41,6 @@ def add_to(commands: Commands) -> None:
     _add_file(encode, "--out", _TENSORS, "receives the tensor `offset` of [4, h, w], float32")
     for command in (decode, encode):
         _add_place(command)
-
-
-def _views(text: str) -> Views:
-    """Returns a number of views, or that they are adaptive; for argparse's `type`."""
-    from ..codec.views import check_views
-
-    views: Views = int(text) if text.isdecimal() else text.lower()  # type: ignore[assignment]
-    try:
-        check_views(views)
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return views
 
 
 def _add_file(parser: Parser, option: str, metavar: str, help: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import SettingsError, shortened
 
 if TYPE_CHECKING:
+    from ..codec.views import Views
+
     Commands = argparse._SubParsersAction["Parser"]
     Options = argparse._ActionsContainer  # a parser, or a group of its options
 
@@ -37,6 +39,31 @@ def add_command(commands: Commands, name: str, run: Run, about: str) -> Parser:
 def one_of(*names: str) -> dict[str, Any]:
     """Returns what argparse is told of an option with names to choose from, of either case."""
     return {"type": str.lower, "choices": names}
+
+
+def add_views(parser: Options) -> None:
+    """Adds how many views the transparent decoder takes, to a parser or a group of one."""
+    parser.add_argument(
+        "--views",
+        type=_views,
+        default=8,
+        metavar="N",
+        help="views of the transparent decoder: 1 to 8 (default: 8, which is best; fewer are "
+        "faster), or adaptive: 2, and 2 more while they would change the result",
+    )
+
+
+def _views(text: str) -> Views:
+    """Returns a number of views, or that they are adaptive; for argparse's `type`."""
+    from ..codec.views import ADAPTIVE, check_views
+
+    named = text.lower() == ADAPTIVE
+    views: Views = ADAPTIVE if named else int(text) if text.isdecimal() else 0
+    try:
+        check_views(views)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return views
 
 
 def device(text: str) -> str:

@@ -17,15 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..callbacks import OnShare
-from ..errors import (
-    ArchMismatchError,
-    BatchSizeError,
-    ImageSizeError,
-    OverflowsError,
-    SettingsError,
-)
+from ..errors import ImageSizeError
 from ..nets.offset_encoder import OffsetEncoder
 from ..nets.unet1024 import UNet1024
+from .checks import VAE_SCALE_FACTOR, check_finite, check_image, check_pair
 from .tiles import in_strips, in_tiles
 from .views import (
     ADAPTIVE,
@@ -39,7 +34,6 @@ from .views import (
     turn_back,
 )
 
-VAE_SCALE_FACTOR = 8  # pixels of an image's side to one of its latent's
 OFFSET_STRENGTH = 300.0
 _SMALL = 1024 * 1024  # Pixels of an image that leaves a device idle by itself.
 _AUTOCASTS = ("cpu", "cuda", "xpu")  # Devices on which every torch of ours can compute so.
@@ -126,7 +120,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
             OverflowsError: The network's output is not finite.
         """
         check_views(views)
-        _check_pair(pixels, latent)
+        check_pair(pixels, latent)
         height, width = pixels.shape[2:]
         inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
         most = most_views(views)
@@ -156,7 +150,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
             turned = [torch.stack([turn(x, *view) for view in some], 1) for x in inputs]
             with _own_type(self.net):
                 made = [run(*image) for image in zip(*turned, strict=True)]
-            _check_finite(*made)
+            check_finite(*made)
             for i, view in enumerate(some):
                 parts = [one[i : i + 1] for one in made]
                 yield view, (torch.cat(parts) if len(parts) > 1 else parts[0]).float()
@@ -182,12 +176,12 @@ class TransparentEncoder(_OfNet[OffsetEncoder]):
             ImageSizeError: H or W is not a multiple of 8.
             OverflowsError: The network's output is not finite.
         """
-        _check_image(rgba, "RGBA")
+        check_image(rgba, "RGBA")
         (argb,) = _like_net(self.net, rgba.roll(1, dims=1))
         net = self.net if tile is None else partial(in_strips, self.net, rows=tile)
         with _own_type(self.net):
             offset: Tensor = net(argb).float()
-        _check_finite(offset)
+        check_finite(offset)
         return offset
 
 
@@ -261,47 +255,3 @@ def _pad_together(pixels: Tensor, latent: Tensor, multiple: int) -> tuple[Tensor
         F.pad(pixels.float(), tuple(VAE_SCALE_FACTOR * n for n in cells), mode="replicate"),
         F.pad(latent.float(), cells, mode="replicate"),
     )
-
-
-def _check_image(image: Tensor, channels: str) -> None:
-    if image.ndim != 4 or image.shape[1] != len(channels) or not len(image):
-        raise SettingsError(
-            f"Expected {channels} images as b {len(channels)} H W, got {list(image.shape)}.",
-            f"Convert the images to {channels}.",
-        )
-    height, width = image.shape[2:]
-    if height % VAE_SCALE_FACTOR or width % VAE_SCALE_FACTOR or not height * width:
-        raise ImageSizeError(
-            f"Width and height have to be multiples of {VAE_SCALE_FACTOR}, and are "
-            f"{width}×{height}.",
-            "Choose another width or height.",
-        )
-
-
-def _check_pair(pixels: Tensor, latent: Tensor) -> None:
-    _check_image(pixels, "RGB")
-    if latent.ndim != 4 or latent.shape[1] != 4:
-        raise ArchMismatchError(
-            f"Expected latents as b 4 h w, got {list(latent.shape)}.",
-            "Choose an SD1.5 or SDXL checkpoint.",
-        )
-    if len(pixels) != len(latent):
-        raise BatchSizeError(
-            f"Expected one latent for each image, got {len(latent)} for {len(pixels)}.",
-            "Decode each image with its own latent.",
-        )
-    height, width = (side * VAE_SCALE_FACTOR for side in latent.shape[2:])
-    if tuple(pixels.shape[2:]) != (height, width):
-        raise ImageSizeError(
-            f"The image is {pixels.shape[3]}×{pixels.shape[2]}, and the latent that of one of "
-            f"{width}×{height}.",
-            "Use the image as the VAE decoded it, before it was resized or cropped.",
-        )
-
-
-def _check_finite(*outputs: Tensor) -> None:
-    if not all(bool(output.isfinite().all()) for output in outputs):
-        raise OverflowsError(
-            "The transparent decoder or encoder overflows: its result holds NaN or infinity.",
-            "Let it compute in float32, and look whether the image itself is black.",
-        )

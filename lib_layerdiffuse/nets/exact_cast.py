@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 Self = TypeVar("Self", bound="CastsExactly")
@@ -28,5 +29,5 @@ class CastsExactly(nn.Module):
         if cast and self.origin is not None:
             origin = self.origin()
             for name, parameter in cast:
-                parameter.data = origin[name].to(parameter)
+                parameter.data = torch.empty_like(parameter).copy_(origin[name])
         return self

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..codec.transparent import VAE_SCALE_FACTOR
+from ..codec.checks import VAE_SCALE_FACTOR
+from ..codec.views import Views, check_views
 from ..errors import BatchSizeError, ImageSizeError, SettingsError
 from ..imaging.images import AnyImage, ImageU8, as_rgba
 from ..methods import Layer
@@ -35,6 +36,7 @@ class Generation:
         steps: Steps of the whole schedule.
         cfg: Scale of the guidance.
         sampler: Its name in the WebUI.
+        views: How many views the transparent decoder takes.
         init: An image to begin with, `h w 3|4`, straight alpha, uint8 or float in [0, 1].
         denoise: How much of the schedule is run on it.
     """
@@ -49,6 +51,7 @@ class Generation:
     steps: int = 20
     cfg: float = 7.0
     sampler: str = "DPM++ 2M SDE Karras"
+    views: Views = 8
     init: AnyImage | None = None
     denoise: float = 0.75
 
@@ -98,6 +101,7 @@ def check_job(job: Generation) -> None:
     settings = job.settings
     _check_numbers(job)
     check_sampler(job.sampler)
+    check_views(job.views)
     check_prompts(job)
     settings.check_images()
     for layer in settings.method.inputs:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..callbacks import OnProgress, OnShare
-from ..codec.transparent import TransparentDecoder
 from ..errors import CodecError
 from ..hosts.diffusers import DiffusersHost, Sampling
 from ..hosts.diffusers.prompt_changes import put_before_each
 from ..hosts.diffusers.sampling import sampler_name
-from ..imaging.images import as_rgba, fit, flatten, to_u8
+from ..imaging.images import ImageU8, as_rgba, fit, flatten, to_u8
 from ..methods import Layer
 from ..nets.full_memory import is_memory_error
 from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
@@ -75,16 +75,16 @@ def run(
             made = LayerImage(layer, index, seed, rgb_u8, before, info, note=note)
             if layer is Layer.FG and decoder is not None:
                 latent = host.vae_latent(of_set[frame])
-                made = _decoded(made, decoder, host, pixels[frame], latent, progress)
+                find = partial(decode, decoder, host, pixels[frame], latent, views=job.views)
+                made = _decoded(made, find, host, latent, progress)
             layers.append(made)
     return layers
 
 
 def _decoded(
     made: LayerImage,
-    decoder: TransparentDecoder,
+    find: Callable[..., ImageU8],
     host: DiffusersHost,
-    pixels: Tensor,
     vae_latent: Tensor,
     progress: _Progress,
 ) -> LayerImage:
@@ -94,7 +94,7 @@ def _decoded(
         if progress.stopped():
             raise KeyboardInterrupt
         report = progress.of_part(made.set_index)
-        rgba = decode(decoder, host, pixels, vae_latent, on_view=report, on_retry=told.append)
+        rgba = find(on_view=report, on_retry=told.append)
     except KeyboardInterrupt:
         progress.stop()
         why = "The job was interrupted."

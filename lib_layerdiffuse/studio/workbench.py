@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..callbacks import OnProgress
+from ..codec.views import Views
 from ..errors import SettingsError
 from ..imaging.images import FloatImage, ImageU8, as_rgba, flatten, to_u8
 from ..imaging.reading import read_image
@@ -54,6 +55,7 @@ class Fields:
         size: "512x640", or `AUTOMATIC`.
         seed: Below 0 for a new one.
         sampler: By its WebUI name, or `AUTOMATIC`.
+        views: One of the `CHOICES` of the decoder's views.
         init: An image to draw over, or None.
         denoise: How much of it changes.
         prediction: One of the `PREDICTIONS`; `AUTOMATIC` for what the checkpoint says.
@@ -68,6 +70,7 @@ class Fields:
     steps: int = 20
     cfg: float = 7.0
     sampler: str = AUTOMATIC
+    views: Views = 8
     init: Image.Image | None = None
     denoise: float = 0.75
     prediction: str = AUTOMATIC
@@ -177,6 +180,7 @@ def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Genera
         steps=int(fields.steps),
         cfg=float(fields.cfg),
         sampler=author.sampler if fields.sampler in ("", AUTOMATIC) else fields.sampler,
+        views=fields.views,
         init=None if fields.init is None else read_image(fields.init),
         denoise=float(fields.denoise),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_diffusers
@@ -28,7 +28,11 @@ def lend(patch: pytest.MonkeyPatch) -> Path:
 
 def see_one_view(patch: pytest.MonkeyPatch) -> None:
     """Lets the decoder of jobs look once and not eight times."""
-    patch.setattr(run, "decode", partial(pipeline.decode, views=1))
+
+    def look_once(*args: Any, **more: Any) -> Any:
+        return pipeline.decode(*args, **{**more, "views": 1})
+
+    patch.setattr(run, "decode", look_once)
 
 
 def see_eight_views(patch: pytest.MonkeyPatch) -> None:

@@ -417,3 +417,11 @@ def test_a_cast_to_half_and_back_loses_nothing(dtype):
         assert all(torch.equal(cast[name], before[name].to(dtype)) for name in before)
         after = half.net.to(torch.float32).state_dict()
         assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_cast_keeps_the_weights_layout():
+    net = TransparentDecoder.from_state_dict(tiny_decoder_weights()).net
+    for dtype in (torch.float16, torch.float32):
+        net.to(dtype)
+        weights = [p for p in net.parameters() if p.ndim == 4]
+        assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)

@@ -12,7 +12,8 @@ from modules import images, sd_models
 from PIL import Image
 from torch import Tensor
 
-from ...codec.transparent import VAE_SCALE_FACTOR, TransparentEncoder
+from ...codec.checks import VAE_SCALE_FACTOR
+from ...codec.transparent import TransparentEncoder
 from ...errors import ArchMismatchError, MissingCapabilityError, WeightsError
 from ...host import Host
 from ...imaging.colours import fill_hidden

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...codec.transparent import VAE_SCALE_FACTOR
+from ...codec.checks import VAE_SCALE_FACTOR
 from ...errors import ImageSizeError, MissingCapabilityError
 from ...imaging.images import FloatImage
 from ...settings.layer_settings import LayerSettings

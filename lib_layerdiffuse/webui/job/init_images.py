@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...codec.transparent import VAE_SCALE_FACTOR
+from ...codec.checks import VAE_SCALE_FACTOR
 from ...errors import BatchSizeError, MissingLayerError, SettingsError
 from ...host import Host
 from ...imaging.images import (
