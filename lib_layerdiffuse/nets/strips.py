@@ -57,12 +57,13 @@ class Map(Rows):
     """What has been computed of a map: its sums, and its values while they are kept.
 
     Args:
-        source: What makes it.
+        shape: Its shape.
         device: What computes.
+        source: What makes it again; None for what cannot be given up for a time.
     """
 
-    def __init__(self, source: Rows, device: torch.device) -> None:
-        self.shape = source.shape
+    def __init__(self, shape: Shape, device: torch.device, source: Rows | None = None) -> None:
+        self.shape = shape
         self.data: Tensor | None = None
         self._source = source
         self._device = device
@@ -71,6 +72,7 @@ class Map(Rows):
     def rows(self, top: int, bottom: int) -> Tensor:
         """Returns `b c bottom-top w`, computed again where the values are not kept."""
         if self.data is None:
+            assert self._source is not None
             return self._source.rows(top, bottom)
         return self.data[:, :, top:bottom].to(self._device)
 
@@ -104,7 +106,7 @@ class Workshop:
 
     def measured(self, source: Rows) -> Map:
         """Returns a map of which the sums alone are kept."""
-        made = Map(source, self._device)
+        made = Map(source.shape, self._device, source)
         for top, bottom in self._strips(source):
             made.add_sums(source.rows(top, bottom))
         return made
@@ -118,7 +120,7 @@ class Workshop:
             into: A map of the same shape whose values may be written over, since `source` reads
                 no more of them than the rows it is asked for.
         """
-        made = Map(source, self._device)
+        made = Map(source.shape, self._device, source)
         if into is None or into.data is None or into.shape != made.shape:
             into, data = None, None
         else:
@@ -139,7 +141,7 @@ class Workshop:
 
     def whole(self, data: Tensor) -> Map:
         """Returns the map that a tensor is."""
-        made = Map(Given(data, self._device), self._device)
+        made = Map(_four(data.shape), self._device)
         made.add_sums(data)
         made.data = data
         return made
