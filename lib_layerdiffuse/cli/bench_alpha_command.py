@@ -50,7 +50,7 @@ def add_to(commands: Commands) -> None:
         default=[],
         metavar="SETTING",
         help="another way to run the decoder, compared with 8 views in float32 of the whole image: "
-        "views=N, dtype=NAME, tile=PIXELS or several with commas; may be repeated",
+        "views=N or adaptive, dtype=NAME, tile=PIXELS or several with commas; may be repeated",
     )
     add(
         "--strength",

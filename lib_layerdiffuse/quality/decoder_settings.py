@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..codec.views import ADAPTIVE, Views
 from ..errors import SettingsError, shortened, unknown_name
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -16,24 +17,33 @@ class DecoderSetting:
     """One way to run the decoder; the default is what the others are compared with.
 
     Attributes:
-        views: How many of the eight views to take.
+        views: How many of the eight views to take, or "adaptive".
         dtype: The type to compute in.
         tile: Pixels of the sides of the image's parts; None for the whole.
     """
 
-    views: int = 8
+    views: Views = 8
     dtype: str = "float32"
     tile: int | None = None
 
     @property
     def name(self) -> str:
         """Such as "8 views, float32" or "1 view, float16, parts of 256"."""
-        views = f"{self.views} view{'s' if self.views > 1 else ''}"
+        views = f"{self.views} view{'' if self.views == 1 else 's'}"
         return f"{views}, {self.dtype}" + (f", parts of {self.tile}" if self.tile else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it for JSON."""
         return dict(vars(self))
+
+
+def _views(text: str) -> Views:
+    if text == ADAPTIVE:
+        return ADAPTIVE
+    try:
+        return _whole(1, 8)(text)
+    except ValueError as error:
+        raise ValueError(f"{ADAPTIVE} or {error}") from error
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -52,7 +62,7 @@ def _dtype(text: str) -> str:
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
-    "views": _whole(1, 8),
+    "views": _views,
     "dtype": _dtype,
     "tile": _whole(64, 8192),
 }

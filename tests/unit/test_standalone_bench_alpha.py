@@ -86,6 +86,7 @@ def test_the_emoji_are_transparent_images_under_a_licence_that_comes_with_them()
 
 def test_a_setting_is_read():
     assert read_decoder_setting("views=4") == DecoderSetting(views=4)
+    assert read_decoder_setting("views=adaptive").name == "adaptive views, float32"
     assert read_decoder_setting("Views = 1, dtype=Float16,tile=256") == DecoderSetting(
         1, "float16", 256
     )
@@ -202,7 +203,7 @@ def test_an_opaque_image_with_an_alpha_channel_is_measured(capfd, family, tmp_pa
     ("arguments", "said"),
     [
         (["absent"], "There is no folder absent."),
-        (["--setting=views=9"], "views is a whole number from 1 to 8"),
+        (["--setting=views=9"], "views is adaptive or a whole number from 1 to 8"),
         (["--setting=speed=9"], "There is no part of a decoder's setting called speed."),
         (["--drawn=0"], "between 1 and 10000"),
         (["--size=100"], "multiples of 8"),
