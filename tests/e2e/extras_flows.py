@@ -42,7 +42,7 @@ def _folder(forge: ForgeServer) -> None:
 def _step(forge: ForgeServer, **steps: dict[str, Any]) -> np.ndarray:
     """Returns what steps of the Extras tab make of the ball, by their names with _ for blanks."""
     named = {name.replace("_", " "): values for name, values in steps.items()}
-    others = {"Upscale": UPSCALE | {"upscale_enabled": False}, "Keep transparency": {"keep": True}}
+    others = {"Upscale": UPSCALE | UPSCALES_NOT, "Keep transparency": {"keep": True}}
     body = {"image": encode_image(glass_ball(SIDE)), "steps": others | named}
     return decode_image(Client(forge.url).call("POST", "/e2e/steps", body)["image"])
 
@@ -56,6 +56,9 @@ UPSCALE = {
     "upscaler_2_name": "None",
     "upscaler_2_visibility": 0,
 }
+
+UPSCALES_NOT = {"upscale_enabled": False, "upscale_by": 1, "upscaler_1_name": "None"}
+"""What leaves an image's size as it is; one WebUI has no switch for that."""
 
 
 def _upscale(forge: ForgeServer) -> None:
