@@ -49,12 +49,16 @@ class Coverage:
         visible: Share of pixels that are seen at all.
         see_through: Share of pixels that are not solid.
         border: Mean alpha along the four sides.
+        soft: Share of pixels that are seen and not solid: glass, glow and edges.
+        haze: Share of pixels that are not seen, but not clear either.
     """
 
     mean: float
     visible: float
     see_through: float
     border: float
+    soft: float
+    haze: float
 
     @property
     def verdict(self) -> Verdict:
@@ -64,6 +68,12 @@ class Coverage:
         limit = _HOLES_IN_FRAME if self.border >= SOLID else _HOLES
         return Verdict.OPAQUE if self.see_through < limit else Verdict.TRANSPARENT
 
+    def as_dict(self) -> dict[str, float | str]:
+        """Returns the numbers, rounded to a ten-thousandth, and the verdict; for JSON."""
+        return {name: round(value, 4) for name, value in vars(self).items()} | {
+            "verdict": self.verdict.value
+        }
+
 
 def measure(rgba_u8: ImageU8) -> Coverage:
     """Returns the measures of an image `h w 4` in 0..255."""
@@ -71,9 +81,12 @@ def measure(rgba_u8: ImageU8) -> Coverage:
     side = max(1, min(alpha.shape) // _BORDER)
     inside = np.zeros(alpha.shape, bool)
     inside[side:-side, side:-side] = True
+    visible, solid = alpha >= VISIBLE, alpha >= SOLID
     return Coverage(
         mean=float(alpha.mean()),
-        visible=float((alpha >= VISIBLE).mean()),
-        see_through=float((alpha < SOLID).mean()),
+        visible=float(visible.mean()),
+        see_through=float((~solid).mean()),
         border=float(alpha[~inside].mean()),
+        soft=float((visible & ~solid).mean()),
+        haze=float(((alpha > 0) & ~visible).mean()),
     )

@@ -75,6 +75,19 @@ def test_the_measures():
     assert (frame.border, frame.mean < 0.25) == (1, True)
 
 
+def test_what_is_barely_there_is_haze():
+    found = measure(rgba(np.where(X < -0.5, 0.02, np.where(X < 0, 0.5, np.where(X < 0.5, 0, 1)))))
+    assert found.haze == found.soft == pytest.approx(0.25, abs=0.01)
+    assert found.soft < found.visible == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_report_has_every_number_and_the_verdict():
+    told = measure(rgba(R < 0.6)).as_dict()
+    assert told.pop("verdict") == "transparent"
+    assert set(told) == {"mean", "visible", "see_through", "border", "soft", "haze"}
+    assert (told["border"], told["soft"], told["haze"]) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2), (64, 8)])
 def test_small_pictures_can_be_measured(size):
     for alpha, wanted in ((255, Verdict.OPAQUE), (0, Verdict.EMPTY), (128, Verdict.TRANSPARENT)):
