@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from ..callbacks import OnProgress, OnShare
+from ..codec.transparent import TransparentDecoder
 from ..errors import CodecError
-from ..hosts.diffusers import DiffusersHost, Sampling
-from ..hosts.diffusers.prompt_changes import put_before_each
+from ..hosts.diffusers import DiffusersHost
 from ..hosts.diffusers.sampling import sampler_name
-from ..imaging.images import ImageU8, as_rgba, fit, flatten, to_u8
+from ..imaging.images import ImageU8, to_u8
 from ..methods import Layer
 from ..nets.full_memory import is_memory_error
-from ..pipeline import Session, decode, encode, first_image, image_tensor, inject, layer_prompts
+from ..pipeline import Session, decode
 from .generation import Generation, LayerImage, check_generation
 from .generation_parameters import webui_infotext
+from .sampled_sets import acting, beginning, sample_together
 from .undrawn import KeptLatent, UndrawnError, leaves_latents
 
 SAMPLING, DECODING = "sampling", "transparency"
@@ -59,25 +58,77 @@ def run(
     progress = _Progress(on_progress, DECODING, job.sets * 8 if decoder else 0)
     layers: list[LayerImage] = []
     for index, of_set in enumerate(latents):
-        told: list[str] = []
         try:
-            pixels = host.pixels(of_set, on_retry=told.append)
-        except BaseException as error:
-            if not leaves_latents(error, host):
-                raise
+            layers += _layers(job, index, of_set, decoder, host, progress)
+        except _NoPixelsError as error:
             rest = _kept(job, host, latents[index:], index)
-            raise UndrawnError(error, job.settings, layers, rest) from error
-        for frame, (layer, seed) in enumerate(zip(method.outputs, job.seeds(index), strict=True)):
-            rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
-            before = rgb_u8 if layer is Layer.FG else None
-            note = "" if frame else " ".join(told)
-            info = _infotext(job, host, seed)
-            made = LayerImage(layer, index, seed, rgb_u8, before, info, note=note)
-            if layer is Layer.FG and decoder is not None:
-                latent = host.vae_latent(of_set[frame])
-                find = partial(decode, decoder, host, pixels[frame], latent, views=job.views)
-                made = _decoded(made, find, host, latent, progress)
-            layers.append(made)
+            raise UndrawnError(error.why, job.settings, layers, rest) from error.why
+    return layers
+
+
+def layers_of(
+    job: Generation, index: int, of_set: Tensor, session: Session, host: DiffusersHost
+) -> list[LayerImage]:
+    """Returns the layers of one set that was sampled, in the method's order.
+
+    Args:
+        job: What it is of.
+        index: The set's number in it.
+        of_set: Its latents, `f 4 h w`, sampler's scale.
+        session: The layer methods' weights.
+        host: The checkpoint.
+
+    Raises:
+        LayerDiffuseError: The VAE has no image of it.
+    """
+    method = job.settings.method
+    decoder = session.decoder(method.arch) if method.decodes else None
+    try:
+        return _layers(job, index, of_set, decoder, host, _Progress(None, DECODING, 0))
+    except _NoPixelsError as error:
+        raise error.why from error
+
+
+class _NoPixelsError(Exception):
+    """The VAE made no image, and the latents are as good as they were.
+
+    Attributes:
+        why: What it raised.
+    """
+
+    def __init__(self, why: BaseException) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def _layers(
+    job: Generation,
+    index: int,
+    of_set: Tensor,
+    decoder: TransparentDecoder | None,
+    host: DiffusersHost,
+    progress: _Progress,
+) -> list[LayerImage]:
+    told: list[str] = []
+    try:
+        pixels = host.pixels(of_set, on_retry=told.append)
+    except BaseException as error:
+        if not leaves_latents(error, host):
+            raise
+        raise _NoPixelsError(error) from error
+    layers: list[LayerImage] = []
+    outputs = job.settings.method.outputs
+    for frame, (layer, seed) in enumerate(zip(outputs, job.seeds(index), strict=True)):
+        rgb_u8 = to_u8(pixels[frame].permute(1, 2, 0).numpy())
+        before = rgb_u8 if layer is Layer.FG else None
+        note = "" if frame else " ".join(told)
+        info = _infotext(job, host, seed)
+        made = LayerImage(layer, index, seed, rgb_u8, before, info, note=note)
+        if layer is Layer.FG and decoder is not None:
+            latent = host.vae_latent(of_set[frame])
+            find = partial(decode, decoder, host, pixels[frame], latent, views=job.views)
+            made = _decoded(made, find, host, latent, progress)
+        layers.append(made)
     return layers
 
 
@@ -118,17 +169,14 @@ def _sample(
     job: Generation, session: Session, host: DiffusersHost, on_progress: OnProgress | None
 ) -> list[Tensor]:
     """Returns each set's latents `f 4 h w`; the sets run one by one, so that memory is one's."""
-    init = _init_latents(job, session, host)
-    attached: AbstractContextManager[object] = nullcontext()
-    if job.settings.acts:
-        attached = host.attached(inject(job.settings, session, host, job.width, job.height))
+    begin = beginning(job, session, host)
     progress = _Progress(on_progress, SAMPLING, 0)
     done: list[Tensor] = []
-    with attached:
+    with acting(begin, host):
         for index in range(job.sets):
-            sampling = _sampling(job, index, init, progress.of_set(index, job.sets))
+            report = progress.of_set(index, job.sets)
             try:
-                done.append(host.sample(sampling))
+                done += sample_together([(job, index, begin)], host, report)
             except BaseException as error:
                 if not done or not leaves_latents(error, host):
                     raise
@@ -147,43 +195,6 @@ def _kept(
             job.settings.method.outputs, job.seeds(index), of_set, strict=True
         )
     ]
-
-
-def _sampling(job: Generation, index: int, init: Tensor | None, on_step: OnShare) -> Sampling:
-    settings, frames = job.settings, job.settings.method.frames
-    return Sampling(
-        prompts=layer_prompts(settings, [job.prompt] * frames, False, put_before_each),
-        negative_prompts=layer_prompts(settings, [job.negative_prompt] * frames, negative=True),
-        seeds=job.seeds(index),
-        width=job.width,
-        height=job.height,
-        steps=job.steps,
-        cfg=job.cfg,
-        sampler=job.sampler,
-        init=init,
-        denoise=job.denoise,
-        on_step=on_step,
-    )
-
-
-def _init_latents(job: Generation, session: Session, host: DiffusersHost) -> Tensor | None:
-    """Returns what every set begins with, `f 4 h w`, sampler's scale, or None for noise.
-
-    The foreground's frame begins with the transparent image's latent, the others with what
-    `first_image` says, flattened on grey.
-    """
-    if job.init is None:
-        return None
-    method = job.settings.method
-    rgba = fit(as_rgba(job.init), job.width, job.height, job.settings.resize_mode)
-
-    def latent(layer: Layer) -> Tensor:
-        if layer is Layer.FG:
-            return encode(session.encoder(method.arch), host, rgba)
-        flat = flatten(first_image(job.settings, layer, rgba))
-        return host.encode(image_tensor(flat))
-
-    return torch.cat([latent(layer) for layer in method.outputs])
 
 
 def _infotext(job: Generation, host: DiffusersHost, seed: int) -> str:
