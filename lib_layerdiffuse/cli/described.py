@@ -83,19 +83,22 @@ def refuse_unused(args: argparse.Namespace, method: LayerMethod) -> None:
     Raises:
         SettingsError: Something was.
     """
-    for layer in Layer:
-        unread = []
-        if getattr(args, layer.value) is not None and layer not in method.inputs:
-            unread.append(f"--{layer.value}")
-        for kind in ("prompt", "negative-prompt"):
-            given = getattr(args, f"{layer.value}_{kind.replace('-', '_')}")
-            if given and layer not in method.layer_prompts:
-                unread.append(f"--{layer.value}-{kind}")
-        if unread:
-            raise SettingsError(
-                f"{method.id} has no use for {' and '.join(unread)}.",
-                "Leave it out, or choose another method: see `layerdiffuse methods`.",
-            )
+    from ..settings.chains import unread
+
+    given = {
+        f"{layer.value}_{kind}"
+        for layer in Layer
+        for kind in ("prompt", "negative_prompt")
+        if getattr(args, f"{layer.value}_{kind}")
+    }
+    given |= {f"{layer.value}_image" for layer in Layer if getattr(args, layer.value) is not None}
+    found = unread(method, given, chain=False)
+    if found:
+        options = [f"--{name.removesuffix('_image').replace('_', '-')}" for name in found]
+        raise SettingsError(
+            f"{method.id} has no use for {' and '.join(options)}.",
+            "Leave it out, or choose another method: see `layerdiffuse methods`.",
+        )
 
 
 def check_trim(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
 from ..methods import Layer, find_method
+from ..standalone.bounds import DENOISE
 from . import job_options as options
 from .described import (
     check_trim,
@@ -47,7 +48,7 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument(
         "--denoise",
-        type=options.number(float, 0, 1),
+        type=options.number(float, *DENOISE),
         metavar="PART",
         help="how much --init changes, 0 to 1 (default: 0.75)",
     )

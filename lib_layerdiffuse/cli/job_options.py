@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..methods import Layer
+from ..standalone.bounds import CFG, SETS, STEPS
 from .parsing import add_views, device, one_of, path
 from .stores import add_store_options
 
@@ -60,7 +60,7 @@ def add_sampling(parser: Parser) -> None:
         help="in multiples of 8 (default: 512x512 for SD1.5, 1024x1024 for SDXL, what it was "
         "trained at for the tiny family)",
     )
-    add("--sets", type=number(int, 1, 64), default=1, metavar="N", help="how many (default: 1)")
+    add("--sets", type=number(int, *SETS), default=1, metavar="N", help="how many (default: 1)")
     add(
         "--seed",
         type=_seed,
@@ -68,10 +68,10 @@ def add_sampling(parser: Parser) -> None:
         metavar="N",
         help="the same one gives the same image (default: -1, a new one each time)",
     )
-    add("--steps", type=number(int, 1, 150), metavar="N", help="(default: 20)")
+    add("--steps", type=number(int, *STEPS), metavar="N", help="(default: 20)")
     add(
         "--cfg",
-        type=number(float, 1, 30),
+        type=number(float, *CFG),
         metavar="SCALE",
         help="guidance (default: 7; 3 for the tiny family)",
     )
@@ -243,14 +243,9 @@ def _kinds(text: str) -> tuple[DocumentKind, ...]:
     return find_kinds(text.split(","))
 
 
+@_typed
 def _lora(text: str) -> tuple[Path, float]:
-    name, colon, weight = text.rpartition(":")
-    try:
-        number = float(weight)
-    except ValueError:  # the colon is part of the name
-        return path(text), 1.0
-    if not (colon and name):
-        return path(text), 1.0
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"the weight must be a number such as 0.8, not {weight!r}")
-    return path(name), number
+    from ..standalone.models import read_lora
+
+    name, weight = read_lora(text)
+    return path(name), weight

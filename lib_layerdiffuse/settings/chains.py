@@ -6,7 +6,7 @@ layer that is missing out of the two.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,24 @@ def prompted_layers(method: LayerMethod, chain: bool) -> tuple[Layer, ...]:
     if len(run) == 1:
         return method.layer_prompts
     return tuple(layer for one in run for layer in one.outputs)
+
+
+def unread(method: LayerMethod, given: Collection[str], chain: bool) -> list[str]:
+    """Returns what was given of images and layers' own prompts that the method has no use for.
+
+    Args:
+        method: What makes the layers.
+        given: Names of fields.
+        chain: Whether the chain that it begins runs.
+    """
+    prompted = prompted_layers(method, chain)
+    found = []
+    for layer in Layer:
+        if layer not in method.inputs:
+            found.append(f"{layer.value}_image")
+        if layer not in prompted:
+            found += [f"{layer.value}_prompt", f"{layer.value}_negative_prompt"]
+    return [name for name in found if name in given]
 
 
 def second_settings(

@@ -19,8 +19,13 @@ IMAGE_TEXT = "base64, a data URI, the path of a file in an output folder, or an 
 """What stands for an image in a request."""
 
 _JSON = (bool, int, float, str, Sequence, Mapping)
-_TYPES = {"boolean": (bool,), "number": (int, float), "string": (str,)}
-_WORDS = {"boolean": "true or false", "number": "a number", "string": "text"}
+_TYPES = {"boolean": (bool,), "number": (int, float), "integer": (int,), "string": (str,)}
+_WORDS = {
+    "boolean": "true or false",
+    "number": "a number",
+    "integer": "a whole number",
+    "string": "text",
+}
 
 
 def setting(default: Any, api: str, label: str, about: str, **more: Any) -> Any:
@@ -31,9 +36,10 @@ def setting(default: Any, api: str, label: str, about: str, **more: Any) -> Any:
         api: Its name in the API.
         label: Its name on the page.
         about: A sentence for who asks what it does.
-        more: A number's `bounds`; the `choices`, by every spelling that is read, a thing's first
-            one being the one to show, and the `noun` for such a thing, where it is not the label;
-            `image` for an image; `old_labels`; the `infotext` key, None for what is not written.
+        more: The JSON `type`, where the default does not tell it; a number's `bounds`; the
+            `choices`, by every spelling that is read, a thing's first one being the one to show,
+            and the `noun` for such a thing, where it is not the label; `image` for an image;
+            `old_labels`; the `infotext` key, None for what is not written.
     """
     kinds = {bool: "boolean", float: "number"}
     meta = {"api": api, "label": label, "about": about, "infotext": f"layerdiffusion_{api}"}
@@ -136,7 +142,7 @@ def read(one: Field[Any], value: Any, read_image: ReadImage | None = None) -> An
             raise
     if "choices" in meta:
         return _chosen(one, value)
-    readers = {"boolean": _flag, "number": _number, "string": _text}
+    readers = {"boolean": _flag, "number": _number, "integer": _whole, "string": _text}
     return readers[meta["type"]](one, value)
 
 
@@ -167,6 +173,14 @@ def _number(one: Field[Any], value: Any) -> float:
         hint = "Choose a value in that range."
         raise _refused(one, f"between {low:g} and {high:g}", value, hint)
     return found
+
+
+def _whole(one: Field[Any], value: Any) -> int:
+    if _number(one, value) != int(float(value)):
+        low, high = one.metadata["bounds"]
+        wanted = f"a whole number between {low} and {high}"
+        raise _refused(one, wanted, value, "Choose a whole number.")
+    return int(value)
 
 
 def _text(one: Field[Any], value: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import SettingsError
 from ..methods import Arch
 
 if TYPE_CHECKING:
@@ -41,6 +43,28 @@ class ModelChoice:
         return self.checkpoint is None
 
 
+def read_lora(text: str) -> tuple[str, float]:
+    """Returns the file's name and the weight that a text such as "fur.safetensors:0.8" names.
+
+    Raises:
+        SettingsError: The weight is no number that can be used.
+    """
+    name, colon, weight = text.rpartition(":")
+    try:
+        number = float(weight)
+    except ValueError:  # The colon is part of the name.
+        return text, 1.0
+    if not (colon and name):
+        return text, 1.0
+    if not math.isfinite(number):
+        raise SettingsError(
+            f"The weight must be a number such as 0.8, not {weight!r}.",
+            "Write FILE:WEIGHT.",
+            field="loras",
+        )
+    return name, number
+
+
 class Models:
     """Loads what jobs need; keeps one checkpoint, and the weights of the last method.
 
@@ -67,9 +91,15 @@ class Models:
         if self._host is None or self._host[0] != key:
             self._host = None  # Two checkpoints need not fit into the memory.
             self._host = key, _load(choice, arch)
-        return self._host[1], self._session(choice.tiny)
+        return self._host[1], self.session(choice.tiny)
 
-    def _session(self, tiny: bool) -> Session:
+    @staticmethod
+    def tiny_checkpoint(arch: Arch) -> Path:
+        """Returns the folder of the tiny family's model."""
+        return _tiny_checkpoint(arch)
+
+    def session(self, tiny: bool) -> Session:
+        """Returns the session with the tiny family's layer files, or with the ordinary ones."""
         from ..pipeline import Session
 
         if tiny not in self._sessions:

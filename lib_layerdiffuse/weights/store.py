@@ -126,6 +126,14 @@ class WeightStore:
         with self._locked(file, problem):
             return self._find_good(file) or self._download(file)
 
+    def sha256(self, file: WeightFile) -> str:
+        """Returns the SHA-256 of the copy that a run uses; ensures it first.
+
+        Raises:
+            WeightsError: As `ensure`.
+        """
+        return self._memo.hash(self.ensure(file))
+
     def load(self, file: WeightFile) -> dict[str, Tensor]:
         """Returns the file's tensors by name, on the CPU and memory-mapped; ensures it first.
 
