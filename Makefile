@@ -36,10 +36,10 @@ unexport PYTHONPATH
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test slow fuzz check lint format types imports demo comfy comfy-ui e2e e2e-ui weights bench clean
+.PHONY: help venv test slow e2e-batch fuzz check lint format types imports demo comfy comfy-ui e2e e2e-ui weights bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make .venv and install what the tests and checks need
 
@@ -60,6 +60,10 @@ test: $(STAMP) ## Run the tests that need no WebUI: three minutes on two process
 
 slow: $(STAMP) ## Run the tests that take longer: how well the tiny family draws
 	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+e2e-batch: $(STAMP) ## Kill a run of 2,000 rows fifty times: hours (ROWS=2000 KILLS=50)
+	LAYERDIFFUSE_BATCH_ROWS=$(or $(ROWS),2000) LAYERDIFFUSE_BATCH_KILLS=$(or $(KILLS),50) \
+		$(BIN)/python -m pytest tests/unit/test_batch_runs.py -k killed_at_any_point $(PYTEST_ARGS)
 
 fuzz: $(STAMP) ## Try malformed inputs of every kind: make fuzz INPUTS=300 MINUTES=2 SEED=1
 	$(PYTEST) tests/fuzz -q --inputs $(INPUTS) --minutes $(MINUTES) --seed $(SEED) $(PYTEST_ARGS)

@@ -122,6 +122,14 @@ class OverflowsError(CodecError):
     """Its result holds NaN or infinity."""
 
 
+class OutputError(LayerDiffuseError):
+    """Results cannot be written, or are not what was written."""
+
+
+class WorkerDiedError(LayerDiffuseError):
+    """The process that worked on a row ended without an answer."""
+
+
 class HostError(LayerDiffuseError):
     """The WebUI did not do what its contract says."""
 

@@ -54,6 +54,7 @@ _OF_STANDALONE = [
     "contract/test_diffusers_*.py",
     "fuzz/test_fuzz.py",
     "golden/test_patches_golden.py",
+    "unit/test_batch_*.py",
     "unit/test_cli_generate.py",
     "unit/test_demo.py",
     "unit/test_figures.py",

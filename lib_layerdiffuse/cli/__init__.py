@@ -20,8 +20,8 @@ _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
 _LONGEST = 900
 """Letters of the line that tells an error; what is typed may be of any length."""
 _EPILOG = (
-    "Exit status: 0 done, 1 a weight file is bad (weights verify), 2 an error, told in one line, "
-    "130 interrupted."
+    "Exit status: 0 done, 1 a weight file is bad (weights verify) or a row failed (batch), 2 an "
+    "error, told in one line, 130 interrupted."
 )
 
 
@@ -83,6 +83,7 @@ def _fail(text: str, status: int = _ERROR) -> int:
 def _parser() -> Parser:
     # Imported here, so that an interrupt meanwhile is one, too.
     from . import (
+        batch_command,
         bench_alpha_command,
         chain_command,
         codec_command,
@@ -104,6 +105,7 @@ def _parser() -> Parser:
         codec_command,
         generate_command,
         chain_command,
+        batch_command,
         studio_command,
         demo_command,
         eval_tiny_command,

@@ -133,7 +133,7 @@ def test_a_path_that_the_console_cannot_show(tmp_path):
     assert ran.stdout.startswith("Folder: B\\xe4ume\n")
 
 
-@pytest.mark.parametrize(("page", "least"), [("command-line", 6), ("standalone", 6)])
+@pytest.mark.parametrize(("page", "least"), [("batch", 4), ("command-line", 6), ("standalone", 6)])
 def test_the_commands_of_the_pages_are_understood(page, least):
     text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
     lines = re.findall(r"^ {4}layerdiffuse (.*)$", text, re.M)

@@ -1,0 +1,207 @@
+"""Workers as processes of this computer, each with a device of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from ..errors import HostError
+from .requests import Request
+from .worker import Answer, Setup, Worker
+
+AT_ONCE = 2
+"""Tasks that a worker has at a time: one is sampled while the other is decoded and written."""
+_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker gets: the arguments of `Worker.run`, and a number to tell tasks apart."""
+
+    number: int
+    requests: Sequence[Request]
+    wanted: frozenset[str]
+    tries: int
+
+
+class Pool(Protocol):
+    """Workers, wherever they are."""
+
+    def has_room(self, *, by_itself: bool) -> bool:
+        """Whether a worker can take another task, or has none at all."""
+        ...
+
+    def submit(self, task: Task, *, by_itself: bool) -> None:
+        """Gives a task to a worker; one by itself shares the worker with no other."""
+        ...
+
+    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+        """Returns the numbers of tasks that have ended, and their answers; None for a worker
+        that died.
+
+        Raises:
+            HostError: No worker can be started.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends all workers, at once."""
+        ...
+
+
+@dataclass
+class _Process:
+    process: Any
+    pipe: Connection
+    setup: Setup
+    tasks: set[int] = field(default_factory=set)
+    by_itself: bool = False
+    ready: bool = False
+
+
+def serve(pipe: Connection, setup: Setup, workers: int) -> None:
+    """Works until the pipe ends: in a process of its own, which dies with the one that began it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The driver ends it.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    _share_processors(workers)
+    tqdm.set_lock(threading.RLock())  # Its own is one between processes, which a kill leaves over.
+    from ..hosts.diffusers.quiet import quiet
+
+    with quiet():
+        worker = Worker(setup)
+        sending = threading.Lock()
+
+        def work(task: Task) -> None:
+            answer = worker.run(task.requests, task.wanted, task.tries)
+            with sending:
+                pipe.send((task.number, answer))
+
+        pipe.send(None)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            while True:
+                try:
+                    threads.submit(work, pipe.recv())
+                except (EOFError, OSError):
+                    os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    wait([parent])
+    os._exit(1)
+
+
+def _share_processors(workers: int) -> None:
+    if workers > 1 and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+class ProcessPool:
+    """One process for each device.
+
+    Args:
+        setup: For each worker.
+        devices: One for each worker, as PyTorch names it; None for the best there is.
+
+    Attributes:
+        serve: What each process runs.
+    """
+
+    serve = staticmethod(serve)
+
+    def __init__(self, setup: Setup, devices: Sequence[str | None]) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._failed_starts = 0
+        self._count = len(devices)
+        self._workers = [
+            self._started(replace(setup, choice=replace(setup.choice, device=device)))
+            for device in devices
+        ]
+
+    def _started(self, setup: Setup) -> _Process:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=self.serve, args=(theirs, setup, self._count), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Process(process, ours, setup)
+
+    def has_room(self, *, by_itself: bool) -> bool:
+        """As in `Pool`."""
+        return self._free(by_itself) is not None
+
+    def _free(self, by_itself: bool) -> _Process | None:
+        most = 1 if by_itself else AT_ONCE
+        free = [one for one in self._workers if len(one.tasks) < most and not one.by_itself]
+        return min(free, key=lambda one: len(one.tasks), default=None)
+
+    def submit(self, task: Task, *, by_itself: bool) -> None:
+        """As in `Pool`."""
+        worker = self._free(by_itself)
+        assert worker is not None, "`has_room` comes first"
+        worker.tasks.add(task.number)
+        worker.by_itself = by_itself
+        with suppress(OSError):  # Where it is dead, `answers` will find that.
+            worker.pipe.send(task)
+
+    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+        """As in `Pool`."""
+        found: list[tuple[int, Answer | None]] = []
+        watched = [one for w in self._workers for one in (w.pipe, w.process.sentinel)]
+        there = set(wait(watched, timeout))
+        for index, worker in enumerate(self._workers):
+            if worker.pipe in there or worker.process.sentinel in there:
+                found += _read(worker)
+                if not worker.process.is_alive():
+                    found += [(number, None) for number in sorted(worker.tasks)]
+                    self._workers[index] = self._replaced(worker)
+        return found
+
+    def _replaced(self, dead: _Process) -> _Process:
+        self._failed_starts = 0 if dead.ready else self._failed_starts + 1
+        dead.pipe.close()
+        if self._failed_starts >= _STARTS:
+            raise HostError(
+                f"A worker's process ended {_STARTS} times before it could begin.",
+                "Look above for what it said; fewer workers need less memory.",
+            )
+        return self._started(dead.setup)
+
+    def close(self) -> None:
+        """As in `Pool`."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+
+
+def _read(worker: _Process) -> list[tuple[int, Answer | None]]:
+    """Returns what a worker has sent; what it sent before it died is there, too."""
+    found: list[tuple[int, Answer | None]] = []
+    try:
+        while worker.pipe.poll():
+            said = worker.pipe.recv()
+            worker.ready = True
+            if said is not None:
+                number, answer = said
+                found.append((number, answer))
+                worker.tasks.discard(number)
+                worker.by_itself = worker.by_itself and bool(worker.tasks)
+    except (EOFError, OSError):
+        worker.process.join(1)
+    return found

@@ -1,0 +1,216 @@
+"""`layerdiffuse batch`: thousands of rows from one file, resumable."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingsError
+from ..methods import Layer
+from . import job_options as options
+from .described import choice_of, models_of
+from .parsing import add_command
+from .progress_bars import bars_of
+from .stores import store_of
+
+if TYPE_CHECKING:
+    from ..batch.figures import Tally
+    from ..batch.places import Place
+    from ..batch.processes import Pool
+    from ..batch.requests import Checked
+    from .parsing import Commands, Parser
+
+_SOME_FAILED = 1
+_EVERY, _EVERY_IN_LOG = 0.25, 30.0
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands, "batch", _run, "make what each line of a file asks for, as often as it takes"
+    )
+    parser.add_argument(
+        "jobs",
+        metavar="JOBS",
+        help="JSON lines or, by a name that ends in .csv, CSV; or `status` with a folder, to be "
+        "told how far the run is that writes there",
+    )
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="after `status`: that folder")
+    for layer in Layer:
+        parser.add_argument(
+            f"--for-each-{layer.value}",
+            metavar="DIR",
+            help=f"make each line once for each image of a folder, as its {layer.label.lower()}",
+        )
+    _add_rules(parser)
+    options.add_models(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--out",
+        default=str(Path("out", "batch")),
+        metavar="DIR",
+        help="a folder, or an address such as s3://bucket/run (default: %(default)s)",
+    )
+    group.add_argument("--json", action="store_true", help="one line of JSON for each row")
+    group.add_argument("--quiet", action="store_true", help="no progress and no notes")
+
+
+def _add_rules(parser: Parser) -> None:
+    group = parser.add_argument_group("run")
+    add = group.add_argument
+    add("--skip-bad", action="store_true", help="leave out lines that cannot be run")
+    add("--workers", type=options.number(int, 1, 1024), metavar="N", help="(default: one a GPU)")
+    add(
+        "--batch",
+        type=options.number(int, 1, 256),
+        default=4,
+        metavar="N",
+        help="how many sets run together where the rows allow it (default: %(default)s)",
+    )
+    add(
+        "--tries",
+        type=options.number(int, 1, 100),
+        default=2,
+        metavar="N",
+        help="how often a row runs alone before it has failed (default: %(default)s)",
+    )
+    add("--retry-failed", action="store_true", help="also run what failed in an earlier run")
+    add(
+        "--retry-opaque",
+        type=options.number(int, 0, 100),
+        default=0,
+        metavar="N",
+        help="draw a row up to N times again, with the next seed, while its foreground is not "
+        "transparent (default: 0)",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.jobs == "status":
+        return _status(args)
+    if args.folder is not None:
+        raise SettingsError(f"There is no use for {args.folder}.", "Name the folder with --out.")
+    from ..batch.addresses import resolved
+    from ..batch.places import place_at
+    from ..batch.runs import Rules, held, run
+
+    place = place_at(resolved(args.out, str(Path.cwd())))
+    with held(place):
+        checked = _checked(args)
+        if checked.bad and not _skipped(args, checked):
+            return 2
+        if not checked.requests:
+            raise SettingsError("There is no row to run.", "Write one into the job file.")
+        rules = Rules(args.batch, args.tries, args.retry_failed)
+        tally = run(place, checked, rules, lambda: _pool(args, place), _teller(args))
+    if not args.quiet:
+        print(f"layerdiffuse: {tally.sentence()}: {place.address}", file=sys.stderr)
+    return _SOME_FAILED if tally.failed else 0
+
+
+def _checked(args: argparse.Namespace) -> Checked:
+    from ..batch.addresses import folder_of, resolved
+    from ..batch.job_file import for_each, read_job_file
+    from ..batch.requests import Checker
+    from ..settings.layer_settings import api_name
+
+    here = str(Path.cwd())
+    jobs = resolved(args.jobs, here)
+    lines = read_job_file(jobs)
+    for layer in Layer:
+        folder = getattr(args, f"for_each_{layer.value}")
+        if folder is not None:
+            lines = for_each(lines, api_name(f"{layer.value}_image"), resolved(folder, here))
+    with bars_of(args) as bars:
+        models = models_of(args, bars.download)
+        return Checker(models, choice_of(args), folder_of(jobs)).check(lines)
+
+
+def _skipped(args: argparse.Namespace, checked: Checked) -> bool:
+    """Tells of each bad line; whether the others run all the same."""
+    for one in checked.bad:
+        if args.json:
+            print(json.dumps(one.as_dict()), flush=True)
+        print("layerdiffuse:", " ".join(str(one).split()), file=sys.stderr)
+    if not args.skip_bad:
+        said = f"{len(checked.bad)} lines cannot be run, so nothing was. Mend them, or leave"
+        print(f"layerdiffuse: {said} them out with --skip-bad.", file=sys.stderr)
+    return bool(args.skip_bad)
+
+
+def _pool(args: argparse.Namespace, place: Place) -> Pool:
+    from ..batch.processes import ProcessPool
+    from ..batch.worker import Setup
+
+    store = store_of(args, makes_folder=True)
+    setup = Setup(
+        place.address,
+        choice_of(args),
+        (store.folder, *store.extra_folders),
+        args.offline,
+        args.batch,
+        args.retry_opaque,
+    )
+    return ProcessPool(setup, _devices(args))
+
+
+def _devices(args: argparse.Namespace) -> list[str | None]:
+    import torch
+
+    here = torch.cuda.device_count()
+    if args.device is not None or not here:
+        return [args.device] * (args.workers or 1)
+    return [f"cuda:{index % here}" for index in range(args.workers or here)]
+
+
+def _teller(args: argparse.Namespace) -> Callable[[Tally], Callable[[Mapping[str, Any]], None]]:
+    """Returns what begins to tell of a run."""
+
+    def begin(tally: Tally) -> Callable[[Mapping[str, Any]], None]:
+        begun, before = time.monotonic(), tally.total - tally.left
+        on_terminal = sys.stderr.isatty()
+        last = begun if not on_terminal else 0.0
+
+        def tell(told: Mapping[str, Any]) -> None:
+            nonlocal last
+            if args.json:
+                print(json.dumps(told, ensure_ascii=False), flush=True)
+            if args.quiet:
+                return
+            clear = "\r\x1b[K" if on_terminal else ""
+            if told["error"]:
+                said = " ".join(f"{told['error']['message']} {told['error']['hint']}".split())
+                print(f"{clear}layerdiffuse: line {told['line']} failed: {said}", file=sys.stderr)
+            now = time.monotonic()
+            if now - last >= (_EVERY if on_terminal else _EVERY_IN_LOG):
+                last = now
+                rate = (tally.total - tally.left - before) / max(now - begun, 1e-6)
+                end = "" if on_terminal else "\n"
+                line = f"{clear}layerdiffuse: {tally.sentence(rate)}"
+                print(line, end=end, file=sys.stderr, flush=True)
+
+        return tell
+
+    return begin
+
+
+def _status(args: argparse.Namespace) -> int:
+    from ..batch.addresses import resolved
+    from ..batch.places import place_at
+    from ..batch.runs import status_of
+
+    if args.folder is None:
+        raise SettingsError("There is no folder after `status`.", "Name the one of --out.")
+    found = status_of(place_at(resolved(args.folder, str(Path.cwd()))))
+    if args.json:
+        print(json.dumps(found.as_dict()))
+        return 0
+    states = {True: "It is running.", False: "It is not running.", None: ""}
+    bad = f", {found.bad} lines left out" if found.bad else ""
+    print(f"{found.tally.sentence()}{bad}. {states[found.running]}".rstrip())
+    return 0
