@@ -16,6 +16,8 @@ from .ledger import Ledger, told_rows
 from .places import LocalPlace, Place
 from .processes import Pool
 from .requests import Checked, Request
+from .shards import write_shards
+from .sheet import SHEET, contact_sheet
 
 PLAN, LOCK = "plan.json", ".lock"
 
@@ -28,11 +30,13 @@ class Rules:
         most: How many sets run together.
         tries: How often a row runs alone before it has failed for good.
         again: Whether rows that failed before are tried again.
+        shards: Whether WebDataset shards are made of the files in the end.
     """
 
     most: int
     tries: int
     again: bool
+    shards: bool = False
 
 
 @contextmanager
@@ -103,6 +107,10 @@ def run(
             ledger.close()
         raise
     ledger.close()
+    told = [ledger.rows[one.id] for one in checked.requests]
+    place.put(SHEET, contact_sheet(told, tally))
+    if rules.shards:
+        write_shards(place, told)
     return tally
 
 

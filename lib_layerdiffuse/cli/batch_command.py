@@ -56,6 +56,9 @@ def add_to(commands: Commands) -> None:
         metavar="DIR",
         help="a folder, or an address such as s3://bucket/run (default: %(default)s)",
     )
+    group.add_argument(
+        "--shards", action="store_true", help="also put the files into WebDataset shards"
+    )
     group.add_argument("--json", action="store_true", help="one line of JSON for each row")
     group.add_argument("--quiet", action="store_true", help="no progress and no notes")
 
@@ -106,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
             return 2
         if not checked.requests:
             raise SettingsError("There is no row to run.", "Write one into the job file.")
-        rules = Rules(args.batch, args.tries, args.retry_failed)
+        rules = Rules(args.batch, args.tries, args.retry_failed, args.shards)
         tally = run(place, checked, rules, lambda: _pool(args, place), _teller(args))
     if not args.quiet:
         print(f"layerdiffuse: {tally.sentence()}: {place.address}", file=sys.stderr)

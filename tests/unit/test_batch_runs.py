@@ -348,6 +348,7 @@ def test_rows_of_every_fate_in_processes(tmp_path):
     }
     alone = Worker(batch_run.setup(tmp_path / "alone"))
     alone.run(checked.requests[:2], {one.id for one in checked.requests[:2]})
+    assert (out / "sheet.html").read_text("utf-8").count("<h2>") >= 2
     there = results(out)
     assert there.pop(checked.requests[2].id) == {}
     assert there == results(tmp_path / "alone")

@@ -1,0 +1,75 @@
+"""What is made of a run's rows in the end: the contact sheet and the shards."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+
+from lib_layerdiffuse.batch.figures import Tally
+from lib_layerdiffuse.batch.places import place_at
+from lib_layerdiffuse.batch.shards import write_shards
+from lib_layerdiffuse.batch.sheet import contact_sheet
+
+
+def row(name: str, verdict: str | None = "transparent", error: str = "") -> dict:
+    file = {"file": f"rows/{name}/00000-1-fg.png", "layer": "fg", "set": 0, "seed": 1}
+    shown = [file | ({"alpha": {"verdict": verdict}} if verdict else {})]
+    extra = {"file": f"rows/{name}/00000-1-fg-matte.png", "layer": "fg", "set": 0, "extra": "matte"}
+    document = {"file": f"rows/{name}/00000-1-layers.psd", "kind": "psd", "set": 0}
+    return {
+        "id": name,
+        "line": int(name),
+        "request": {"method": "fg_attn_sd15", "prompt": f"<b> {name}"},
+        "files": [] if error else [*shown, extra, document],
+        "error": {"message": error, "hint": ""} if error else None,
+    }
+
+
+class TestSheet:
+    def test_what_needs_a_look_comes_first_and_texts_are_texts(self):
+        rows = [row("1"), row("2", "opaque"), row("3", error="no <memory>"), row("4", "empty")]
+        page = contact_sheet(rows, Tally(4).add_all(rows)).decode()
+        assert re.findall("<h2>(.*)</h2>", page) == ["Failed", "Not transparent", "Done"]
+        assert "no &lt;memory&gt;" in page
+        assert "<b>" not in page
+        links = re.findall(r'src="rows/(\d)/00000-1-fg.png"', page)
+        assert links == ["2", "4", "1"]
+        assert "4 of 4 rows, 1 failed, 2 not transparent" in page
+
+    def test_what_there_is_none_of_has_no_heading(self):
+        page = contact_sheet([row("1", None)], Tally(1)).decode()
+        assert re.findall("<h2>(.*)</h2>", page) == ["Done"]
+
+
+class TestShards:
+    def fill(self, folder: Path, *rows: dict):
+        place = place_at(str(folder))
+        for told in rows:
+            for one in told["files"]:
+                place.put(one["file"], one["file"].encode() * 10)
+        return place
+
+    def test_a_row_is_a_sample_with_all_its_files(self, tmp_path):
+        rows = [row("1"), row("2", error="bad"), row("3")]
+        place = self.fill(tmp_path, *rows)
+        assert write_shards(place, rows) == 1
+        data = place.get("shards/000000.tar")
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            names = archive.getnames()
+            files = {name: archive.extractfile(name).read() for name in names}
+        endings = ["json", "0.fg.png", "0.fg.matte.png", "0.layers.psd"]
+        assert names == [f"{key}.{ending}" for key in "13" for ending in endings]
+        assert json.loads(files["3.json"]) == rows[2]
+        assert files["1.0.layers.psd"] == place.get(rows[0]["files"][2]["file"])
+        write_shards(place, rows)
+        assert place.get("shards/000000.tar") == data
+
+    def test_a_row_is_never_divided_and_old_shards_go(self, tmp_path):
+        rows = [row(name) for name in "12345"]
+        place = self.fill(tmp_path, *rows)
+        assert write_shards(place, rows, size=1000) == 3
+        assert write_shards(place, rows[:2], size=1000) == 1
+        assert [one.name for one in (tmp_path / "shards").iterdir()] == ["000000.tar"]
