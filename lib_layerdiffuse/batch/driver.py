@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import OutputError, WorkerDiedError
 from .ledger import Ledger
 from .places import DONE, Place, read_row, row_file
-from .processes import Pool, Task
+from .pools import Pool, Task
 from .requests import Request, chunks
 from .results import write_failure
 from .worker import Answer, Told

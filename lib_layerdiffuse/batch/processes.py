@@ -9,63 +9,22 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
 from ..errors import HostError
-from .requests import Request
+from .pools import AT_ONCE, STARTS, Busy, Task, with_room
 from .worker import Answer, Setup, Worker
-
-AT_ONCE = 2
-"""Tasks that a worker has at a time: one is sampled while the other is decoded and written."""
-_STARTS = 3
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker gets: the arguments of `Worker.run`, and a number to tell tasks apart."""
-
-    number: int
-    requests: Sequence[Request]
-    wanted: frozenset[str]
-    tries: int
-
-
-class Pool(Protocol):
-    """Workers, wherever they are."""
-
-    def has_room(self, *, by_itself: bool) -> bool:
-        """Whether a worker can take another task, or has none at all."""
-        ...
-
-    def submit(self, task: Task, *, by_itself: bool) -> None:
-        """Gives a task to a worker; one by itself shares the worker with no other."""
-        ...
-
-    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
-        """Returns the numbers of tasks that have ended, and their answers; None for a worker
-        that died.
-
-        Raises:
-            HostError: No worker can be started.
-        """
-        ...
-
-    def close(self) -> None:
-        """Ends all workers, at once."""
-        ...
 
 
 @dataclass
-class _Process:
+class _Process(Busy):
     process: Any
     pipe: Connection
     setup: Setup
-    tasks: set[int] = field(default_factory=set)
-    by_itself: bool = False
     ready: bool = False
 
 
@@ -142,19 +101,13 @@ class ProcessPool:
 
     def has_room(self, *, by_itself: bool) -> bool:
         """As in `Pool`."""
-        return self._free(by_itself) is not None
-
-    def _free(self, by_itself: bool) -> _Process | None:
-        most = 1 if by_itself else AT_ONCE
-        free = [one for one in self._workers if len(one.tasks) < most and not one.by_itself]
-        return min(free, key=lambda one: len(one.tasks), default=None)
+        return with_room(self._workers, by_itself=by_itself) is not None
 
     def submit(self, task: Task, *, by_itself: bool) -> None:
         """As in `Pool`."""
-        worker = self._free(by_itself)
+        worker = with_room(self._workers, by_itself=by_itself)
         assert worker is not None, "`has_room` comes first"
-        worker.tasks.add(task.number)
-        worker.by_itself = by_itself
+        worker.take(task.number, by_itself=by_itself)
         with suppress(OSError):  # Where it is dead, `answers` will find that.
             worker.pipe.send(task)
 
@@ -174,9 +127,9 @@ class ProcessPool:
     def _replaced(self, dead: _Process) -> _Process:
         self._failed_starts = 0 if dead.ready else self._failed_starts + 1
         dead.pipe.close()
-        if self._failed_starts >= _STARTS:
+        if self._failed_starts >= STARTS:
             raise HostError(
-                f"A worker's process ended {_STARTS} times before it could begin.",
+                f"A worker's process ended {STARTS} times before it could begin.",
                 "Look above for what it said; fewer workers need less memory.",
             )
         return self._started(dead.setup)
@@ -200,8 +153,7 @@ def _read(worker: _Process) -> list[tuple[int, Answer | None]]:
             if said is not None:
                 number, answer = said
                 found.append((number, answer))
-                worker.tasks.discard(number)
-                worker.by_itself = worker.by_itself and bool(worker.tasks)
+                worker.drop(number)
     except (EOFError, OSError):
         worker.process.join(1)
     return found

@@ -14,7 +14,7 @@ from .driver import Driver, OnRow, works
 from .figures import Tally
 from .ledger import Ledger, told_rows
 from .places import LocalPlace, Place
-from .processes import Pool
+from .pools import Pool
 from .requests import Checked, Request
 from .shards import write_shards
 from .sheet import SHEET, contact_sheet

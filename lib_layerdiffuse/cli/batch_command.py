@@ -21,7 +21,7 @@ from .stores import store_of
 if TYPE_CHECKING:
     from ..batch.figures import Tally
     from ..batch.places import Place
-    from ..batch.processes import Pool
+    from ..batch.pools import Pool
     from ..batch.requests import Checked
     from .parsing import Commands, Parser
 
@@ -68,6 +68,12 @@ def _add_rules(parser: Parser) -> None:
     add = group.add_argument
     add("--skip-bad", action="store_true", help="leave out lines that cannot be run")
     add("--workers", type=options.number(int, 1, 1024), metavar="N", help="(default: one a GPU)")
+    add(
+        "--address",
+        metavar="ADDRESS",
+        help="of a Ray cluster, such as ray://head:10001, auto, or local for one that ends with "
+        "the run; needs the extra [batch] (default: processes of this computer)",
+    )
     add(
         "--batch",
         type=options.number(int, 1, 256),
@@ -159,6 +165,10 @@ def _pool(args: argparse.Namespace, place: Place) -> Pool:
         args.batch,
         args.retry_opaque,
     )
+    if args.address is not None:
+        from ..batch.ray_pool import RayPool
+
+        return RayPool(setup, args.address, args.workers)
     return ProcessPool(setup, _devices(args))
 
 

@@ -1,0 +1,78 @@
+"""What the driver knows of workers, wherever they are: tasks, room for them, and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from .requests import Request
+from .worker import Answer
+
+AT_ONCE = 2
+"""Tasks that a worker has at a time: one is sampled while the other is decoded and written."""
+STARTS = 3
+"""Workers that may end before they begin, one after the other, until the run ends."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker gets: the arguments of `Worker.run`, and a number to tell tasks apart."""
+
+    number: int
+    requests: Sequence[Request]
+    wanted: frozenset[str]
+    tries: int
+
+
+class Pool(Protocol):
+    """Workers, wherever they are."""
+
+    def has_room(self, *, by_itself: bool) -> bool:
+        """Whether a worker can take another task, or has none at all."""
+        ...
+
+    def submit(self, task: Task, *, by_itself: bool) -> None:
+        """Gives a task to a worker; one by itself shares the worker with no other."""
+        ...
+
+    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+        """Returns the numbers of tasks that have ended, and their answers; None for a worker
+        that died.
+
+        Raises:
+            HostError: No worker can be started.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends all workers, at once."""
+        ...
+
+
+@dataclass
+class Busy:
+    """A worker's tasks by number, and whether the one that it has shares it with no other."""
+
+    tasks: set[int] = field(default_factory=set, init=False)
+    by_itself: bool = field(default=False, init=False)
+
+    def take(self, number: int, *, by_itself: bool) -> None:
+        """Notes a task."""
+        self.tasks.add(number)
+        self.by_itself = by_itself
+
+    def drop(self, number: int) -> None:
+        """Notes that a task has ended."""
+        self.tasks.discard(number)
+        self.by_itself = self.by_itself and bool(self.tasks)
+
+
+AnyBusy = TypeVar("AnyBusy", bound=Busy)
+
+
+def with_room(workers: Sequence[AnyBusy], *, by_itself: bool) -> AnyBusy | None:
+    """Returns the worker with the fewest tasks that can take another one; None for none."""
+    most = 1 if by_itself else AT_ONCE
+    free = [one for one in workers if len(one.tasks) < most and not one.by_itself]
+    return min(free, key=lambda one: len(one.tasks), default=None)

@@ -1,0 +1,121 @@
+"""Workers as actors of a Ray cluster. Needs the extra `batch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import HostError, MissingCapabilityError
+from .pools import AT_ONCE, STARTS, Busy, Task, with_room
+from .worker import Answer, Setup, Worker
+
+LOCAL = "local"
+"""The address of a cluster that is started here and ends with the run."""
+_STORE = 100 * 2**20  # Bytes; what goes from process to process is texts.
+
+
+@dataclass
+class _Actor(Busy):
+    handle: Any
+    begun: Any  # Promises that the actor is there.
+
+
+class RayPool:
+    """Actors, each with a GPU of its own where the cluster has some.
+
+    Args:
+        setup: For each actor; the device is Ray's choice.
+        address: The cluster's, as `ray.init` takes it.
+        workers: How many; None for one for each GPU.
+    """
+
+    def __init__(self, setup: Setup, address: str, workers: int | None) -> None:
+        self._ray = _ray()
+        self._setup = setup
+        here = {"include_dashboard": False, "object_store_memory": _STORE}
+        if workers is not None:
+            here["num_cpus"] = workers
+        try:
+            self._ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="error",
+                **(here if address == LOCAL else {}),
+            )
+            gpus = int(self._ray.cluster_resources().get("GPU", 0))
+        except Exception as error:  # Ray has exceptions of every kind.
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise HostError(
+                f"There is no Ray cluster at {address}: {said[:300]}.",
+                "Check --address, and that the cluster runs the same versions of Ray and Python.",
+            ) from error
+        self._gpus = 1 if gpus else 0
+        self._failed_starts = 0
+        self._workers = [_Actor(*self._started()) for _ in range(workers or max(1, gpus))]
+        self._running: dict[Any, tuple[_Actor, Any, int]] = {}
+
+    def _started(self) -> tuple[Any, Any]:
+        # Not started again by Ray: meanwhile each call would end as if the actor had died of it,
+        # while calls of a new one wait.
+        options = {"max_restarts": 0, "max_concurrency": AT_ONCE}
+        made = self._ray.remote(Worker).options(num_cpus=1, num_gpus=self._gpus, **options)
+        handle = made.remote(self._setup)
+        return handle, handle.__ray_ready__.remote()
+
+    def has_room(self, *, by_itself: bool) -> bool:
+        """As in `Pool`."""
+        return with_room(self._workers, by_itself=by_itself) is not None
+
+    def submit(self, task: Task, *, by_itself: bool) -> None:
+        """As in `Pool`."""
+        actor = with_room(self._workers, by_itself=by_itself)
+        assert actor is not None, "`has_room` comes first"
+        actor.take(task.number, by_itself=by_itself)
+        promise = actor.handle.run.remote(task.requests, task.wanted, task.tries)
+        self._running[promise] = actor, actor.handle, task.number
+
+    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+        """As in `Pool`."""
+        ready, _ = self._ray.wait(list(self._running), timeout=timeout)
+        return [self._answer(promise) for promise in ready]
+
+    def _answer(self, promise: Any) -> tuple[int, Answer | None]:
+        actor, handle, number = self._running.pop(promise)
+        actor.drop(number)
+        try:
+            answer: Answer = self._ray.get(promise)
+        except self._ray.exceptions.RayError as error:
+            if handle is actor.handle:  # Of several tasks the first one brings a new actor.
+                self._replace(actor, error)
+            return number, None
+        self._failed_starts = 0
+        return number, answer
+
+    def _replace(self, actor: _Actor, error: Exception) -> None:
+        """Gives a dead actor a successor."""
+        try:
+            self._ray.get(actor.begun, timeout=0)
+        except self._ray.exceptions.RayError:
+            self._failed_starts += 1
+        if self._failed_starts >= STARTS:
+            said = " ".join(str(error).split())[:300]
+            hint = "Install this package, with [batch] and [standalone], on all nodes."
+            raise HostError(f"No worker begins on the cluster: {said}.", hint) from error
+        self._ray.kill(actor.handle)
+        actor.handle, actor.begun = self._started()
+
+    def close(self) -> None:
+        """As in `Pool`."""
+        for actor in self._workers:
+            self._ray.kill(actor.handle)
+        self._ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingCapabilityError(
+            "Ray is not installed, which --address needs.", 'Run pip install ".[batch]".'
+        ) from error
+    return ray

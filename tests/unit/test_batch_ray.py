@@ -1,0 +1,86 @@
+"""Rows on a Ray cluster that is started here: the same files, also when actors die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import batch_run
+import pytest
+from batch_run import results, rows, setup
+
+from lib_layerdiffuse.batch import runs
+from lib_layerdiffuse.batch.places import place_at
+from lib_layerdiffuse.batch.worker import Worker
+from lib_layerdiffuse.cli import main
+
+
+def test_without_ray_it_is_told_what_to_install(tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    jobs = batch_run.job_file(tmp_path / "j.jsonl", rows(1))
+    assert main(["batch", str(jobs), "--out", str(tmp_path / "out"), "--address", "local"]) == 2
+    assert 'pip install ".[batch]"' in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.filterwarnings("ignore")
+class TestCluster:
+    @pytest.fixture(autouse=True)
+    def _quiet_ray(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+    @pytest.fixture
+    def checked(self, tmp_path: Path):
+        found = batch_run.checked(batch_run.job_file(tmp_path / "j.jsonl", rows(10)))
+        whole = Worker(setup(tmp_path / "whole"))
+        for start in range(0, 10, 4):
+            chunk = found.requests[start : start + 4]
+            whole.run(chunk, {one.id for one in chunk})
+        return found
+
+    def run(self, checked, out: Path, meanwhile) -> None:
+        from lib_layerdiffuse.batch.ray_pool import LOCAL, RayPool
+
+        place, pools = place_at(str(out)), []
+
+        def pool():
+            pools.append(RayPool(setup(out), LOCAL, 2))
+            return pools[0]
+
+        seen = []
+
+        def on_row(told):
+            seen.append(told)
+            meanwhile(pools[0], len(seen))
+
+        rules = runs.Rules(most=4, tries=2, again=False)
+        with runs.held(place):
+            runs.run(place, checked, rules, pool, lambda _: on_row)
+
+    def test_it_makes_the_same_files(self, tmp_path, checked):
+        self.run(checked, tmp_path / "out", lambda *_: None)
+        assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+    def test_an_actor_that_is_killed_costs_nothing(self, tmp_path, checked):
+        import ray
+
+        killed: list[int] = []
+
+        def kill(pool, done):
+            if done == 1:
+                for actor in pool._workers:
+                    asked = actor.handle.__ray_call__.remote(lambda _: os.getpid())
+                    killed.append(ray.get(asked))
+                    os.kill(killed[-1], signal.SIGKILL)
+
+        self.run(checked, tmp_path / "out", kill)
+        assert killed
+        assert results(tmp_path / "out") == results(tmp_path / "whole")
+        told = batch_run.told(tmp_path / "out")
+        assert sorted(one["id"] for one in told) == sorted(one.id for one in checked.requests)
