@@ -118,7 +118,8 @@ def _run(args: argparse.Namespace) -> int:
         rules = Rules(args.batch, args.tries, args.retry_failed, args.shards)
         tally = run(place, checked, rules, lambda: _pool(args, place), _teller(args))
     if not args.quiet:
-        print(f"layerdiffuse: {tally.sentence()}: {place.address}", file=sys.stderr)
+        said = f"layerdiffuse: {tally.sentence()}: {place.address}"
+        print(f"{_clear()}{said}", file=sys.stderr)
     return _SOME_FAILED if tally.failed else 0
 
 
@@ -195,7 +196,7 @@ def _teller(args: argparse.Namespace) -> Callable[[Tally], Callable[[Mapping[str
                 print(json.dumps(told, ensure_ascii=False), flush=True)
             if args.quiet:
                 return
-            clear = "\r\x1b[K" if on_terminal else ""
+            clear = _clear()
             if told["error"]:
                 said = " ".join(f"{told['error']['message']} {told['error']['hint']}".split())
                 print(f"{clear}layerdiffuse: line {told['line']} failed: {said}", file=sys.stderr)
@@ -210,6 +211,11 @@ def _teller(args: argparse.Namespace) -> Callable[[Tally], Callable[[Mapping[str
         return tell
 
     return begin
+
+
+def _clear() -> str:
+    """Returns what takes the line of progress off a terminal."""
+    return "\r\x1b[K" if sys.stderr.isatty() else ""
 
 
 def _status(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "lib_layerdiffuse"
-ROOMS = ("cli", "demo", "settings", "standalone", "studio", "ui", "webui", "weights")
+ROOMS = ("batch", "cli", "demo", "settings", "standalone", "studio", "ui", "webui", "weights")
 MODULES = sorted(path for room in ROOMS for path in (PACKAGE / room).rglob("*.py"))
 
 
