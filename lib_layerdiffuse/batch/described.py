@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..codec.views import Views, read_views
 from ..documents.kinds import DocumentKind, find_kinds
 from ..errors import MissingLayerError, SettingsError
 from ..hosts.diffusers.sampling import check_sampler
@@ -84,6 +85,7 @@ def described(
         cfg=author.cfg if row.cfg is None else row.cfg,
         sampler=row.sampler or author.sampler,
         init=row.init,
+        views=_views(row),
         denoise=Generation.denoise if row.denoise is None else row.denoise,
     )
     return Described(job, chosen, _kinds(row), row.trim, _second(row, job))
@@ -131,6 +133,13 @@ def _size(row: JobFields, side: int) -> tuple[int, int]:
         return side, side
     with _at("size"):
         return read_size(row.size)
+
+
+def _views(row: JobFields) -> Views:
+    if not row.views:
+        return Generation.views
+    with _at("views"):
+        return read_views(row.views)
 
 
 def _kinds(row: JobFields) -> tuple[DocumentKind, ...]:

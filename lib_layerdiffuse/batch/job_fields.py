@@ -34,6 +34,7 @@ class JobFields:
     prediction: str | None = setting(
         None, "prediction", "Prediction", "What the UNet predicts.", choices=_PREDICTIONS
     )
+    views: str = _text("views", "Views", "Of the transparent decoder: 1 to 8, or adaptive.")
     layers: str = _text("layers", "Layer files", "psd, ora, zip, or several with commas.")
     trim: bool = setting(False, "trim", "Trim", "Cut layers in these files to what is visible.")
     sets: int = setting(1, "sets", "Sets", "How many sets of layers.", type="integer", bounds=SETS)

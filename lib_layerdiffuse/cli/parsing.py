@@ -55,15 +55,12 @@ def add_views(parser: Options) -> None:
 
 def _views(text: str) -> Views:
     """Returns a number of views, or that they are adaptive; for argparse's `type`."""
-    from ..codec.views import ADAPTIVE, check_views
+    from ..codec.views import read_views
 
-    named = text.lower() == ADAPTIVE
-    views: Views = ADAPTIVE if named else int(text) if text.isdecimal() else 0
     try:
-        check_views(views)
+        return read_views(text)
     except SettingsError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    return views
 
 
 def device(text: str) -> str:

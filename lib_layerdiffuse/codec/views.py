@@ -45,6 +45,18 @@ def check_views(views: Views) -> None:
         )
 
 
+def read_views(text: str) -> Views:
+    """Returns what a text such as "4" or "adaptive" names.
+
+    Raises:
+        SettingsError: It is no number of views.
+    """
+    named = text.lower() == ADAPTIVE
+    views: Views = ADAPTIVE if named else int(text) if text.isdecimal() else 0
+    check_views(views)
+    return views
+
+
 def most_views(views: Views) -> int:
     """Returns how many views are taken at most."""
     return len(VIEWS) if views == ADAPTIVE else int(views)

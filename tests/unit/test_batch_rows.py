@@ -51,6 +51,8 @@ def ids(folder: Path, *lines: dict) -> list[str]:
         (QUICK | {"negative_prompt": ["a"]}, "negative_prompt"),
         (QUICK | {"layers": "tiff"}, "layers"),
         (QUICK | {"trim": True}, "trim"),
+        (QUICK | {"views": "9"}, "views"),
+        (QUICK | {"views": 4}, "views"),
         (QUICK | {"denoise": 0.5}, "denoise"),
         (QUICK | {"init": "none.png"}, "init"),
         (QUICK | {"fg_image": "none.png"}, "fg_image"),
