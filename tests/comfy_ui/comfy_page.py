@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Page
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 _READY = "() => Boolean(window.app?.graph && window.app?.canvas && window.app?.vueAppReady)"
 _OPEN = """async workflow => {
