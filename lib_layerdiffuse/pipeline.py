@@ -275,9 +275,8 @@ def decode(
 
     def run(attempt: Attempt) -> npt.NDArray[np.uint8]:
         host.place(decoder.net, _pixels(pixels.shape[1:], attempt), attempt.dtype)
-        rgba = decoder.decode(
-            *batch, views=attempt.views, tile=attempt.tile, eight_bit=True, on_view=on_view
-        )
+        of, side = attempt.views, attempt.tile
+        rgba = decoder.decode(*batch, views=of, tile=side, eight_bit=True, on_view=on_view)
         return rgba_u8(rgba)[0]
 
     return climb(
@@ -293,9 +292,8 @@ def decode(
 
 def _pixels(shape: Sequence[int], attempt: Attempt) -> int:
     """Returns how many pixels of an image `H W …` the network sees at once."""
-    height, width = shape[:2]
-    side = attempt.tile or max(height, width)
-    return min(height, side) * min(width, side)
+    side = attempt.tile or max(shape[:2])
+    return min(shape[0], side) * min(shape[1], side)
 
 
 def _dtype_of(codec: TransparentDecoder | TransparentEncoder) -> torch.dtype:
