@@ -31,6 +31,11 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
+def in_one_line(error: BaseException) -> str:
+    """Returns all that another program's error says, in one line; its kind where it is silent."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def without_secrets(text: str) -> str:
     """Returns a text with its addresses cut down to what may be shown: no query, no password.
 

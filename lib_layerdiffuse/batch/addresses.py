@@ -7,7 +7,7 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
-from ..errors import SettingsError
+from ..errors import SettingsError, in_one_line
 from ..files.existing import existing_file, unreadable
 from ..imaging.images import FloatImage
 from ..imaging.reading import read_image
@@ -76,7 +76,7 @@ def read_bytes(address: str, *, field: str | None = None) -> bytes:
     try:
         data: bytes = system.cat_file(path_there)
     except Exception as error:  # Each store's library has exceptions of its own.
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = in_one_line(error)
         raise SettingsError(
             f"{address} cannot be read: {said}.", "Check the address.", field=field
         ) from error

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import OutputError, SettingsError
+from ..errors import OutputError, SettingsError, in_one_line
 from ..files.whole_files import check_folder, whole_file
 from .addresses import is_remote, opened
 
@@ -147,7 +147,7 @@ class RemotePlace:
             self._system.pipe_file(self._at(name), data)
         except Exception as error:  # Each store's library has exceptions of its own.
             raise OutputError(
-                f"{self.address}/{name} could not be written: {_said(error)}.",
+                f"{self.address}/{name} could not be written: {in_one_line(error)}.",
                 "Check the address and what you may do there.",
             ) from error
 
@@ -156,7 +156,7 @@ class RemotePlace:
         try:
             data: bytes = self._system.cat_file(self._at(name))
         except Exception as error:
-            raise _unreadable(f"{self.address}/{name}", _said(error)) from error
+            raise _unreadable(f"{self.address}/{name}", in_one_line(error)) from error
         return data
 
     def has(self, name: str) -> bool:
@@ -183,10 +183,6 @@ class RemotePlace:
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _unreadable(name: str, said: str) -> OutputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from .requests import Request
 from .worker import Answer
@@ -76,3 +76,25 @@ def with_room(workers: Sequence[AnyBusy], *, by_itself: bool) -> AnyBusy | None:
     most = 1 if by_itself else AT_ONCE
     free = [one for one in workers if len(one.tasks) < most and not one.by_itself]
     return min(free, key=lambda one: len(one.tasks), default=None)
+
+
+class Crew(Generic[AnyBusy]):
+    """What all pools do alike: they know their workers, and who gets the next task.
+
+    Args:
+        workers: The pool's; a dead one may be replaced in this list.
+    """
+
+    def __init__(self, workers: list[AnyBusy]) -> None:
+        self._workers = workers
+
+    def has_room(self, *, by_itself: bool) -> bool:
+        """As in `Pool`."""
+        return with_room(self._workers, by_itself=by_itself) is not None
+
+    def _taking(self, task: Task, *, by_itself: bool) -> AnyBusy:
+        """Returns the worker that a task is noted for."""
+        worker = with_room(self._workers, by_itself=by_itself)
+        assert worker is not None, "`has_room` comes first"
+        worker.take(task.number, by_itself=by_itself)
+        return worker

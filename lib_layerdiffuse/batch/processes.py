@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import HostError
-from .pools import AT_ONCE, STARTS, Busy, Task, with_room
+from .pools import AT_ONCE, STARTS, Busy, Crew, Task
 from .worker import Answer, Setup, Worker
 
 
@@ -68,7 +68,7 @@ def _share_processors(workers: int) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
 
 
-class ProcessPool:
+class ProcessPool(Crew[_Process]):
     """One process for each device.
 
     Args:
@@ -85,10 +85,8 @@ class ProcessPool:
         self._context = multiprocessing.get_context("spawn")
         self._failed_starts = 0
         self._count = len(devices)
-        self._workers = [
-            self._started(replace(setup, choice=replace(setup.choice, device=device)))
-            for device in devices
-        ]
+        choices = [replace(setup.choice, device=device) for device in devices]
+        super().__init__([self._started(replace(setup, choice=choice)) for choice in choices])
 
     def _started(self, setup: Setup) -> _Process:
         ours, theirs = self._context.Pipe()
@@ -99,15 +97,9 @@ class ProcessPool:
         theirs.close()
         return _Process(process, ours, setup)
 
-    def has_room(self, *, by_itself: bool) -> bool:
-        """As in `Pool`."""
-        return with_room(self._workers, by_itself=by_itself) is not None
-
     def submit(self, task: Task, *, by_itself: bool) -> None:
         """As in `Pool`."""
-        worker = with_room(self._workers, by_itself=by_itself)
-        assert worker is not None, "`has_room` comes first"
-        worker.take(task.number, by_itself=by_itself)
+        worker = self._taking(task, by_itself=by_itself)
         with suppress(OSError):  # Where it is dead, `answers` will find that.
             worker.pipe.send(task)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import HostError, MissingCapabilityError
-from .pools import AT_ONCE, STARTS, Busy, Task, with_room
+from ..errors import HostError, MissingCapabilityError, in_one_line
+from .pools import AT_ONCE, STARTS, Busy, Crew, Task
 from .worker import Answer, Setup, Worker
 
 LOCAL = "local"
@@ -20,7 +20,7 @@ class _Actor(Busy):
     begun: Any  # Promises that the actor is there.
 
 
-class RayPool:
+class RayPool(Crew[_Actor]):
     """Actors, each with a GPU of its own where the cluster has some.
 
     Args:
@@ -44,14 +44,14 @@ class RayPool:
             )
             gpus = int(self._ray.cluster_resources().get("GPU", 0))
         except Exception as error:  # Ray has exceptions of every kind.
-            said = " ".join(str(error).split()) or type(error).__name__
+            said = in_one_line(error)
             raise HostError(
                 f"There is no Ray cluster at {address}: {said[:300]}.",
                 "Check --address, and that the cluster runs the same versions of Ray and Python.",
             ) from error
         self._gpus = 1 if gpus else 0
         self._failed_starts = 0
-        self._workers = [_Actor(*self._started()) for _ in range(workers or max(1, gpus))]
+        super().__init__([_Actor(*self._started()) for _ in range(workers or max(1, gpus))])
         self._running: dict[Any, tuple[_Actor, Any, int]] = {}
 
     def _started(self) -> tuple[Any, Any]:
@@ -62,15 +62,9 @@ class RayPool:
         handle = made.remote(self._setup)
         return handle, handle.__ray_ready__.remote()
 
-    def has_room(self, *, by_itself: bool) -> bool:
-        """As in `Pool`."""
-        return with_room(self._workers, by_itself=by_itself) is not None
-
     def submit(self, task: Task, *, by_itself: bool) -> None:
         """As in `Pool`."""
-        actor = with_room(self._workers, by_itself=by_itself)
-        assert actor is not None, "`has_room` comes first"
-        actor.take(task.number, by_itself=by_itself)
+        actor = self._taking(task, by_itself=by_itself)
         promise = actor.handle.run.remote(task.requests, task.wanted, task.tries)
         self._running[promise] = actor, actor.handle, task.number
 
@@ -98,7 +92,7 @@ class RayPool:
         except self._ray.exceptions.RayError:
             self._failed_starts += 1
         if self._failed_starts >= STARTS:
-            said = " ".join(str(error).split())[:300]
+            said = in_one_line(error)[:300]
             hint = "Install this package, with [batch] and [standalone], on all nodes."
             raise HostError(f"No worker begins on the cluster: {said}.", hint) from error
         self._ray.kill(actor.handle)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import LayerDiffuseError, OutputError
+from ..errors import LayerDiffuseError, OutputError, in_one_line
 from ..hosts.diffusers import DiffusersHost
 from ..pipeline import Session
 from ..standalone.defaults import LARGEST_SEED
@@ -237,5 +237,5 @@ def as_told(error: BaseException) -> Told:
     """Returns what is told of an error."""
     if isinstance(error, LayerDiffuseError):
         return error.as_dict()
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = in_one_line(error)
     return {"error": type(error).__name__, "message": said, "hint": "", "field": None}

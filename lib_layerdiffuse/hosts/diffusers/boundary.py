@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from ...errors import LayerDiffuseError
+from ...errors import LayerDiffuseError, in_one_line
 
 _LONGEST = 200
 
@@ -38,6 +38,6 @@ def translated(
 
 def said_by(error: BaseException) -> str:
     """Returns what an exception says, in one short line without a full stop."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = in_one_line(error)
     first = text.split(". ")[0].rstrip(".:")
     return first if len(first) <= _LONGEST else f"{first[:_LONGEST]}…"
