@@ -249,6 +249,17 @@ class TestWeights:
             assert name == other
             assert torch.equal(value, before)
 
+    def test_they_are_kept_as_small_as_in_their_file(self, run):
+        """Where the UNet computes in float32, a file in float16 would take twice its size."""
+        key = f"{BLOCK}.attn1.to_q.weight"
+        run.open(SDXL_FG)
+        shape = run.layer(key.removesuffix(".weight")).weight.shape
+        values = torch.rand(shape).half()
+        run.load(injection(SDXL_FG, patches={key: Diff(values)}))
+        run.call(HIGH)
+        found = (t for t in gc.get_objects() if type(t) is torch.Tensor and t.shape == shape)
+        assert {t.dtype for t in found if torch.equal(t, values)} == {torch.float16}
+
     def test_a_refused_call_does_not_count(self, run):
         run.attach(TWO_PICTURES)
         with pytest.raises(HostError, match="parts of the image"):

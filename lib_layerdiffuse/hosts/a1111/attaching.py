@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+import torch
 from modules import devices
 from torch import Tensor, nn
 
@@ -157,7 +158,7 @@ class _PatchedWeights:
         keeps = not memory.is_scarce(sd_model)  # Elsewhere each comes for its layer's call only.
         for found in layers_of(sd_model.model, injection.patches or {}):
             factors = {
-                name: tuple(t.to(devices.device, dtype) if keeps else t for t in given)
+                name: tuple(_on_device(t, dtype) if keeps else t for t in given)
                 for name, given in found.factors.items()
             }
             layer = PatchedLayer(found.layer, factors, injection.strength, self._switch, dtype)
@@ -183,3 +184,9 @@ class _PatchedWeights:
                     "without them.",
                     "Turn off extensions that change the UNet's layers.",
                 )
+
+
+def _on_device(factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns a factor where the UNet computes, in the UNet's type unless its own is narrower."""
+    narrower = factor.dtype.itemsize < dtype.itemsize
+    return factor.to(devices.device, None if narrower else dtype)
