@@ -268,14 +268,16 @@ class Client:
         """Returns a panel's title and arguments.
 
         Args:
-            title: How its title begins, in lower case; WebUIs differ in what stands behind.
+            title: How its title begins, in lower case; WebUIs differ in what stands behind. Of
+                several, the shortest is meant.
             img2img: Which tab's.
 
         Raises:
-            LookupError: There is no such panel.
+            ValueError: There is no such panel.
         """
         infos = [i for i in self.script_info() if i["is_img2img"] is img2img]
-        return next(info for info in infos if info["name"].startswith(title))
+        found = (info for info in infos if info["name"].startswith(title))
+        return min(found, key=lambda info: len(info["name"]))
 
     def panel_args(
         self, title: str, *values: Any, img2img: bool = False, **named: Any
@@ -312,6 +314,10 @@ class Client:
         body = {"pixels": base64.b64encode(buffer.getvalue()).decode()}
         found = self.call("POST", "/e2e/moments", body)
         return {name: np.asarray(value, np.float32) for name, value in found.items()}
+
+    def round_as_merged(self, on: bool) -> None:
+        """Lets weights that are computed with beside the UNet's round as if merged, or not."""
+        self.call("POST", "/e2e/rounding", {"on": on})
 
     def model(self) -> dict[str, Any]:
         """Returns the probe's description of the loaded model."""

@@ -141,7 +141,15 @@ CLASSIC = Webui(
 A1111 = Webui(
     "a1111",
     "AUTOMATIC1111's WebUI",
-    (*_COMMON, "--skip-version-check", "--use-cpu=all", "--no-half", "--no-download-sd-model"),
+    (
+        *_COMMON,
+        "--skip-version-check",
+        "--use-cpu=all",
+        "--no-half",
+        "--no-download-sd-model",
+        # A thread of its start would load one beside the first request's, and both be broken.
+        "--skip-load-model-at-start",
+    ),
     has_patcher=False,
     loads_at_once=True,
     noises_the_original=False,
