@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from client import ApiError, Client, Result
+from flow_jobs import CHECKPOINTS
 from forge_server import ForgeServer
 from layers import assert_same, check_layers, difference, generate, notes, request
+from random_loras import LORAS
 from random_weights import SD15, SDXL
 from server_process import link
 
@@ -124,22 +126,26 @@ def test_an_exception_or_an_interrupt_mid_sampling_leaves_nothing(
     assert again.run["checksum"] == before.run["checksum"]
 
 
-def test_a_users_lora_before_during_and_after(client: Client, plain: Plain, tmp_path: Path) -> None:
-    before = plain(SD15, **SMALL)
-    client.use_checkpoint(SD15)
-    prompt = "a glass ball <lora:random_lora:1>"
+@pytest.mark.parametrize("method_id", ["fg_attn_sd15", "fg_attn_sdxl"])
+def test_a_users_lora_before_during_and_after(
+    client: Client, plain: Plain, tmp_path: Path, method_id: str
+) -> None:
+    arch = find_method(method_id).arch
+    before = plain(CHECKPOINTS[arch], **SMALL)
+    client.use_checkpoint(CHECKPOINTS[arch])
+    prompt = f"a glass ball <lora:{LORAS[arch]}:1>"
 
     def lora(name: str) -> Result:
         return client.txt2img(prompt=prompt, record=tmp_path / name, **SMALL)
 
     first = lora("before")
     assert difference(first, before) > 0.05
-    without = generate(client, "fg_attn_sd15", tmp_path / "without", **SMALL)
-    with_lora = generate(client, "fg_attn_sd15", tmp_path / "with", prompt=prompt, **SMALL)
+    without = generate(client, method_id, tmp_path / "without", **SMALL)
+    with_lora = generate(client, method_id, tmp_path / "with", prompt=prompt, **SMALL)
     assert difference(with_lora, without) > 0.05, "the LoRA was lost under the method"
     assert difference(with_lora, first) > 0.01, "the method was lost under the LoRA"
     assert_same(first, lora("after"))
-    assert_same(without, generate(client, "fg_attn_sd15", tmp_path / "again", **SMALL))
+    assert_same(without, generate(client, method_id, tmp_path / "again", **SMALL))
     assert_same(before, client.txt2img(record=tmp_path / "plain", **SMALL))
 
 
