@@ -4,7 +4,8 @@ Arguments of the always-on script "E2E Faults":
     0. where: "" nowhere, one of `PLACES`, or "hook:", a title of the extension's scripts, ":" and
        one of that script's hooks, which then fails inside its own guard
     1. how many uses of that place are left alone first
-    2. what it raises: "error", "memory" or "disk", which is full
+    2. what it raises: "error", "memory" or "disk", which is full; with "interrupt" it does what it
+       does, and the user interrupts the job meanwhile
     3. how many uses of that place fail, by default 1
 
 ``GET /e2e/faults`` lists the places.
@@ -20,7 +21,7 @@ from typing import Any
 
 import gradio as gr
 import torch
-from modules import images, processing, script_callbacks, scripts
+from modules import images, processing, script_callbacks, scripts, shared
 from webui_model import first_of, memory_manager, unet_wrapper, vae
 
 PATCHERS = ("backend.patcher.base", "ldm_patched.modules.model_patcher")
@@ -65,6 +66,7 @@ PLACES: dict[str, Callable[[], tuple[Any, str]]] = {
     "memory": _loading,
     "unet": _applying,
     "decoder": lambda: (_network("nets.unet1024.UNet1024"), "forward"),
+    "strips": lambda: (_network("nets.unet1024.UNet1024"), "by_strips"),
     "encoder": lambda: (_network("nets.offset_encoder.OffsetEncoder"), "forward"),
     "control": lambda: (_network("nets.control_encoder.ControlEncoder"), "forward"),
     "weights": lambda: (_network("pipeline.Session"), "weights"),
@@ -112,6 +114,9 @@ class Fault:
         self.times -= 1
         if not self.times:
             self.remove()
+        if self.kind == "interrupt":
+            shared.state.interrupt()
+            return self.inner(*args, **kwargs)
         if self.kind == "memory":
             raise torch.cuda.OutOfMemoryError("E2E probe: out of memory asked for")
         if self.kind == "disk":
