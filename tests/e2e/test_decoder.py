@@ -22,10 +22,9 @@ GIB = 2**30
 
 @pytest.fixture
 def views(client: Client) -> Iterator[Callable[[str], None]]:
-    """Returns how to choose the number of views; afterwards they are as before."""
-    before = client.options()["layerdiffuse_decoder_views"]
+    """Returns how to choose the number of views; afterwards it is the default."""
     yield lambda number: client.set_options(layerdiffuse_decoder_views=number)
-    client.set_options(layerdiffuse_decoder_views=before)
+    client.set_options(layerdiffuse_decoder_views="8")
 
 
 def notes(made: Result) -> list[str]:
