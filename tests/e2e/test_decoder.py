@@ -85,9 +85,10 @@ def test_out_of_memory_at_each_stage(
 
 
 def test_2048_pixels_beside_a_checkpoint(client: Client, tmp_path: Path) -> None:
+    """Each further view takes 16 MiB more, and minutes."""
     client.use_checkpoint(SD15)
     generate(client, METHOD, tmp_path / "loads", width=64, height=64)
-    found = client.call("POST", "/e2e/decoder", {"side": 2048, "views": 8})
+    found = client.call("POST", "/e2e/decoder", {"side": 2048, "views": 2})
     print({name: found[name] for name in ("before", "peak", "seconds")})
     assert found["shape"] == [2048, 2048, 4]
     assert found["notes"] == []
