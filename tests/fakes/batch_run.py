@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from command_runs import ROOT
@@ -27,7 +27,7 @@ from lib_layerdiffuse.methods import METHODS
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
 
 CRASHES = "row that crashes its worker"
-QUICK = {"method": "fg_attn_sd15", "steps": 1, "sampler": "Euler"}
+QUICK = {"method": "fg_attn_sd15", "steps": 1, "sampler": "Euler", "views": "1"}
 _WEIGHTS = (Path("no-layer-files"),)
 
 
@@ -44,10 +44,11 @@ def checked(path: Path) -> Checked:
     return checker(path.parent).check(read_job_file(str(path)))
 
 
-def checker(folder: Path) -> Checker:
-    def no_store():
-        raise AssertionError("the tiny family has its own files")
+def no_store() -> NoReturn:
+    raise AssertionError("the tiny family has its own files")
 
+
+def checker(folder: Path) -> Checker:
     return Checker(Models(no_store), ModelChoice(), str(folder))
 
 
@@ -139,6 +140,14 @@ def _crashing(*given: Any) -> None:
 def _on_full_disk(*given: Any) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     processes.serve(*given)
+
+
+class KilledPool(ProcessPool):
+    """Its first worker is killed before it can begin."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._workers[0].process.kill()
 
 
 class CrashingPool(ProcessPool):

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import batch_run
 import numpy as np
 import pytest
-from batch_run import CRASHES, CrashingPool, FullDiskPool, results, rows
+from batch_run import CRASHES, CrashingPool, FullDiskPool, KilledPool, results, rows
 
 from lib_layerdiffuse.batch import worker as working
 from lib_layerdiffuse.batch.driver import Driver, works
@@ -30,6 +30,7 @@ from lib_layerdiffuse.imaging.coverage import measure
 from lib_layerdiffuse.imaging.images import to_u8
 from lib_layerdiffuse.imaging.png import png_bytes
 from lib_layerdiffuse.imaging.reading import read_image
+from lib_layerdiffuse.standalone.models import Models
 
 RULES = Rules(most=4, tries=1, again=False)
 BAD = MappingProxyType({"error": "CodecError", "message": "bad", "hint": ""})
@@ -256,7 +257,16 @@ class TestReports:
         assert not place.done()
 
 
+@pytest.fixture(scope="module")
+def loaded() -> Models:
+    return Models(batch_run.no_store)
+
+
 class TestWorker:
+    @pytest.fixture(autouse=True)
+    def _loaded_once(self, loaded, monkeypatch):
+        monkeypatch.setattr(working, "Models", lambda _: loaded)
+
     def test_together_or_in_part_the_same_files(self, tmp_path):
         lines = rows(3) + rows(1, method="joint_sd15", layers="psd,zip", show_preview=True)
         found = batch_run.checked(batch_run.job_file(tmp_path / "j.jsonl", lines)).requests
@@ -335,6 +345,17 @@ def finish(place, checked, pool) -> list[dict]:
     return seen
 
 
+def test_a_process_that_dies_is_replaced_and_its_row_comes_out_the_same(tmp_path):
+    checked = batch_run.checked(batch_run.job_file(tmp_path / "j.jsonl", rows(1)))
+    out = tmp_path / "out"
+    (told,) = finish(place_at(str(out)), checked, lambda: KilledPool(batch_run.setup(out), [None]))
+    assert (told["tries"], told["error"]) == (1, None)
+    Worker(batch_run.setup(tmp_path / "alone")).run(checked.requests, {told["id"]})
+    assert results(out) == results(tmp_path / "alone")
+    assert batch_run.told(out) == [told]
+
+
+@pytest.mark.slow
 def test_rows_of_every_fate_in_processes(tmp_path):
     """A row that kills its worker, beside others: these are what they are without it."""
     lines = [*rows(2), batch_run.QUICK | {"prompt": CRASHES, "seed": 9, "steps": 2}]
