@@ -13,6 +13,7 @@ from ..files.locks import file_lock
 from .driver import Driver, OnRow, works
 from .figures import Tally
 from .ledger import Ledger, told_rows
+from .parquet import TABLE, write_table
 from .places import LocalPlace, Place
 from .pools import Pool
 from .requests import Checked, Request
@@ -31,12 +32,14 @@ class Rules:
         tries: How often a row runs alone before it has failed for good.
         again: Whether rows that failed before are tried again.
         shards: Whether WebDataset shards are made of the files in the end.
+        parquet: Whether a table is made of what is told of the rows in the end.
     """
 
     most: int
     tries: int
     again: bool
     shards: bool = False
+    parquet: bool = False
 
 
 @contextmanager
@@ -97,6 +100,7 @@ def run(
 
         todo = works(checked.requests, ledger, rules.most)
         if todo:
+            place.remove(TABLE)  # It would tell of fewer rows than there are.
             workers = pool()
             try:
                 Driver(place, ledger, workers, tries=rules.tries, on_row=count).run(todo)
@@ -109,6 +113,8 @@ def run(
     ledger.close()
     told = [ledger.rows[one.id] for one in checked.requests]
     place.put(SHEET, contact_sheet(told, tally))
+    if rules.parquet:
+        write_table(place, ledger.rows.values())
     if rules.shards:
         write_shards(place, told)
     return tally

@@ -59,6 +59,11 @@ def add_to(commands: Commands) -> None:
     group.add_argument(
         "--shards", action="store_true", help="also put the files into WebDataset shards"
     )
+    group.add_argument(
+        "--parquet",
+        action="store_true",
+        help="also put what is told of the rows into a Parquet table; needs the extra [batch]",
+    )
     group.add_argument("--json", action="store_true", help="one line of JSON for each row")
     group.add_argument("--quiet", action="store_true", help="no progress and no notes")
 
@@ -105,9 +110,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.folder is not None:
         raise SettingsError(f"There is no use for {args.folder}.", "Name the folder with --out.")
     from ..batch.addresses import resolved
+    from ..batch.parquet import check_parquet
     from ..batch.places import place_at
     from ..batch.runs import Rules, held, run
 
+    if args.parquet:
+        check_parquet()
     place = place_at(resolved(args.out, str(Path.cwd())))
     with held(place):
         checked = _checked(args)
@@ -115,7 +123,9 @@ def _run(args: argparse.Namespace) -> int:
             return 2
         if not checked.requests:
             raise SettingsError("There is no row to run.", "Write one into the job file.")
-        rules = Rules(args.batch, args.tries, args.retry_failed, args.shards)
+        rules = Rules(
+            args.batch, args.tries, args.retry_failed, shards=args.shards, parquet=args.parquet
+        )
         tally = run(place, checked, rules, lambda: _pool(args, place), _teller(args))
     if not args.quiet:
         said = f"layerdiffuse: {tally.sentence()}: {place.address}"

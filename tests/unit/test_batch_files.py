@@ -5,13 +5,24 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import tarfile
 from pathlib import Path
+from typing import Any
+
+import batch_run
+import pytest
 
 from lib_layerdiffuse.batch.figures import Tally
+from lib_layerdiffuse.batch.ledger import Ledger
+from lib_layerdiffuse.batch.parquet import write_table
 from lib_layerdiffuse.batch.places import place_at
+from lib_layerdiffuse.batch.results import write_failure
 from lib_layerdiffuse.batch.shards import write_shards
 from lib_layerdiffuse.batch.sheet import contact_sheet
+from lib_layerdiffuse.batch.worker import Worker
+from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.errors import CodecError
 
 
 def row(name: str, verdict: str | None = "transparent", error: str = "") -> dict:
@@ -73,3 +84,36 @@ class TestShards:
         assert write_shards(place, rows, size=1000) == 3
         assert write_shards(place, rows[:2], size=1000) == 1
         assert [one.name for one in (tmp_path / "shards").iterdir()] == ["000000.tar"]
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    return [without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
+class TestTable:
+    def test_it_says_what_the_lines_say(self, tmp_path):
+        parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+        lines = batch_run.rows(1, method="joint_sd15", layers="psd,zip", show_preview=True)
+        jobs = batch_run.job_file(tmp_path / "j.jsonl", [*lines, *batch_run.rows(1)])
+        drawn, bad = batch_run.checked(jobs).requests
+        place = place_at(str(tmp_path / "out"))
+        Worker(batch_run.setup(tmp_path / "out")).run([drawn], {drawn.id})
+        write_failure(place, bad, CodecError("Too large.", "Choose a smaller size.").as_dict(), 2)
+        ledger = Ledger(place)
+        ledger.close()
+        write_table(place, ledger.rows.values())
+        table = parquet.read_table(tmp_path / "out" / "results.parquet")
+        told = [row | {"request": json.loads(row["request"])} for row in table.to_pylist()]
+        assert without_nulls(told) == without_nulls(batch_run.told(tmp_path / "out"))
+        # Also where nothing is told that says which type a column has.
+        write_table(place, [row for row in ledger.rows.values() if row["error"]])
+        assert parquet.read_schema(tmp_path / "out" / "results.parquet") == table.schema
+
+    def test_without_the_library_it_is_told_what_to_install(self, tmp_path, capfd, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        jobs = batch_run.job_file(tmp_path / "j.jsonl", batch_run.rows(1))
+        assert main(["batch", str(jobs), "--out", str(tmp_path / "out"), "--parquet"]) == 2
+        assert 'pip install ".[batch]"' in capfd.readouterr().err
+        assert not (tmp_path / "out").exists()
