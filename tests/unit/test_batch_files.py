@@ -85,6 +85,20 @@ class TestShards:
         assert write_shards(place, rows[:2], size=1000) == 1
         assert [one.name for one in (tmp_path / "shards").iterdir()] == ["000000.tar"]
 
+    @pytest.mark.filterwarnings("ignore")
+    def test_the_library_webdataset_reads_each_row_once(self, tmp_path):
+        webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+        rows = [row(name) for name in "12345"]
+        place = self.fill(tmp_path, *rows)
+        assert write_shards(place, rows, size=1000) == 3
+        shards = sorted(str(path) for path in (tmp_path / "shards").iterdir())
+        samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+        assert [sample["__key__"] for sample in samples] == list("12345")
+        for sample, told in zip(samples, rows, strict=True):
+            assert json.loads(sample["json"]) == told
+            files = [sample[name] for name in ("0.fg.png", "0.fg.matte.png", "0.layers.psd")]
+            assert files == [place.get(one["file"]) for one in told["files"]]
+
 
 def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
