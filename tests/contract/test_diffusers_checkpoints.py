@@ -19,7 +19,7 @@ from thinned import thinned
 from tiny_diffusers import host, load
 
 from lib_layerdiffuse.errors import LayerDiffuseError
-from lib_layerdiffuse.hosts.diffusers import Sampling, components
+from lib_layerdiffuse.hosts.diffusers import Sampling, components, loading
 from lib_layerdiffuse.methods import Arch
 
 NETS = {arch: list(parts) for arch, parts in components.NETS.items()}
@@ -164,6 +164,18 @@ class TestSpoiltFiles:
         file = weights(path, part)
         file.write_bytes(file.read_bytes()[:-9] if content is None else content)
         assert f"{part}/{file.name} {said}" in refusal(path, arch)
+
+    @pytest.mark.parametrize(
+        "name", ["text_encoder/config.json", "scheduler/scheduler_config.json"]
+    )
+    def test_small_files_are_read_before_gigabytes(self, folder, monkeypatch, name):
+        def load_one(*_, **__):
+            raise AssertionError("a network is loaded first")
+
+        path = folder(Arch.SD15)
+        (path / name).write_bytes(b"{")
+        monkeypatch.setattr(loading, "net_from_folder", load_one)
+        assert name.rpartition("/")[2] in refusal(path)
 
     @pytest.mark.parametrize("part", NETS[Arch.SD15])
     def test_none_at_all(self, folder, part):

@@ -37,16 +37,19 @@ _CLIP_VOCABULARY = 49408
 _MARKS = {"bos": "a text's beginning", "eos": "its end", "pad": "nothing"}
 
 
-def net_from_folder(folder: Path, part: str, kind: Any, dtype: torch.dtype) -> Any:
-    """Returns one network of a diffusers folder, from full or half-precision files.
+def net_from_folder(folder: Path, part: str, kind: Any, dtype: torch.dtype, variant: str) -> Any:
+    """Returns one network of a diffusers folder.
+
+    Args:
+        folder: The folder.
+        part: The network's folder in it.
+        kind: Its class.
+        dtype: What it computes in.
+        variant: Its files, as `variant_of` says.
 
     Raises:
-        WeightsError: A file or tensor is missing, damaged or of another format or shape.
+        WeightsError: A tensor is missing, damaged or of another format or shape.
     """
-    from_transformers = part.startswith("text_encoder")
-    stem = "model" if from_transformers else "diffusion_pytorch_model"
-    read_json(folder / part / "config.json")
-    variant = _variant(folder, part, stem)
     with translated(WeightsError, f"The {part} of {folder} could not be loaded", _COMPLETE):
         net, found = kind.from_pretrained(
             str(folder),
@@ -61,8 +64,16 @@ def net_from_folder(folder: Path, part: str, kind: Any, dtype: torch.dtype) -> A
     return net
 
 
-def _variant(folder: Path, part: str, stem: str) -> str:
-    """Returns which files a part has, "" or "fp16", after a look at each of them."""
+def variant_of(folder: Path, part: str) -> str:
+    """Returns which files a network has in a diffusers folder: "", or "fp16" for half precision.
+
+    Nothing is loaded, but each file is looked at.
+
+    Raises:
+        WeightsError: A file is missing, damaged or of another format.
+    """
+    read_json(folder / part / "config.json")
+    stem = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
     for variant in _VARIANTS:
         dotted = f".{variant}" if variant else ""
         whole = folder / part / f"{stem}{dotted}.safetensors"

@@ -22,6 +22,7 @@ from .components import (
     scheduler_from,
     shipped_tokenizers,
     tokenizers_from_folder,
+    variant_of,
 )
 from .families import Family, family_of
 from .loras import add_loras, read_loras
@@ -114,11 +115,15 @@ def load_pipeline(
 
 
 def _from_folder(folder: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
+    kinds = NETS[family.arch]
+    variants = {part: variant_of(folder, part) for part in kinds}  # Before gigabytes are read.
+    scheduler = scheduler_from(folder / "scheduler")
     nets = {
-        part: net_from_folder(folder, part, kind, dtype) for part, kind in NETS[family.arch].items()
+        part: net_from_folder(folder, part, kind, dtype, variants[part])
+        for part, kind in kinds.items()
     }
     tokenizers = tokenizers_from_folder(folder, CONFIGS / "tokenizer", nets)
-    return {**nets, **tokenizers, "scheduler": scheduler_from(folder / "scheduler")}
+    return {**nets, **tokenizers, "scheduler": scheduler}
 
 
 def _from_file(checkpoint: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
