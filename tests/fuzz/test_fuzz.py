@@ -118,12 +118,10 @@ def test_requests(webui, models, whole, tmp_path, fuzz):
 
 
 @pytest.fixture
-def interrupts() -> Iterator[None]:
+def interrupts(interruptible: None) -> Iterator[None]:
     """Puts back what a command does with an interrupt."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     report = sys.unraisablehook
     yield
-    signal.signal(signal.SIGINT, before)
     sys.unraisablehook = report
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command_runs import DECODER, ROOT, done, fails, python
+from thinned import thinned
 
 from lib_layerdiffuse import cli
 from lib_layerdiffuse.cli import main
@@ -228,7 +229,8 @@ def slow_module(folder: Path, body: str) -> None:
         "for _ in range(600):\n    time.sleep(0.1)",
     ],
 )
-@pytest.mark.parametrize("by_script", [False, True])
+@pytest.mark.parametrize("by_script", thinned([False, True], 2))
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_while_libraries_are_imported(tmp_path, body, by_script):
     """Libraries may turn the interrupt into an error of their own."""
     slow_module(tmp_path, body)
