@@ -11,6 +11,7 @@ from started_webui import WebUI, arrays, picture, request
 from thinned import thinned
 
 from lib_layerdiffuse.methods import METHODS, Layer, find_method
+from lib_layerdiffuse.pipeline import Session
 from lib_layerdiffuse.settings.infotext import from_infotext
 
 JOINT, FG_SD15, FG_SDXL = (find_method(i) for i in ("joint_sd15", "fg_attn_sd15", "fg_attn_sdxl"))
@@ -49,6 +50,7 @@ class TestEveryMethod:
         assert job.sampled_with[0] is not ui.plain
 
     def test_the_families_decoders_are_not_mixed_up(self, ui):
+        ui.script_module.Session = Session
         alone = {}
         for method in (FG_SD15, FG_SDXL):
             ui.script_module.LayerDiffuseScript.session = None  # As after a start of the WebUI.

@@ -27,7 +27,7 @@ JOINT, FG_SD15 = find_method("joint_sd15"), find_method("fg_attn_sd15")
 
 @pytest.fixture
 def ui(webui, models, tmp_path):
-    return WebUI(models, tmp_path / "outputs")
+    return WebUI(models, tmp_path / "outputs", session=pipeline.Session)
 
 
 def first_tensor(unet):

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from kept_session import KeptSession
 from PIL import Image
 
 from lib_layerdiffuse.methods import Layer
@@ -52,9 +53,10 @@ class WebUI:
         models: Its folder of models.
         outputs: Where it saves pictures.
         views: How many views the decoder takes; the setting's default is 8.
+        session: The class of what keeps the weights.
     """
 
-    def __init__(self, models, outputs, views=1):
+    def __init__(self, models, outputs, views=1, session=KeptSession):
         self.outputs = outputs
         for module in ("modules.paths", "lib_layerdiffuse.webui.job.choices"):
             import_module(module).models_path = str(models)  # Ours keeps what it first met.
@@ -63,6 +65,7 @@ class WebUI:
         self.entry = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.entry)
         self.script_module = import_module("lib_layerdiffuse.webui.entry.script")
+        self.script_module.Session = session
         self.shared = import_module("modules.shared")
         self.shared.opts.data["layerdiffuse_decoder_views"] = views
         self.processing = import_module("modules.processing")
