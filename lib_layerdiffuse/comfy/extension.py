@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from . import (
     picture_nodes,
     prompt_node,
 )
-from .same_ids import Warned, copies
+from .same_ids import Warned, copies, share_help
 from .tools import add_folder
 
 OLD = (
@@ -59,24 +60,31 @@ class LayerDiffuseExtension(ComfyExtension):
         ids = [node.define_schema().node_id for node in OLD]
         warned = Warned(ids, __name__.rpartition(".")[0], _FOLDER)
         warned.look(comfyui_nodes.NODE_CLASS_MAPPINGS)
-        _before_prompts(warned)
+        server = _server()
+        if server is not None:
+            server.add_on_prompt_handler(_looking(warned))
+            share_help(server.routes, OLD, _FOLDER)
 
     async def get_node_list(self) -> list[Any]:
         """Returns the classes of the nodes, in the order of the menu."""
         return [*NEW, *OLD, *copies(OLD, comfyui_nodes.NODE_CLASS_MAPPINGS)]
 
 
-def _before_prompts(warned: Warned) -> None:
-    """Looks again when a prompt comes, for packs that are loaded later."""
+def _server() -> Any:
+    """Returns ComfyUI's server; None where the nodes are used without one."""
     from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)
+
+
+def _looking(warned: Warned) -> Callable[[Any], Any]:
+    """Returns what looks again when a prompt comes, for packs that are loaded later."""
 
     def look(prompt: Any) -> Any:
         warned.look(comfyui_nodes.NODE_CLASS_MAPPINGS)
         return prompt
 
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:  # Else the nodes are used without a server.
-        server.add_on_prompt_handler(look)
+    return look
 
 
 async def comfy_entrypoint() -> ComfyExtension:

@@ -6,7 +6,7 @@ Of two packs with one id ComfyUI takes the one that it loads last, in no order t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 COPIED = "Inference_Core_"
@@ -40,6 +40,28 @@ def _copy(node: type[Any]) -> type[Any]:
 
     name = f"{COPIED}{node.__name__}"
     return type(name, (node,), {"define_schema": classmethod(define_schema)})
+
+
+def share_help(routes: Any, nodes: Sequence[type[Any]], folder: str) -> None:
+    """Makes the copies' help be that of the nodes, which ComfyUI's page looks for by id.
+
+    Args:
+        routes: The server's table of addresses.
+        nodes: Those with the old ids.
+        folder: The pack's, by which the page finds its help.
+    """
+    for node in nodes:
+        address = f"/extensions/{folder}/docs/{_copied_id(node)}.md"
+        routes.get(address)(_leads_to(f"{node.define_schema().node_id}.md"))
+
+
+def _leads_to(page: str) -> Callable[[Any], Any]:
+    async def handler(_: Any) -> Any:
+        from aiohttp import web
+
+        raise web.HTTPFound(page)  # Beside the one that was asked for, wherever a proxy has it.
+
+    return handler
 
 
 def folders(ids: Sequence[str], taken: Mapping[str, Any], own: str) -> set[str]:

@@ -22,6 +22,8 @@ OLD = (
     "LayeredDiffusionDecodeRGBA",
     "LayeredDiffusionDecodeSplit",
 )
+COPIED = "Inference_Core_"
+COPIES = [f"{COPIED}{kind}" for kind in OLD]
 NEW = sorted(path.stem for path in ROOT.glob("lib_layerdiffuse/comfy/web/docs/LayerDiffuse*.md"))
 TITLE = 30  # Of a node, above its box.
 LANGUAGES = ("en", "de", "fr", "ja", "ko", "ru", "zh")
@@ -68,10 +70,11 @@ def test_the_old_nodes_keep_their_widgets_values(page: ComfyPage) -> None:
     assert all(set(one["widgets"]) & set(changed.values()) for one in found)
 
 
-@pytest.mark.parametrize("kind", [*NEW, *OLD])
+@pytest.mark.parametrize("kind", [*NEW, *OLD, *COPIES])
 def test_each_node_has_its_help_on_the_page(page: ComfyPage, kind: str) -> None:
     shown = page.help(kind)
-    page_text = (ROOT / "lib_layerdiffuse/comfy/web/docs" / f"{kind}.md").read_text("utf-8")
+    name = f"{kind.removeprefix(COPIED)}.md"
+    page_text = (ROOT / "lib_layerdiffuse/comfy/web/docs" / name).read_text("utf-8")
     assert page_text.splitlines()[0].removeprefix("# ") in shown
     assert "What goes wrong" in shown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from adapters import run
@@ -11,6 +12,7 @@ from comfy_nodes import nodes
 from lent_webui import models
 
 __all__ = ["models", "nodes", "run"]
+HELP = Path(__file__).parents[2] / "lib_layerdiffuse" / "comfy" / "web" / "docs"
 pytestmark = pytest.mark.parametrize("run", ["comfy"], indirect=True)
 
 
@@ -58,6 +60,19 @@ class TestOtherPacks:
             assert [i.id for i in one.inputs] == [i.id for i in other.inputs]
             assert copy.execute.__func__ is node.execute.__func__
             assert other.node_id == node_id
+
+    def test_the_copies_have_the_help_of_the_nodes(self, run, nodes):
+        self.entry({})
+        handlers = import_module("server").PromptServer.instance.routes.handlers
+        copied = [node_id for node_id in nodes if node_id.startswith("Inference_Core_")]
+        root = import_module("lib_layerdiffuse.comfy.extension")._FOLDER
+        assert set(handlers) == {f"/extensions/{root}/docs/{one}.md" for one in copied}
+        for address, handler in handlers.items():
+            with pytest.raises(import_module("aiohttp").web.HTTPFound) as found:
+                asyncio.run(handler(None))
+            page = address.rpartition("/")[2].removeprefix("Inference_Core_")
+            assert found.value.location == page
+            assert (HELP / page).exists()
 
     def test_another_packs_own_stay(self, run, nodes, peer):
         name = "Inference_Core_LayeredDiffusionApply"
