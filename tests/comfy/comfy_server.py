@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from layers import given_images
 from PIL import Image
 from real_comfy import ComfyUI
 from safetensors.numpy import load_file, save_file
@@ -152,6 +153,11 @@ class ComfyClient:
         """Writes an image that Load Image finds, and returns its name."""
         Image.fromarray(pixels).save(self._server.base / "input" / name)
         return name
+
+    def put_layers(self, size: int) -> None:
+        """Writes an image of each layer, by the layer's name."""
+        for layer, pixels in given_images(size).items():
+            self.put_image(f"{layer.value}.png", pixels)
 
     def put_latent(self, name: str, latent: np.ndarray) -> str:
         """Writes a latent, VAE's scale, that LoadLatent finds, and returns its name."""

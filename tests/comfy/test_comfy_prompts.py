@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_server import ComfyClient, ComfyServer, NodeError
+from comfy_server import ComfyClient, ComfyServer, Done, NodeError
 from graphs import CHECKPOINT, SAVED, Graph, apart, drawn_noise
 from layers import SCALES, SIZE
 from model_cache import cache_folder, families, of_families, skip_without, write_all
-from pictures import glass_ball, lake_scene
 from random_loras import write_lora
 from random_weights import CHECKPOINTS, LAYER_WEIGHTS, SD15
 from real_comfy import ComfyUI
@@ -33,9 +32,14 @@ pytestmark = pytest.mark.skipif(
 KEPT = Path(__file__).parents[1] / "e2e" / "forge_latents.npz"
 CLOSE = 2e-3
 """How far from Forge's the latents may be, as a part of the largest."""
-OF_SD15 = [method for method in METHODS if method.arch is Arch.SD15]
-JOINT, FG = find_method("joint_sd15"), find_method("fg_attn_sd15")
-SDXL_FG = find_method("fg_attn_sdxl")
+FG = {Arch.SD15: find_method("fg_attn_sd15"), Arch.SDXL: find_method("fg_attn_sdxl")}
+JOINT, SDXL_BLENDED = find_method("joint_sd15"), find_method("fg_to_blended_sdxl")
+ROUND = {
+    Arch.SD15: [method for method in METHODS if method.arch is Arch.SD15],
+    Arch.SDXL: [FG[Arch.SDXL], SDXL_BLENDED],
+}
+FLAT = 1.05
+"""By how much the server's memory may grow in a second round of the same."""
 _numbers = count()
 
 
@@ -69,8 +73,7 @@ def server(
 def client(server: ComfyServer) -> ComfyClient:
     """A client of the server, which has the images that methods start from."""
     client = ComfyClient(server)
-    client.put_image("fg.png", glass_ball(SIZE))
-    client.put_image("bg.png", lake_scene(SIZE))
+    client.put_layers(SIZE)
     return client
 
 
@@ -96,31 +99,47 @@ def plain(client: ComfyClient, arch: Arch = Arch.SD15) -> np.ndarray:
     return latents(client, made, made.sample(), arch)
 
 
-def test_a_plain_picture_is_that_of_forge(client: ComfyClient) -> None:
-    assert apart(plain(client), np.load(KEPT)["plain SD15"]) < CLOSE
-
-
-@pytest.mark.parametrize("method", OF_SD15, ids=lambda method: method.id)
-def test_latents_are_those_of_forge(client: ComfyClient, method: LayerMethod) -> None:
-    made = graph(client, rows=method.frames)
+def drawn(client: ComfyClient, method: LayerMethod) -> np.ndarray:
+    """Returns a set that a method draws."""
+    made = graph(client, method.arch, method.frames)
     made.method(method, made.images(method))
-    found = latents(client, made, made.sample())
-    wanted = np.load(KEPT)[f"txt2img {method.id}"]
-    said = apart(found, wanted)
-    print(f"{method.id}: {said:.2g} of the largest apart")
+    return latents(client, made, made.sample(), method.arch)
+
+
+def compare(name: str, found: np.ndarray) -> None:
+    """Checks a latent against Forge's of that name."""
+    said = apart(found, np.load(KEPT)[name])
+    print(f"{name}: {said:.2g} of the largest apart")
     assert said < CLOSE
 
 
-def test_a_foreground_is_saved_with_its_alpha(client: ComfyClient) -> None:
-    made = graph(client)
-    chosen = made.method(FG, {})
+@pytest.mark.parametrize("arch", Arch, ids=lambda arch: arch.name)
+def test_a_plain_picture_is_that_of_forge(client: ComfyClient, arch: Arch) -> None:
+    compare(f"plain {arch.name}", plain(client, arch))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
+def test_latents_are_those_of_forge(client: ComfyClient, method: LayerMethod) -> None:
+    """ComfyUI's VAE encodes without noise, Forge's with what random ones have: hardly any."""
+    compare(f"txt2img {method.id}", drawn(client, method))
+
+
+def decoded(client: ComfyClient, arch: Arch) -> Done:
+    """Returns what the outputs of a decoded foreground gave."""
+    made = graph(client, arch)
+    chosen = made.method(FG[arch], {})
     sampled = made.sample()
     of = {"samples": (sampled, 0), "layers": (chosen, 1), "vae": made.vae, "views": 1}
     decoded = made.add("LayerDiffuseDecode", **of)
     made.add("SaveImage", "image", images=(decoded, 0), filename_prefix="fg")
     made.add("SaveImage", "none", images=(decoded, 1), filename_prefix="bg")
     made.add("PreviewAny", "report", source=(decoded, 4))
-    done = client.run(made.save(sampled))
+    return client.run(made.save(sampled))
+
+
+@pytest.mark.parametrize("arch", Arch, ids=lambda arch: arch.name)
+def test_a_foreground_is_saved_with_its_alpha(client: ComfyClient, arch: Arch) -> None:
+    done = decoded(client, arch)
     (image,) = client.images(done, "image")
     assert image.shape == (64, 64, 4)
     assert image[..., 3].std() > 5
@@ -150,23 +169,27 @@ def test_three_prompts_are_rows_of_one_conditioning(client: ComfyClient) -> None
     assert apart(none, inputs) > 1e-2
 
 
-@pytest.mark.parametrize("method", [FG, JOINT], ids=lambda method: method.id)
+@pytest.mark.parametrize(
+    "method", [FG[Arch.SD15], JOINT, SDXL_BLENDED], ids=lambda method: method.id
+)
 def test_stop_at_is_a_sampler_with_it_and_one_without(
     client: ComfyClient, method: LayerMethod
 ) -> None:
     """Of four steps, two are above the sigma of half the schedule."""
-    made = graph(client, rows=method.frames)
-    without = made.model
-    made.method(method, {}, stop_at=0.5)
-    stopped = latents(client, made, made.sample(steps=4))
-    made = graph(client, rows=method.frames)
-    made.method(method, {})
+
+    def with_it(stop_at: float = 1.0) -> Graph:
+        made = graph(client, method.arch, method.frames)
+        made.method(method, made.images(method), stop_at=stop_at)
+        return made
+
+    made = with_it(0.5)
+    stopped = latents(client, made, made.sample(steps=4), method.arch)
+    made = with_it()
     first = made.sample(steps=4, end_at_step=2, return_with_leftover_noise="enable")
-    second = made.sample(without, (first, 0), steps=4, start_at_step=2)
-    assert apart(latents(client, made, second), stopped) < 1e-5
-    made = graph(client, rows=method.frames)
-    made.method(method, {})
-    assert apart(latents(client, made, made.sample(steps=4)), stopped) > 1e-3
+    second = made.sample((made.loaded, 0), (first, 0), steps=4, start_at_step=2)
+    assert apart(latents(client, made, second, method.arch), stopped) < 1e-5
+    made = with_it()
+    assert apart(latents(client, made, made.sample(steps=4), method.arch), stopped) > 1e-3
 
 
 def with_lora(client: ComfyClient, name: str, *, first: bool) -> np.ndarray:
@@ -174,7 +197,7 @@ def with_lora(client: ComfyClient, name: str, *, first: bool) -> np.ndarray:
     made = graph(client)
     if first:
         made.model = made.lora(name, made.model)
-    made.method(FG, {})
+    made.method(FG[Arch.SD15], {})
     if not first:
         made.model = made.lora(name, made.model)
     return latents(client, made, made.sample())
@@ -189,7 +212,7 @@ def test_a_users_lora_comes_and_goes(client: ComfyClient, loras: dict[Arch, Path
     alone = latents(client, made, made.sample())
     below, above = (with_lora(client, name, first=first) for first in (True, False))
     made = graph(client)
-    made.method(FG, {})
+    made.method(FG[Arch.SD15], {})
     without = latents(client, made, made.sample())
     np.testing.assert_array_equal(plain(client), before)
     np.testing.assert_array_equal(below, above)
@@ -220,11 +243,23 @@ def test_a_batch_of_no_whole_sets_is_told_on_the_sampler(client: ComfyClient) ->
 
 def test_a_method_of_sdxl_comes_and_goes(client: ComfyClient) -> None:
     before = plain(client, Arch.SDXL)
-    made = graph(client, Arch.SDXL)
-    made.method(SDXL_FG, {})
-    found = latents(client, made, made.sample(), Arch.SDXL)
-    wanted = np.load(KEPT)[f"txt2img {SDXL_FG.id}"]
-    print(f"SDXL plain: {apart(before, np.load(KEPT)['plain SDXL']):.2g} of the largest apart")
-    print(f"{SDXL_FG.id}: {apart(found, wanted):.2g} of the largest apart")
+    found = drawn(client, SDXL_BLENDED)
     assert apart(found, before) > 1e-2
     np.testing.assert_array_equal(plain(client, Arch.SDXL), before)
+    np.testing.assert_array_equal(drawn(client, SDXL_BLENDED), found)
+
+
+@pytest.mark.parametrize("arch", Arch, ids=lambda arch: arch.name)
+def test_memory_is_flat(client: ComfyClient, server: ComfyServer, arch: Arch) -> None:
+    """Methods come and go twice, and an image is decoded."""
+    most = []
+    for _ in range(2):
+        held = []
+        for method in ROUND[arch]:
+            drawn(client, method)
+            held.append(server.memory())
+        decoded(client, arch)
+        most.append(max(*held, server.memory()))
+    told = " and ".join(f"{memory / 2**30:.2f} GiB" for memory in most)
+    print(f"{arch.name}: at most {told} after each prompt")
+    assert most[1] < most[0] * FLAT, told

@@ -31,7 +31,6 @@ import numpy as np
 from comfy_server import ComfyClient, ComfyServer
 from graphs import CHECKPOINT, SAVED, Graph, apart, drawn_noise
 from model_cache import cache_folder
-from pictures import glass_ball
 from random_loras import write_lora
 from random_weights import CHECKPOINTS, LAYER_WEIGHTS, Pool, write_file
 from real_comfy import ComfyUI
@@ -115,7 +114,7 @@ def main() -> None:
             print(f"dynamic VRAM: {'on' if dynamic else 'off'}")
             assert dynamic is not given.cpu, server.log[-2000:]
             client = ComfyClient(server)
-            client.put_image("fg.png", glass_ball(given.size))
+            client.put_layers(given.size)
             for arch in archs:
                 check(client, arch, given)
 

@@ -30,11 +30,16 @@ SCALES = {Arch.SD15: 0.18215, Arch.SDXL: 0.13025}
 _API_NAMES = {Layer.FG: "fg_image", Layer.BG: "bg_image", Layer.BLENDED: "blend_image"}
 
 
-def conditioning(method: LayerMethod, size: int = SIZE) -> dict[str, str]:
-    """Returns the images that a method needs, by their names in the API."""
+def given_images(size: int = SIZE) -> dict[Layer, np.ndarray]:
+    """Returns what methods are given as each layer, uint8: the foreground RGBA, the others RGB."""
     fg_u8, bg_u8 = _foreground(size), lake_scene(size)
     blended_u8 = to_u8(composite(from_u8(fg_u8), from_u8(bg_u8)))
-    given = {Layer.FG: fg_u8, Layer.BG: bg_u8, Layer.BLENDED: blended_u8}
+    return {Layer.FG: fg_u8, Layer.BG: bg_u8, Layer.BLENDED: blended_u8}
+
+
+def conditioning(method: LayerMethod, size: int = SIZE) -> dict[str, str]:
+    """Returns the images that a method needs, by their names in the API."""
+    given = given_images(size)
     return {_API_NAMES[layer]: encode_image(given[layer]) for layer in method.inputs}
 
 
