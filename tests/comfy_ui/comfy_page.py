@@ -41,6 +41,7 @@ _SELECT = """kind => {
     canvas.selectNode(node);
     canvas.setDirty(true, true);
 }"""
+_CLICKS = 5  # The page takes two that come late on a busy machine for single ones.
 _LONGEST = 180_000  # Milliseconds until the page is there: it is large.
 
 
@@ -103,15 +104,19 @@ class ComfyPage:
         self.page.evaluate("() => window.app.graph.clear()")
         box = self.page.locator("#graph-canvas").bounding_box()
         assert box is not None
-        self.page.mouse.dblclick(box["x"] + 600, box["y"] + 500)
         field = self.page.locator("[role=combobox]:visible, [role=dialog] input:visible").first
-        field.wait_for()
+        for _ in range(_CLICKS):
+            self.page.mouse.dblclick(box["x"] + 600, box["y"] + 500)
+            self.page.wait_for_timeout(2000)
+            if field.is_visible():
+                break
         field.fill(text)
         options = self.page.locator("[role=option]:visible")
         options.first.wait_for()
         self.page.wait_for_timeout(1000)  # It looks once typing has paused.
         found = options.all_inner_texts()
         self.page.keyboard.press("Escape")
+        field.wait_for(state="hidden")
         return [one.strip().splitlines()[0] for one in found]
 
     def help(self, kind: str) -> str:
