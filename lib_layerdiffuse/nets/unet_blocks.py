@@ -18,6 +18,12 @@ from torch import Tensor, nn
 GROUPS = 4
 HEAD_WIDTH = 8
 
+_FUSED = ("cpu", "cuda")
+"""Devices for which every PyTorch says which kernel it takes; on the others it may make it."""
+_MATRIX = 0  # PyTorch's number of the way that makes it.
+_SCORES = 2**27
+"""The most values of that matrix at a time: 512 MiB in float32."""
+
 
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut."""
@@ -56,9 +62,28 @@ class SelfAttention(nn.Module):
             project(tokens).unflatten(2, (-1, HEAD_WIDTH)).transpose(1, 2)  # b heads n 8
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        mixed = _attention(*heads).transpose(1, 2).flatten(2)
         added: Tensor = self.to_out[0](mixed)
         return x + added.transpose(1, 2).reshape(x.shape)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Returns softmax(q·kᵀ / √8)·v, `b heads n 8`.
+
+    Where PyTorch would make the matrix of all pairs of places, which for a large image takes more
+    than a device has, it is made for some queries at a time.
+    """
+    b, heads, n, _ = q.shape
+    rows = n if _is_fused(q, k, v) else max(1, _SCORES // (b * heads * n))
+    found = [F.scaled_dot_product_attention(some, k, v) for some in q.split(rows, dim=2)]
+    return torch.cat(found, dim=2) if len(found) > 1 else found[0]
+
+
+def _is_fused(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch has a kernel for them that makes no matrix of all pairs."""
+    if q.device.type not in _FUSED:
+        return False
+    return bool(torch._fused_sdp_choice(q, k, v) != _MATRIX)
 
 
 def _attentions(width: int, count: int, attention: bool) -> nn.ModuleList:

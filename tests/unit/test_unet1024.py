@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,13 @@ from tiny_codec import (
     tiny_inputs,
 )
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib_layerdiffuse.errors import ChecksumError
+from lib_layerdiffuse.nets import unet_blocks
 from lib_layerdiffuse.nets.unet1024 import UNet1024, UNetLayout
+from lib_layerdiffuse.nets.unet_blocks import SelfAttention
 
 REAL = UNetLayout((32, 32, 64, 128, 256, 512, 512), 2, (False,) * 4 + (True,) * 3)
 WEIGHTS = tiny_decoder_weights()
@@ -50,6 +55,34 @@ def test_real_net_agrees_with_diffusers() -> None:
         expected = DiffusersUNet1024.load(weights, **asdict(REAL))(pixels, latent)
         actual = UNet1024.from_state_dict(weights)(pixels, latent)
     assert relative_error(actual, expected) < 1e-4
+
+
+class Largest(TorchDispatchMode):
+    """Sees how many values the largest tensor has that is made."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.values = max(self.values, one.numel())
+        return made
+
+
+def test_attention_makes_no_matrix_of_all_pairs_where_no_kernel_avoids_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    attention, x = SelfAttention(16), torch.randn(2, 16, 12, 20)
+    limit = x.numel() * 5
+    monkeypatch.setattr(unet_blocks, "_SCORES", limit)
+    with torch.no_grad():
+        expected = attention(x)
+        with sdpa_kernel(SDPBackend.MATH), Largest() as seen:
+            made = attention(x)
+    assert seen.values <= limit < 2 * 2 * (12 * 20) ** 2
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
 
 
 def test_every_weight_changes_the_output() -> None:
