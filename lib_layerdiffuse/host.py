@@ -130,12 +130,15 @@ class Host(Protocol):
         """Returns the host's own types of errors that say that memory is full."""
         ...
 
-    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+    def place(self, net: nn.Module, values: int, dtype: torch.dtype | None = None) -> int | None:
         """Loads a network onto the device, and casts it to the type, that the host computes in.
 
         Args:
             net: A transparent decoder's or encoder's network.
-            pixels: Pixels of the image to come, for which memory is made free.
+            values: How many values it will hold beside its weights, for which memory is made free.
             dtype: The type to compute in instead.
+
+        Returns:
+            How many bytes are free then; None where only PyTorch can say it.
         """
         ...

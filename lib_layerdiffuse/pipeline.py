@@ -230,7 +230,7 @@ def encode(
     padded = image_tensor(pad_colours(rgba))
 
     def run(attempt: Attempt) -> Tensor:
-        host.place(encoder.net, _pixels(rgba.shape, attempt), attempt.dtype)
+        host.place(encoder.net, encoder.held(attempt.pixels(*rgba.shape[:2])), attempt.dtype)
         return encoder.offset(padded, tile=attempt.tile).to(mean)
 
     offset = climb(
@@ -274,9 +274,12 @@ def decode(
     batch = pixels.unsqueeze(0), vae_latent.unsqueeze(0)
 
     def run(attempt: Attempt) -> npt.NDArray[np.uint8]:
-        host.place(decoder.net, _pixels(pixels.shape[1:], attempt), attempt.dtype)
+        held = decoder.held(attempt.pixels(*pixels.shape[1:]))
+        free = host.place(decoder.net, held, attempt.dtype)
         of, side = attempt.views, attempt.tile
-        rgba = decoder.decode(*batch, views=of, tile=side, eight_bit=True, on_view=on_view)
+        rgba = decoder.decode(
+            *batch, views=of, tile=side, eight_bit=True, free=free, on_view=on_view
+        )
         return rgba_u8(rgba)[0]
 
     return climb(
@@ -288,12 +291,6 @@ def decode(
         memory_errors=host.memory_errors(),
         on_retry=on_retry,
     )
-
-
-def _pixels(shape: Sequence[int], attempt: Attempt) -> int:
-    """Returns how many pixels of an image `H W …` the network sees at once."""
-    side = attempt.tile or max(shape[:2])
-    return min(shape[0], side) * min(shape[1], side)
 
 
 def _dtype_of(codec: TransparentDecoder | TransparentEncoder) -> torch.dtype:

@@ -35,6 +35,11 @@ class Attempt:
     tile: int | None = None
     views: Views = 1
 
+    def pixels(self, height: int, width: int) -> int:
+        """Returns how many pixels of an image the network sees at once."""
+        side = self.tile or max(height, width)
+        return min(height, side) * min(width, side)
+
     def after_overflow(self, dtype: torch.dtype, longest: int) -> Attempt | None:
         """Returns what to try after the result held NaN or infinity; None for nothing more.
 

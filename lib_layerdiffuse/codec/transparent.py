@@ -36,6 +36,8 @@ from .views import (
 
 OFFSET_STRENGTH = 300.0
 _SMALL = 1024 * 1024  # Pixels of an image that leaves a device idle by itself.
+_BESIDE = 16
+"""Values a pixel that are held beside the network's: images, and the median of the views."""
 _AUTOCASTS = ("cpu", "cuda", "xpu")  # Devices on which every torch of ours can compute so.
 
 
@@ -77,6 +79,10 @@ class _OfNet(Generic[Net]):
         # Convolutions are fastest so on most devices; on others it is a matter of taste.
         return cls(net.to(memory_format=torch.channels_last))
 
+    def held(self, pixels: int) -> int:
+        """Returns how many values are held for an image of so many pixels, beside the weights."""
+        return self.net.held(pixels) + _BESIDE * pixels
+
 
 class TransparentDecoder(_OfNet[UNet1024]):
     """Finds the colour and alpha of a decoded image."""
@@ -92,6 +98,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
         views: Views = 8,
         tile: int | None = None,
         eight_bit: bool = False,
+        free: int | None = None,
         on_view: OnShare | None = None,
     ) -> Tensor:
         """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32.
@@ -109,6 +116,7 @@ class TransparentDecoder(_OfNet[UNet1024]):
                 less memory and differs a little; None for the whole image.
             eight_bit: Whether to return uint8 in 0..255 instead, which takes a fourth of the
                 memory: the views are rounded, which gives what rounding their median does.
+            free: How many bytes are free on the device; None where nobody knows.
             on_view: Called with (views done, views) after each view; where it returns False, the
                 result is the median of the views so far.
 
@@ -124,9 +132,14 @@ class TransparentDecoder(_OfNet[UNet1024]):
         height, width = pixels.shape[2:]
         inputs = _like_net(self.net, *_pad_together(pixels, latent, self.net.multiple))
         most = most_views(views)
-        net, median = self.net, LowerMedian(most)
-        run = net if tile is None else partial(in_tiles, net, side=tile, step=net.multiple)
-        for view, argb in self._seen(run, inputs, VIEWS[:most]):
+        median = LowerMedian(most)
+
+        def net(*image: Tensor) -> Tensor:
+            return self.net(*image, free)
+
+        run = net if tile is None else partial(in_tiles, net, side=tile, step=self.net.multiple)
+        step = _at_once(self.net, pixels.shape[2] * pixels.shape[3], free)
+        for view, argb in self._seen(run, inputs, VIEWS[:most], step):
             turned = turn_back(argb.clamp_(0, 1), *view)[..., :height, :width]
             median.add(_eight_bit(turned) if eight_bit else turned)
             done = median.added
@@ -141,10 +154,9 @@ class TransparentDecoder(_OfNet[UNet1024]):
         run: Callable[[Tensor, Tensor], Tensor],
         inputs: tuple[Tensor, ...],
         views: Sequence[View],
+        step: int,
     ) -> Iterator[tuple[View, Tensor]]:
         """Yields each view and what the network makes of it, `b 4 h w`, float32, A R G B."""
-        pixels = inputs[0]
-        step = _at_once(pixels)
         for first in range(0, len(views), step):
             some = views[first : first + step]
             turned = [torch.stack([turn(x, *view) for view in some], 1) for x in inputs]
@@ -226,13 +238,13 @@ def _eight_bit(x: Tensor) -> Tensor:
     return x.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
-def _at_once(pixels: Tensor) -> int:
-    """Returns how many views the network takes as one batch; four, which are of one format, or one.
+def _at_once(net: UNet1024, pixels: int, free: int | None) -> int:
+    """Returns how many views the network takes as one batch: four, which are of one format, or one.
 
-    A CPU is no faster with more.
+    A CPU is no faster with more, nor a device that one of them keeps busy.
     """
-    small = pixels.shape[2] * pixels.shape[3] <= _SMALL
-    return 4 if small and pixels.device.type != "cpu" else 1
+    idles = pixels <= _SMALL and next(net.parameters()).device.type != "cpu"
+    return 4 if idles and net.fits(4 * pixels, free) else 1
 
 
 def _like_net(net: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 
@@ -17,24 +16,23 @@ _SAID_WHEN_FULL = re.compile(
 _ON_CPU = 1 << 30
 """Bytes that maps may take on a CPU: with more, what is kept costs more time than it saves."""
 _UNKNOWN = 2 << 30
+PORTION = 0.8
+"""What maps may take of what is free: some of it lies in pieces, and strips need room, too."""
 
 
-def room(device: torch.device) -> int:
-    """Returns how many bytes the maps of a network may take on a device."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+def room(device: torch.device, free: int | None = None) -> int:
+    """Returns how many bytes the maps of a network may take on a device.
+
+    Args:
+        device: It.
+        free: How many are free there; None to ask PyTorch, which knows it of CUDA's.
+    """
+    if free is None and device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(0.8 * (free + unused))
+        free = torch.cuda.mem_get_info(device)[0] + unused
     if device.type == "cpu":
-        return min(_ON_CPU, _free_of_host() // 2)
-    return _UNKNOWN
-
-
-def _free_of_host() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows and macOS do not say.
-        return 2 * _ON_CPU
+        return _ON_CPU if free is None else min(_ON_CPU, free // 2)
+    return _UNKNOWN if free is None else int(PORTION * free)
 
 
 def is_memory_error(error: BaseException, types: Collection[type[BaseException]] = ()) -> bool:

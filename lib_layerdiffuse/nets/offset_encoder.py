@@ -29,6 +29,7 @@ class OffsetEncoder(CastsExactly):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
+        self._finest = widths[0]
         self.blocks = nn.Sequential()
         for i, pair in enumerate(pairwise((PICTURE_CHANNELS, *widths, LATENT_CHANNELS))):
             if i:
@@ -47,6 +48,10 @@ class OffsetEncoder(CastsExactly):
         with torch.device("meta"):
             net = cls(widths)
         return assign_strictly(net, state_dict)
+
+    def held(self, pixels: int) -> int:
+        """Returns how many values are held for so many pixels: two maps of the finest level."""
+        return 2 * self._finest * pixels
 
     def forward(self, argb: Tensor) -> Tensor:
         """Returns the latent offset `b 4 H/8 W/8` on the VAE's scale.

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import ChecksumError
 from .exact_cast import CastsExactly
-from .full_memory import is_memory_error, let_go
+from .full_memory import is_memory_error, let_go, room
 from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
-from .unet_pass import Pass, Thrift, thrifts
+from .unet_pass import MOST, Pass, Thrift, thrifts
 
 PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4
 LATENT_LEVEL = 3  # the level at 1/8 of the image, where the latent joins
@@ -115,15 +115,25 @@ class UNet1024(CastsExactly):
             net = cls(layout)
         return assign_strictly(net, state_dict)
 
-    def forward(self, pixels: Tensor, latent: Tensor) -> Tensor:
+    def held(self, pixels: int) -> int:
+        """Returns how many values a pass over so many pixels holds, where it saves no memory."""
+        return int(MOST * self.conv_in.out_channels * pixels)
+
+    def fits(self, pixels: int, free: int | None) -> bool:
+        """Whether a pass over so many pixels needs to save no memory; `free` as in `forward`."""
+        like = self.conv_in.weight
+        return self.held(pixels) * like.element_size() <= room(like.device, free)
+
+    def forward(self, pixels: Tensor, latent: Tensor, free: int | None = None) -> Tensor:
         """Returns `b 4 H W`, channels A R G B, straight alpha, about [0, 1] but not clipped.
 
         Args:
             pixels: `b 3 H W` in [0, 1], R G B; H and W multiples of `multiple`.
             latent: `b 4 H/8 W/8` on the VAE's scale.
+            free: How many bytes are free on the device, for inference; None where nobody knows.
         """
         if not torch.is_grad_enabled():
-            return self._in_memory(pixels, latent)
+            return self._in_memory(pixels, latent, free)
         x = self.conv_in(pixels)
         skips = [x]
         for i, block in enumerate(self.down_blocks):
@@ -136,12 +146,12 @@ class UNet1024(CastsExactly):
         argb: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return argb
 
-    def _in_memory(self, pixels: Tensor, latent: Tensor) -> Tensor:
+    def _in_memory(self, pixels: Tensor, latent: Tensor, free: int | None) -> Tensor:
         """Returns what `forward` does, computed in the first way for which there is memory."""
         like = self.conv_in.weight
         b, _, height, width = pixels.shape
         finest = b * like.shape[0] * height * width
-        *ways, last = thrifts(like.device, finest, like.element_size())
+        *ways, last = thrifts(like.device, finest, like.element_size(), free)
         for thrift in ways:
             try:
                 return self.by_strips(pixels, latent, thrift)

@@ -40,22 +40,26 @@ _STRIP_ELSEWHERE = 2**24
 
 _VALUES = (4.5, 3.5, 2.5)
 """The most that a pass holds, in maps of the finest level, with so many of them recomputed."""
+MOST = _VALUES[0]
 
 
-def thrifts(device: torch.device, values: int, itemsize: int) -> list[Thrift]:
+def thrifts(
+    device: torch.device, values: int, itemsize: int, free: int | None = None
+) -> list[Thrift]:
     """Returns the ways to run a pass, from the first that fits into what is free on.
 
     Args:
         device: What computes.
         values: Those of one map of the finest level.
         itemsize: Bytes of a value.
+        free: How many bytes are free; None where nobody knows.
     """
     strip = _STRIP.get(device.type, _STRIP_ELSEWHERE)
-    free = room(device)
+    most = room(device, free)
     ways = [
         Thrift(strip, recomputed)
         for recomputed, maps in enumerate(_VALUES)
-        if maps * values * itemsize <= free
+        if maps * values * itemsize <= most
     ]
     last = Thrift(strip, len(_VALUES) - 1, on_host=device.type != "cpu")
     return ways if last in ways else [*ways, last]

@@ -125,9 +125,11 @@ class Bench:
         self, name: str, setting: DecoderSetting, pixels: Tensor, latent: Tensor
     ) -> FloatImage:
         try:
-            decoder = self._decoder(setting.dtype, pixels.shape[-2] * pixels.shape[-1])
+            decoder = self._decoder(setting.dtype)
+            held = decoder.held(pixels.shape[-2] * pixels.shape[-1])
+            free = self.host.place(decoder.net, held, getattr(torch, setting.dtype))
             rgba = decoder.decode(
-                pixels[None], latent[None], views=setting.views, tile=setting.tile
+                pixels[None], latent[None], views=setting.views, tile=setting.tile, free=free
             )
             return np.ascontiguousarray(rgba[0].permute(1, 2, 0).cpu().numpy())
         except (RuntimeError, MemoryError) as error:
@@ -136,11 +138,9 @@ class Bench:
                 "Leave that setting out, or choose a smaller size.",
             ) from error
 
-    def _decoder(self, dtype: str, pixels: int) -> TransparentDecoder:
+    def _decoder(self, dtype: str) -> TransparentDecoder:
         """Returns a decoder of its own for each type: a network is not the same on the way back."""
         if dtype not in self._decoders:
             net = deepcopy(self.session.decoder(self.arch).net)
             self._decoders[dtype] = TransparentDecoder(net)
-        decoder = self._decoders[dtype]
-        self.host.place(decoder.net, pixels, getattr(torch, dtype))
-        return decoder
+        return self._decoders[dtype]

@@ -109,6 +109,12 @@ class TestMemory:
         assert net.weight.dtype is torch.float16
 
     @each()
+    @pytest.mark.parametrize("size", [5, 7 << 30])
+    def test_what_it_says_is_free_is_told(self, run, monkeypatch, size):
+        run.open(FG).free(monkeypatch, size)
+        assert run.host.place(torch.nn.Linear(2, 2), 64) == size
+
+    @each()
     def test_its_own_errors_are_known(self, run):
         types = run.open(FG).host.memory_errors()
         assert is_memory_error(run.memory_error(), types)

@@ -15,6 +15,7 @@ from thinned import thinned
 from lib_layerdiffuse.errors import MissingCapabilityError
 from lib_layerdiffuse.methods import find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
+from lib_layerdiffuse.nets.full_memory import room
 from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, LoRA
 
 JOINT = find_method("joint_sd15")
@@ -58,6 +59,20 @@ class TestNetworks:
         (loaded,) = import_module("patcher_parts").memory.loaded
         assert loaded.weight is net.weight
         assert net.weight.dtype is torch.float32
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    def test_memory_is_asked_for_what_is_computed_and_little_more(self, run, monkeypatch, dtype):
+        memory, asked = import_module("patcher_parts").memory, []
+        monkeypatch.setattr(
+            memory,
+            "load_models_gpu",
+            lambda _, memory_required, **more: asked.append(memory_required),
+        )
+        values = 10**9
+        run.open(JOINT).host.place(torch.nn.Linear(2, 2), values, dtype)
+        needed, gpu = values * dtype.itemsize, torch.device("cuda")
+        assert room(gpu, asked[0]) >= needed
+        assert asked[0] <= 1.25 * needed + (256 << 20)
 
     def test_a_network_that_is_used_no_more_needs_no_collector(self, run):
         net, memory = torch.nn.Linear(2, 2), import_module("patcher_parts").memory

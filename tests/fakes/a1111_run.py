@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from importlib import import_module
+from types import SimpleNamespace
 
+import psutil
 import sharing as reference
 import torch
 from host_run import BLOCK, HostRun, averages, deltas_of, merge_into
@@ -136,6 +138,10 @@ class Run(HostRun):
 
     def vae_makes(self, image):
         return averages(image)
+
+    def free(self, patch, size):
+        found = SimpleNamespace(available=size)
+        patch.setattr(psutil, "virtual_memory", lambda: found)
 
     def break_vae(self, patch, error):
         def fail(*_):

@@ -124,6 +124,10 @@ class HostRun(ABC):
         """Makes the VAE's encoder fail."""
 
     @abstractmethod
+    def free(self, patch: Any, size: int) -> None:
+        """Makes so many bytes free on the device, by what the host asks."""
+
+    @abstractmethod
     def host_of(self, family: str, **more: Any) -> Any:
         """Returns the adapter's object for a checkpoint.
 

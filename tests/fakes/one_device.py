@@ -13,6 +13,10 @@ def unet_offload_device() -> torch.device:
     return torch.device("cpu")
 
 
+def get_free_memory(device: torch.device | None = None) -> int:
+    return 1 << 30
+
+
 def should_use_fp16(device: torch.device | None = None, model_params: int = 0) -> bool:
     return False
 

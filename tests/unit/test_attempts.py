@@ -156,7 +156,7 @@ class TestClimb:
 
 
 class SmallHost:
-    """Has room for so many pixels at once; overflows in half."""
+    """Has room for so many values at once; overflows in half."""
 
     def __init__(self, room, half=False):
         self.room, self.half, self.placed = room, half, []
@@ -164,11 +164,11 @@ class SmallHost:
     def memory_errors(self):
         return (HostsOwn,)
 
-    def place(self, net, pixels, dtype=None):
+    def place(self, net, values, dtype=None):
         dtype = dtype or (HALF if self.half else FLOAT)
-        self.placed.append((pixels, dtype))
+        self.placed.append((values, dtype))
         net.to(dtype)
-        if pixels > self.room:
+        if values > self.room:
             raise HostsOwn
 
     def posterior(self, image):
@@ -182,9 +182,10 @@ class SmallHost:
 def test_a_decoder_without_room_decodes_in_parts():
     decoder = TransparentDecoder.from_state_dict(tiny_decoder_weights())
     pixels, latent = (x[0] for x in tiny_inputs(64, 264))
-    host, told = SmallHost(64 * 256), []
+    whole, parts = decoder.held(64 * 264), decoder.held(64 * 256)
+    host, told = SmallHost(parts), []
     rgba = pipeline.decode(decoder, host, pixels, latent, views=2, on_retry=told.append)
-    assert host.placed == [(64 * 264, FLOAT), (64 * 256, FLOAT)]
+    assert host.placed == [(whole, FLOAT), (parts, FLOAT)]
     assert told == [
         "the memory was full, so the transparent decoder took the image in parts of 256 pixels; "
         "the result may differ a little."
@@ -213,7 +214,7 @@ def test_a_decoder_that_overflows_in_half_decodes_in_float32_without_lost_digits
 def test_an_encoder_without_room_encodes_in_strips_to_the_same_latent():
     encoder = TransparentEncoder.from_state_dict(tiny_encoder_weights())
     rgba = np.random.default_rng(0).random((320, 384, 4), np.float32)
-    host, told = SmallHost(256 * 256), []
+    host, told = SmallHost(encoder.held(256 * 256)), []
     latent = pipeline.encode(encoder, host, rgba, on_retry=told.append)
     wanted = pipeline.encode(encoder, SmallHost(10**9), rgba)
     assert len(told) == 1

@@ -53,7 +53,7 @@ class FakeNet(nn.Module):
         self.place = nn.Parameter(torch.zeros(1))
         self.calls: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, pixels: Tensor, latent: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, latent: Tensor, free: int | None = None) -> Tensor:
         self.calls.append((pixels, latent))
         return self.function(pixels, latent)
 
@@ -137,7 +137,7 @@ def test_views_of_one_format_as_a_batch(monkeypatch: pytest.MonkeyPatch) -> None
     (pixels, latent), calls = tiny_inputs(72, 64, batch=2), []
     inputs = pixels, latent.sigmoid()
     expected = DECODER.decode(*inputs)
-    monkeypatch.setattr(transparent, "_at_once", lambda _: 4)
+    monkeypatch.setattr(transparent, "_at_once", lambda *_: 4)
     batched = DECODER.decode(*inputs, on_view=lambda *n: calls.append(n))
     assert calls == [(n, 8) for n in range(1, 9)]
     torch.testing.assert_close(batched, expected, rtol=0, atol=1e-5)

@@ -24,6 +24,7 @@ from lib_layerdiffuse.errors import (
 )
 from lib_layerdiffuse.imaging.images import ResizeMode, pad_colours
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, PatchKind, find_method
+from lib_layerdiffuse.nets.unet1024 import UNet1024
 from lib_layerdiffuse.pipeline import (
     Session,
     check_arch,
@@ -46,7 +47,8 @@ class NotingHost:
 
     scale = 0.5
 
-    def __init__(self) -> None:
+    def __init__(self, free: int | None = None) -> None:
+        self.free = free
         self.encoded: list[torch.Tensor] = []
         self.placed: list[torch.nn.Module] = []
 
@@ -68,8 +70,9 @@ class NotingHost:
     def memory_errors(self):
         return ()
 
-    def place(self, net, pixels, dtype=None):
-        self.placed.append((net, pixels))
+    def place(self, net, values, dtype=None):
+        self.placed.append((net, values))
+        return self.free
 
 
 def grey(value, height=64, width=64, alpha=1.0):
@@ -356,9 +359,28 @@ class TestDecode:
         assert abs(rgba - wanted).max() <= 0.51
         assert [net for net, _ in host.placed] == [decoder.net]
 
+    @pytest.mark.parametrize(("free", "recomputed"), [(None, 0), (1, 2)])
+    def test_what_the_host_says_is_free_decides_how_memory_is_saved(
+        self, session, monkeypatch, free, recomputed
+    ):
+        found, by_strips = [], UNet1024.by_strips
+
+        def noted(net, pixels, latent, thrift):
+            found.append(thrift.recomputed)
+            return by_strips(net, pixels, latent, thrift)
+
+        monkeypatch.setattr(UNet1024, "by_strips", noted)
+        pixels, latent = (x[0] for x in tiny_inputs(64, 64))
+        host = NotingHost(free)
+        decode(session.decoder(Arch.SDXL), host, pixels, latent, views=1)
+        assert found == [recomputed]
+
     def test_alpha_comes_last(self):
         class Fixed:
             net = torch.nn.Identity()
+
+            def held(self, pixels):
+                return pixels
 
             def decode(self, pixels, latent, **_):
                 return torch.tensor([0.0, 0.2, 0.4, 1.0]).view(1, 4, 1, 1).expand(1, 4, 8, 8)
@@ -409,7 +431,7 @@ class TestEncode:
         torch.testing.assert_close(
             latent, 0.5 * (flat.mean() + 0.25 * strength * offset), rtol=1e-5, atol=1e-6
         )
-        assert host.placed == [(encoder.net, 64 * 64)]
+        assert host.placed == [(encoder.net, encoder.held(64 * 64))]
 
     def test_opaque_pictures_have_an_offset_too(self, encoder):
         host, opaque = NotingHost(), grey(0.3)

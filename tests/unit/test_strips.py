@@ -10,6 +10,7 @@ from tiny_codec import LAYOUTS, tiny_decoder_weights, tiny_inputs
 from torch import Tensor
 
 from lib_layerdiffuse.nets import unet_pass
+from lib_layerdiffuse.nets.full_memory import PORTION, room
 from lib_layerdiffuse.nets.unet1024 import UNet1024
 from lib_layerdiffuse.nets.unet_pass import Thrift
 
@@ -55,13 +56,18 @@ def test_inputs_stay_as_they_are() -> None:
     assert torch.equal(latent, copies[1])
 
 
-def test_memory_that_is_free_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, values = torch.device("cpu"), 1000
+def test_memory_that_is_free_says_what_is_kept() -> None:
+    gpu, values = torch.device("cuda"), 1000
     found = {}
-    for free in (4 * 2000, 4 * 3000, 4 * 4000, 4 * 5000):
-        monkeypatch.setattr(unet_pass, "room", lambda _, free=free: free)
-        found[free] = [way.recomputed for way in unet_pass.thrifts(cpu, values, 4)]
-    assert list(found.values()) == [[2], [2], [1, 2], [0, 1, 2]]
+    for maps in (2, 3, 4, 5):
+        free = int(4 * values * maps / PORTION)
+        found[maps] = [way.recomputed for way in unet_pass.thrifts(gpu, values, 4, free)]
+    assert list(found.values()) == [[2], [2, 2], [1, 2, 2], [0, 1, 2, 2]]
+
+
+def test_a_cpu_gives_half_of_what_is_free_and_at_most_a_gibibyte() -> None:
+    cpu = torch.device("cpu")
+    assert [room(cpu, free) for free in (1000, 2**40, None)] == [500, 2**30, 2**30]
 
 
 @pytest.mark.parametrize("failures", [1, 2])
@@ -76,7 +82,6 @@ def test_full_memory_makes_the_next_pass_thriftier(
             raise MemoryError
         return by_strips(net, *args)
 
-    monkeypatch.setattr(unet_pass, "room", lambda _: 10**9)
     monkeypatch.setattr(UNet1024, "by_strips", fails_at_first)
     inputs = tiny_inputs(64, 64)
     with torch.no_grad():

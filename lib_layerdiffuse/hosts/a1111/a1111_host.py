@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from modules import sd_unet
+from modules import devices, sd_unet
 from torch import Tensor, nn
 
 from ...errors import LayerDiffuseError, MissingCapabilityError
 from ...host import Capabilities, Injection
 from ...methods import Arch, LayerMethod
 from ...weights.patches import CONV_IN
+from ..free_memory import free_bytes
 from . import memory
 from .a1111_vae import posterior
 from .attaching import A1111Attachment, attach
@@ -104,15 +105,19 @@ class A1111Host:
         """Returns no types beside PyTorch's own."""
         return ()
 
-    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+    def place(self, net: nn.Module, values: int, dtype: torch.dtype | None = None) -> int | None:
         """Loads a network onto the host's device.
 
         Args:
             net: A transparent decoder's or encoder's network.
-            pixels: Not used: the host has no memory manager.
+            values: Not used: the host has no memory manager.
             dtype: The type to compute in; None for the host's choice.
+
+        Returns:
+            How many bytes are free then on a CPU.
         """
         memory.place(self.sd_model, net, dtype)
+        return free_bytes(devices.device)
 
     def attach(self, injection: Injection) -> A1111Attachment:
         """Puts the injection on the UNet until the attachment's `detach`.

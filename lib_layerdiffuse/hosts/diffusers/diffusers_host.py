@@ -15,6 +15,7 @@ from ...errors import HostError
 from ...host import Capabilities, Injection
 from ...methods import Arch, LayerMethod
 from ...weights.checksums import sha256_of
+from ..free_memory import free_bytes
 from . import diffusers_vae as vae
 from .attaching import UnetAttachment, attach
 from .boundary import translated
@@ -152,18 +153,22 @@ class DiffusersHost:
         """Returns no types beside PyTorch's own."""
         return ()
 
-    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+    def place(self, net: nn.Module, values: int, dtype: torch.dtype | None = None) -> int | None:
         """Loads a network onto the host's device; it computes in float16 where the host does.
 
         Elsewhere it computes in float32: bfloat16 has too few steps for alpha.
 
         Args:
             net: A transparent decoder's or encoder's network.
-            pixels: Not used: diffusers has no memory manager.
+            values: Not used: diffusers has no memory manager.
             dtype: The type to compute in instead.
+
+        Returns:
+            How many bytes are free then on a CPU.
         """
         half = self.device.type == "cuda" and self.pipeline.unet.dtype == torch.float16
         net.to(device=self.device, dtype=dtype or (torch.float16 if half else torch.float32))
+        return free_bytes(self.device)
 
     def attach(self, injection: Injection) -> UnetAttachment:
         """Puts the injection on the UNet until the attachment's `detach`; see `attached`.

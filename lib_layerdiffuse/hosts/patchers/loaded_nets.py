@@ -15,21 +15,21 @@ import torch
 from torch import nn
 
 from ...nets.attention_sharing import AttentionSharing
+from ...nets.full_memory import PORTION
 from .dialect import Dialect
 
-_BYTES_A_PIXEL = 640  # Peak of the transparent decoder in float32, beside its weights.
-_BYTES_BESIDE = 256 << 20  # Its strips, and what convolutions take to work in.
+_BYTES_BESIDE = 256 << 20  # Strips of maps, and what convolutions take to work in.
 
 
 def place(
-    dialect: Dialect, net: nn.Module, pixels: int, dtype: torch.dtype | None = None, **more: Any
-) -> None:
-    """Loads a network onto the host's device.
+    dialect: Dialect, net: nn.Module, values: int, dtype: torch.dtype | None = None, **more: Any
+) -> int:
+    """Loads a network onto the host's device, and returns how many bytes are free there then.
 
     Args:
         dialect: The host's.
         net: A transparent decoder's or encoder's network.
-        pixels: Pixels of the image to come, for which memory is made free.
+        values: How many values it will hold, for which memory is made free.
         dtype: The type to compute in; None for the host's choice.
         more: What its memory manager is told beside.
     """
@@ -40,10 +40,11 @@ def place(
     net.to(dtype)
     memory.load_models_gpu(
         [patcher(dialect, net, device, memory.unet_offload_device())],
-        memory_required=pixels * _BYTES_A_PIXEL // (1 if dtype is torch.float32 else 2)
-        + _BYTES_BESIDE,
+        memory_required=int(values * dtype.itemsize / PORTION) + _BYTES_BESIDE,
         **more,
     )
+    free: int = memory.get_free_memory(device)
+    return free
 
 
 def patcher(dialect: Dialect, net: nn.Module, device: torch.device, offload: torch.device) -> Any:

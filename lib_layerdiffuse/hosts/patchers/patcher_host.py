@@ -152,15 +152,18 @@ class PatcherHost:
         """Returns the host's own types of errors that say that memory is full."""
         return self.dialect.memory_errors()
 
-    def place(self, net: nn.Module, pixels: int, dtype: torch.dtype | None = None) -> None:
+    def place(self, net: nn.Module, values: int, dtype: torch.dtype | None = None) -> int:
         """Loads a network onto the device through the host's memory manager.
 
         Args:
             net: A transparent decoder's or encoder's network.
-            pixels: Pixels of the image to come, for which memory is made free.
+            values: How many values it will hold, for which memory is made free.
             dtype: The type to compute in; None for the host's choice.
+
+        Returns:
+            How many bytes are free then.
         """
-        loaded_nets.place(self.dialect, net, pixels, dtype)
+        return loaded_nets.place(self.dialect, net, values, dtype)
 
     def attach(self, injection: Injection) -> PatcherAttachment:
         """Returns the injection on a clone of the UNet, for the coming sampling run to use.

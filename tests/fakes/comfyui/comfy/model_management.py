@@ -6,9 +6,21 @@ from typing import Any
 
 import torch
 from managed_patcher import LoadedModel, loading
-from one_device import get_torch_device, should_use_fp16, soft_empty_cache, unet_offload_device
+from one_device import (
+    get_free_memory,
+    get_torch_device,
+    should_use_fp16,
+    soft_empty_cache,
+    unet_offload_device,
+)
 
-__all__ = ["get_torch_device", "should_use_fp16", "soft_empty_cache", "unet_offload_device"]
+__all__ = [
+    "get_free_memory",
+    "get_torch_device",
+    "should_use_fp16",
+    "soft_empty_cache",
+    "unet_offload_device",
+]
 
 OOM_EXCEPTION = torch.OutOfMemoryError
 

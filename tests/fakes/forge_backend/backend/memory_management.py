@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from one_device import get_torch_device, unet_offload_device
+from one_device import get_free_memory, get_torch_device, unet_offload_device
 
-__all__ = ["get_torch_device", "unet_offload_device"]
+__all__ = ["get_free_memory", "get_torch_device", "unet_offload_device"]
 
 VAE_ALWAYS_TILED = False
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from managed_patcher import LoadedModel, loading
-from one_device import get_torch_device, unet_offload_device
+from one_device import get_free_memory, get_torch_device, unet_offload_device
 
-__all__ = ["get_torch_device", "unet_offload_device"]
+__all__ = ["get_free_memory", "get_torch_device", "unet_offload_device"]
 
 VAE_ALWAYS_TILED = False
 OOM_EXCEPTION = torch.OutOfMemoryError

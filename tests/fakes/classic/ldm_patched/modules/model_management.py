@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from one_device import get_torch_device, should_use_fp16, soft_empty_cache, unet_offload_device
+from one_device import (
+    get_free_memory,
+    get_torch_device,
+    should_use_fp16,
+    soft_empty_cache,
+    unet_offload_device,
+)
 
-__all__ = ["get_torch_device", "should_use_fp16", "soft_empty_cache", "unet_offload_device"]
+__all__ = [
+    "get_free_memory",
+    "get_torch_device",
+    "should_use_fp16",
+    "soft_empty_cache",
+    "unet_offload_device",
+]
 
 VAE_ALWAYS_TILED = False
 OOM_EXCEPTION = Exception

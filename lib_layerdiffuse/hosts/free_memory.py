@@ -1,0 +1,14 @@
+"""What is free of a device's memory, where a host has no memory manager."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Returns how many bytes are free of a CPU's memory; None of others, whom PyTorch asks."""
+    if device.type != "cpu":
+        return None
+    free: int = psutil.virtual_memory().available
+    return free
