@@ -52,8 +52,16 @@ class Pool(Protocol):
 
 @dataclass
 class Busy:
-    """A worker's tasks by number, and whether the one that it has shares it with no other."""
+    """What a worker is at.
 
+    Attributes:
+        ready: Whether it has begun to work. Until then it gets no task: a cluster may have no place
+            for it for hours, and what it dies of is no fault of a row.
+        tasks: Its tasks by number.
+        by_itself: Whether the one that it has shares it with no other.
+    """
+
+    ready: bool = field(default=False, init=False)
     tasks: set[int] = field(default_factory=set, init=False)
     by_itself: bool = field(default=False, init=False)
 
@@ -74,7 +82,7 @@ AnyBusy = TypeVar("AnyBusy", bound=Busy)
 def with_room(workers: Sequence[AnyBusy], *, by_itself: bool) -> AnyBusy | None:
     """Returns the worker with the fewest tasks that can take another one; None for none."""
     most = 1 if by_itself else AT_ONCE
-    free = [one for one in workers if len(one.tasks) < most and not one.by_itself]
+    free = [one for one in workers if one.ready and len(one.tasks) < most and not one.by_itself]
     return min(free, key=lambda one: len(one.tasks), default=None)
 
 

@@ -25,7 +25,6 @@ class _Process(Busy):
     process: Any
     pipe: Connection
     setup: Setup
-    ready: bool = False
 
 
 def serve(pipe: Connection, setup: Setup, workers: int) -> None:

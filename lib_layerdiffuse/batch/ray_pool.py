@@ -70,33 +70,43 @@ class RayPool(Crew[_Actor]):
 
     def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
         """As in `Pool`."""
-        ready, _ = self._ray.wait(list(self._running), timeout=timeout)
-        return [self._answer(promise) for promise in ready]
+        starting = {one.begun: one for one in self._workers if not one.ready}
+        there, _ = self._ray.wait([*self._running, *starting], timeout=timeout)
+        for promise in there:
+            if promise in starting:
+                self._begin(starting[promise])
+        return [self._answer(promise) for promise in there if promise in self._running]
+
+    def _begin(self, actor: _Actor) -> None:
+        """Notes that an actor is there, or that it cannot begin."""
+        try:
+            self._ray.get(actor.begun)
+        except self._ray.exceptions.RayError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS:
+                said = in_one_line(error)[:300]
+                hint = "Install this package, with [batch] and [standalone], on all nodes."
+                raise HostError(f"No worker begins on the cluster: {said}.", hint) from error
+            self._replace(actor)
+        else:
+            self._failed_starts, actor.ready = 0, True
 
     def _answer(self, promise: Any) -> tuple[int, Answer | None]:
         actor, handle, number = self._running.pop(promise)
         actor.drop(number)
         try:
             answer: Answer = self._ray.get(promise)
-        except self._ray.exceptions.RayError as error:
+        except self._ray.exceptions.RayError:
             if handle is actor.handle:  # Of several tasks the first one brings a new actor.
-                self._replace(actor, error)
+                self._replace(actor)
             return number, None
-        self._failed_starts = 0
         return number, answer
 
-    def _replace(self, actor: _Actor, error: Exception) -> None:
+    def _replace(self, actor: _Actor) -> None:
         """Gives a dead actor a successor."""
-        try:
-            self._ray.get(actor.begun, timeout=0)
-        except self._ray.exceptions.RayError:
-            self._failed_starts += 1
-        if self._failed_starts >= STARTS:
-            said = in_one_line(error)[:300]
-            hint = "Install this package, with [batch] and [standalone], on all nodes."
-            raise HostError(f"No worker begins on the cluster: {said}.", hint) from error
         self._ray.kill(actor.handle)
         actor.handle, actor.begun = self._started()
+        actor.ready = False
 
     def close(self) -> None:
         """As in `Pool`."""
