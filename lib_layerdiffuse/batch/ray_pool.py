@@ -32,7 +32,11 @@ class RayPool(Crew[_Actor]):
     def __init__(self, setup: Setup, address: str, workers: int | None) -> None:
         self._ray = _ray()
         self._setup = setup
-        here = {"include_dashboard": False, "object_store_memory": _STORE}
+        here: dict[str, Any] = {
+            "include_dashboard": False,
+            "object_store_memory": _STORE,
+            "_node_ip_address": "127.0.0.1",  # Else other computers reach it.
+        }
         if workers is not None:
             here["num_cpus"] = workers
         try:
