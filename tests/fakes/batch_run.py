@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import resource
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import doomed
 import numpy as np
-from command_runs import ROOT
+from doomed import CRASHES
 
 from lib_layerdiffuse.batch import processes, worker
 from lib_layerdiffuse.batch.job_file import read_job_file
@@ -26,7 +20,6 @@ from lib_layerdiffuse.imaging.png import png_bytes
 from lib_layerdiffuse.methods import METHODS
 from lib_layerdiffuse.standalone.models import ModelChoice, Models
 
-CRASHES = "row that crashes its worker"
 QUICK = {"method": "fg_attn_sd15", "steps": 1, "sampler": "Euler", "views": "1"}
 _WEIGHTS = (Path("no-layer-files"),)
 
@@ -69,72 +62,43 @@ def told(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text("utf-8").splitlines()]
 
 
-def of_all_methods(folder: Path, count: int) -> list[dict[str, Any]]:
-    """Rows by each of the ten methods in turn, and a bad one for every twenty of them."""
+_BAD = (
+    '{"method": "fg_attn_sd15", "steps": 0}',
+    '{"method": "fg_attn_sdxl", "stepz": 1}',
+    '{"method": "fg_to_bg_sd15", "prompt": "a room"}',
+    '{"method": "fg_attn_sd15", "init": "none.png"}',
+    '{"prompt": "no method"}',
+    '{"method": "joint_sd15"',
+)
+_EVERY = 20
+"""Rows to a bad line."""
+
+
+def of_all_methods(folder: Path, count: int) -> tuple[Path, list[int]]:
+    """A file of rows by each of the ten methods in turn, and the numbers of its bad lines.
+
+    One row kills whatever works on it. Some make two sets or files of layers.
+    """
     (folder / "given.png").write_bytes(png_bytes(np.full((96, 96, 4), 200, np.uint8)))
-    found: list[dict[str, Any]] = []
+    lines: list[str] = []
+    bad: list[int] = []
     for i in range(count):
+        if i % _EVERY == 0:
+            lines.append(_BAD[i // _EVERY % len(_BAD)])
+            bad.append(len(lines))
         method = METHODS[i // 3 % len(METHODS)]
         images = {f"{layer.value}_image": "given.png" for layer in method.inputs}
-        found.append(QUICK | {"method": method.id, "prompt": f"an orb {i}", "seed": i} | images)
-        if i % 20 == 0:
-            found.append({"method": method.id, "steps": 0})
-    return found
-
-
-def kill_one(jobs: Path, out: Path, chance: random.Random, done_before: int) -> None:
-    """Runs until more rows than so many are done, and kills the run, or one of its workers first.
-
-    A run whose worker is killed goes on; it is killed, too, some time later.
-    """
-    process = begin(jobs, out, "--skip-bad", "--quiet")
-    while len(list(out.glob("rows/*/row.json"))) <= done_before and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(chance.uniform(0, 1))
-    workers = _workers_of(process.pid)
-    if workers and chance.random() < 0.5:
-        with suppress(ProcessLookupError):
-            os.kill(chance.choice(workers), signal.SIGKILL)
-        time.sleep(chance.uniform(0, 8))
-    process.kill()
-    process.communicate()
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):  # They die with it.
-        time.sleep(0.05)
-
-
-def _workers_of(process: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-        return [int(one) for one in children if "spawn_main" in _command(one)]
-    except OSError:
-        return []
-
-
-def _command(process: str) -> str:
-    return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
-
-
-def begin(jobs: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Begins a run in a process of its own."""
-    command = [sys.executable, "-m", "lib_layerdiffuse", "batch", str(jobs), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def _crashing(*given: Any) -> None:
-    draw = worker._decoded
-
-    def crash(made: Any, *more: Any) -> Any:
-        if CRASHES in made.job.prompt:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return draw(made, *more)
-
-    worker._decoded = crash
-    processes.serve(*given)
+        row = QUICK | {"method": method.id, "prompt": f"an orb {i}", "seed": i, "size": "64"}
+        row |= {} if i % 5 == 1 else {"views": "1"}
+        row |= images
+        row |= {"layers": "psd"} if i % 7 == 1 else {}
+        row |= {"sets": 2} if i % 11 == 1 else {}
+        if i == count // 2:  # It is alone, so that few workers die of it.
+            row |= {"prompt": CRASHES, "sets": 5}
+        lines.append(json.dumps(row))
+    path = folder / "j.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path, bad
 
 
 def _on_full_disk(*given: Any) -> None:
@@ -153,7 +117,7 @@ class KilledPool(ProcessPool):
 class CrashingPool(ProcessPool):
     """Its workers are killed by the system when they come to a certain row."""
 
-    serve = staticmethod(_crashing)
+    serve = staticmethod(doomed.serve)
 
 
 class FullDiskPool(ProcessPool):

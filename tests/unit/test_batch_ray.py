@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import batch_run
 import pytest
+from batch_kills import Run
 from batch_run import results, rows, setup
+from processes_here import wait_for
+from ray_nodes import Cluster, in_namespaces, on_loopback
 
 from lib_layerdiffuse.batch import runs
 from lib_layerdiffuse.batch.places import place_at
@@ -95,3 +100,22 @@ class TestCluster:
         assert results(tmp_path / "out") == results(tmp_path / "whole")
         told = batch_run.told(tmp_path / "out")
         assert sorted(one["id"] for one in told) == sorted(one.id for one in checked.requests)
+
+    @pytest.mark.parametrize("places", [in_namespaces, on_loopback])
+    def test_a_node_that_is_lost_costs_nothing(self, tmp_path, checked, places):
+        """The second actor has no place any more, and the first one makes all rows."""
+        with ExitStack() as until_end:
+            try:
+                found = until_end.enter_context(places())
+            except (OSError, CalledProcessError) as error:
+                pytest.skip(f"no network namespaces can be made here: {error}")
+            cluster = Cluster(found)
+            until_end.callback(cluster.close)
+            out = tmp_path / "out"
+            run = Run(tmp_path / "j.jsonl", out, "--workers", "2", cluster=cluster)
+            wait_for(lambda: run.ended or (run.done() > 0 and len(run.workers) == 2))
+            assert not run.ended, run.said
+            cluster.kill_other()
+            assert run.wait() == 0, run.said
+        assert results(out) == results(tmp_path / "whole")
+        assert len(batch_run.told(out)) == len(checked.requests)

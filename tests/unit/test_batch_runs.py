@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
 from collections import deque
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +22,6 @@ from lib_layerdiffuse.batch.requests import Request
 from lib_layerdiffuse.batch.results import Effort, MadeFile, write_row
 from lib_layerdiffuse.batch.runs import Rules, held, run, status_of
 from lib_layerdiffuse.batch.worker import Answer, Worker
-from lib_layerdiffuse.cli import main
 from lib_layerdiffuse.errors import OutputError, SettingsError
 from lib_layerdiffuse.imaging.coverage import measure
 from lib_layerdiffuse.imaging.images import to_u8
@@ -389,27 +386,4 @@ def test_a_full_disk_ends_the_run_and_another_goes_on(tmp_path):
     assert not results(out)
     finish(place, checked, lambda: ProcessPool(batch_run.setup(out), [None]))
     assert len(results(out)) == len(batch_run.told(out)) == 2
-    assert not list(out.rglob("*.part"))
-
-
-@pytest.mark.slow
-def test_killed_at_any_point_nothing_is_lost_or_made_twice(tmp_path):
-    """`make e2e-batch` runs it with 2,000 rows and 50 kills."""
-    count = int(os.environ.get("LAYERDIFFUSE_BATCH_ROWS", "30"))
-    kills = int(os.environ.get("LAYERDIFFUSE_BATCH_KILLS", "6"))
-    lines = batch_run.of_all_methods(tmp_path, count)
-    jobs = batch_run.job_file(tmp_path / "j.jsonl", lines)
-    command = ["batch", str(jobs), "--skip-bad", "--quiet", "--out"]
-    assert main([*command, str(tmp_path / "whole")]) == 0
-    out, chance = tmp_path / "out", random.Random(7)
-    written: dict[str, int] = {}
-    for left in range(kills, 0, -1):
-        batch_run.kill_one(jobs, out, chance, done_before=count * (kills - left) // (kills + 1))
-        for path in out.glob("rows/*/row.json"):  # What is done stays as it is.
-            stamp = path.stat().st_mtime_ns
-            assert written.setdefault(path.parent.name, stamp) == stamp
-    assert main([*command, str(out)]) == 0
-    assert len(results(out)) == sum("seed" in line for line in lines)
-    assert results(out) == results(tmp_path / "whole")
-    assert sorted(told["id"] for told in batch_run.told(out)) == sorted(results(out))
     assert not list(out.rglob("*.part"))
