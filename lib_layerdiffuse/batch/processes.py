@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -29,7 +29,7 @@ class _Process(Busy):
 
 def serve(pipe: Connection, setup: Setup, workers: int) -> None:
     """Works until the pipe ends: in a process of its own, which dies with the one that began it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The driver ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The driver ends it; Windows has no other way.
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
@@ -53,6 +53,19 @@ def serve(pipe: Connection, setup: Setup, workers: int) -> None:
                     threads.submit(work, pipe.recv())
                 except (EOFError, OSError):
                     os._exit(0)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Has processes begin deaf to Ctrl-C, which a terminal sends to all; ours comes afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _die_with(parent: int) -> None:
@@ -92,7 +105,8 @@ class ProcessPool(Crew[_Process]):
         process = self._context.Process(
             target=self.serve, args=(theirs, setup, self._count), daemon=True
         )
-        process.start()
+        with _no_interrupts():
+            process.start()
         theirs.close()
         return _Process(process, ours, setup)
 

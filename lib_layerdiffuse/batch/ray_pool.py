@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class RayPool(Crew[_Actor]):
         }
         if workers is not None:
             here["num_cpus"] = workers
+        when_asked_to_end = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(
                 address=address,
@@ -53,6 +55,7 @@ class RayPool(Crew[_Actor]):
                 f"There is no Ray cluster at {address}: {said[:300]}.",
                 "Check --address, and that the cluster runs the same versions of Ray and Python.",
             ) from error
+        signal.signal(signal.SIGTERM, when_asked_to_end)  # Ray would end this process unheard.
         self._gpus = 1 if gpus else 0
         self._failed_starts = 0
         super().__init__([_Actor(*self._started()) for _ in range(workers or max(1, gpus))])

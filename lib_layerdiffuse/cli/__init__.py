@@ -14,11 +14,10 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import LayerDiffuseError
+from .lines import in_a_line
 from .parsing import Parser, check_texts
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
-_LONGEST = 900
-"""Letters of the line that tells an error; what is typed may be of any length."""
 _EPILOG = (
     "Exit status: 0 done, 1 a weight file is bad (weights verify) or a row failed (batch), 2 an "
     "error, told in one line, 130 interrupted."
@@ -73,10 +72,7 @@ def _warnings(*, quiet: bool) -> Iterator[None]:
 
 
 def _fail(text: str, status: int = _ERROR) -> int:
-    line = " ".join(text.split())
-    if len(line) > _LONGEST:  # The beginning says what is wrong, the end what to do.
-        line = f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
-    print("layerdiffuse:", line, file=sys.stderr)
+    print("layerdiffuse:", in_a_line(text), file=sys.stderr)
     return status
 
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
 from ..methods import Layer
 from . import job_options as options
+from .batch_progress import Progress
 from .described import choice_of, models_of
 from .parsing import add_command
 from .progress_bars import bars_of
 from .stores import store_of
 
 if TYPE_CHECKING:
-    from ..batch.figures import Tally
     from ..batch.places import Place
     from ..batch.pools import Pool
     from ..batch.requests import Checked
     from .parsing import Commands, Parser
 
 _SOME_FAILED = 1
-_EVERY, _EVERY_IN_LOG = 0.25, 30.0
 
 
 def add_to(commands: Commands) -> None:
@@ -117,20 +116,34 @@ def _run(args: argparse.Namespace) -> int:
     if args.parquet:
         check_parquet()
     place = place_at(resolved(args.out, str(Path.cwd())))
-    with held(place):
+    progress = Progress(quiet=args.quiet, as_json=args.json)
+    with progress, _ended_in_words(progress, place), held(place):
+        progress.passing(f"checking {args.jobs}")
         checked = _checked(args)
-        if checked.bad and not _skipped(args, checked):
+        if checked.bad and not _skipped(args, checked, progress):
             return 2
         if not checked.requests:
             raise SettingsError("There is no row to run.", "Write one into the job file.")
         rules = Rules(
             args.batch, args.tries, args.retry_failed, shards=args.shards, parquet=args.parquet
         )
-        tally = run(place, checked, rules, lambda: _pool(args, place), _teller(args))
-    if not args.quiet:
-        said = f"layerdiffuse: {tally.sentence()}: {place.address}"
-        print(f"{_clear()}{said}", file=sys.stderr)
+        tally = run(place, checked, rules, lambda: _pool(args, place), progress.begin)
+    progress.note(f"{tally.sentence()}: {place.address}")
     return _SOME_FAILED if tally.failed else 0
+
+
+@contextmanager
+def _ended_in_words(progress: Progress, place: Place) -> Iterator[None]:
+    """Takes the system's wish that the run ends for an interrupt, and says what becomes of it."""
+    before, interrupt = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGTERM, interrupt if callable(interrupt) else signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.note(f"what is done stays in {place.address}; the same command makes the rest")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _checked(args: argparse.Namespace) -> Checked:
@@ -151,15 +164,17 @@ def _checked(args: argparse.Namespace) -> Checked:
         return Checker(models, choice_of(args), folder_of(jobs)).check(lines)
 
 
-def _skipped(args: argparse.Namespace, checked: Checked) -> bool:
+def _skipped(args: argparse.Namespace, checked: Checked, progress: Progress) -> bool:
     """Tells of each bad line; whether the others run all the same."""
     for one in checked.bad:
         if args.json:
             print(json.dumps(one.as_dict()), flush=True)
-        print("layerdiffuse:", " ".join(str(one).split()), file=sys.stderr)
+        progress.line(str(one))
     if not args.skip_bad:
-        said = f"{len(checked.bad)} lines cannot be run, so nothing was. Mend them, or leave"
-        print(f"layerdiffuse: {said} them out with --skip-bad.", file=sys.stderr)
+        count = f"{len(checked.bad)} lines" if len(checked.bad) > 1 else "1 line"
+        progress.line(
+            f"nothing was run, because of {count}; mend them, or leave them out with --skip-bad"
+        )
     return bool(args.skip_bad)
 
 
@@ -190,42 +205,6 @@ def _devices(args: argparse.Namespace) -> list[str | None]:
     if args.device is not None or not here:
         return [args.device] * (args.workers or 1)
     return [f"cuda:{index % here}" for index in range(args.workers or here)]
-
-
-def _teller(args: argparse.Namespace) -> Callable[[Tally], Callable[[Mapping[str, Any]], None]]:
-    """Returns what begins to tell of a run."""
-
-    def begin(tally: Tally) -> Callable[[Mapping[str, Any]], None]:
-        begun, before = time.monotonic(), tally.total - tally.left
-        on_terminal = sys.stderr.isatty()
-        last = begun if not on_terminal else 0.0
-
-        def tell(told: Mapping[str, Any]) -> None:
-            nonlocal last
-            if args.json:
-                print(json.dumps(told, ensure_ascii=False), flush=True)
-            if args.quiet:
-                return
-            clear = _clear()
-            if told["error"]:
-                said = " ".join(f"{told['error']['message']} {told['error']['hint']}".split())
-                print(f"{clear}layerdiffuse: line {told['line']} failed: {said}", file=sys.stderr)
-            now = time.monotonic()
-            if now - last >= (_EVERY if on_terminal else _EVERY_IN_LOG):
-                last = now
-                rate = (tally.total - tally.left - before) / max(now - begun, 1e-6)
-                end = "" if on_terminal else "\n"
-                line = f"{clear}layerdiffuse: {tally.sentence(rate)}"
-                print(line, end=end, file=sys.stderr, flush=True)
-
-        return tell
-
-    return begin
-
-
-def _clear() -> str:
-    """Returns what takes the line of progress off a terminal."""
-    return "\r\x1b[K" if sys.stderr.isatty() else ""
 
 
 def _status(args: argparse.Namespace) -> int:
