@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def resolved(address: str, base: str) -> str:
     """
     if _MARK in address:
         return address.removeprefix(_LOCAL)
-    path = Path(address).expanduser()
+    path = Path(os.path.expanduser(address))  # As it is where there is no such user.
     if path.is_absolute():
         return str(path)
     return posixpath.join(base, address) if is_remote(base) else str(Path(base, path).absolute())
@@ -52,11 +53,12 @@ def opened(address: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        raise SettingsError(
-            f"{address} cannot be opened: {error}.",
-            "Install fsspec's library for addresses of this kind, such as s3fs or gcsfs.",
-        ) from error
+    except Exception as error:  # Each store's library has exceptions of its own.
+        hint = "Check the address."
+        if isinstance(error, (ImportError, ValueError)):
+            hint = "Install fsspec's library for addresses of this kind, such as s3fs or gcsfs."
+        said = in_one_line(error).rstrip(".")
+        raise SettingsError(f"{address} cannot be opened: {said}.", hint) from error
     return system, str(path)
 
 
@@ -87,16 +89,24 @@ def files_in(folder: str) -> list[str]:
     """Returns the addresses of the files in a folder, by name; hidden ones are left out.
 
     Raises:
-        SettingsError: There is no such folder.
+        SettingsError: There is no such folder, or it cannot be read.
     """
     if is_remote(folder):
         system, path = opened(folder)
         scheme = folder.partition(_MARK)[0]
-        found = [one for one in system.ls(path, detail=False) if system.isfile(one)]
+        try:
+            found = [one for one in system.ls(path, detail=False) if system.isfile(one)]
+        except Exception as error:
+            raise SettingsError(
+                f"{folder} cannot be read: {in_one_line(error)}.", "Check the address."
+            ) from error
         return sorted(f"{scheme}{_MARK}{one}" for one in found)
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise SettingsError(f"There is no folder {folder}.", "Check the name.")
-    here = (path for path in Path(folder).iterdir() if path.is_file())
+    try:
+        here = [path for path in Path(folder).iterdir() if path.is_file()]
+    except OSError as error:
+        raise unreadable(Path(folder), error) from error
     return sorted(str(path) for path in here if not path.name.startswith("."))
 
 

@@ -5,6 +5,7 @@ The driver checks rows with it, and workers make their jobs with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from typing import Any
 
 from ..codec.views import Views, read_views
 from ..documents.kinds import DocumentKind, find_kinds
-from ..errors import MissingLayerError, SettingsError
+from ..errors import MissingLayerError, SettingsError, shortened
+from ..files.existing import existing_file
 from ..hosts.diffusers.sampling import check_sampler
 from ..methods import Layer, LayerMethod
 from ..settings.chains import check_chain, unread
@@ -37,6 +39,7 @@ class Described:
         kinds: Which files hold each set's layers.
         trim: Whether the layers in these are cut.
         second: How a chain's second step differs; None for no chain.
+        seeded: Whether the row says its seed.
     """
 
     job: Generation
@@ -44,6 +47,7 @@ class Described:
     kinds: tuple[DocumentKind, ...]
     trim: bool
     second: SecondStep | None
+    seeded: bool
 
 
 def described(
@@ -88,7 +92,7 @@ def described(
         views=_views(row),
         denoise=Generation.denoise if row.denoise is None else row.denoise,
     )
-    return Described(job, chosen, _kinds(row), row.trim, _second(row, job))
+    return Described(job, chosen, _kinds(row), row.trim, _second(row, job), row.seed >= 0)
 
 
 def _check_images(settings: LayerSettings, given: Mapping[str, Any]) -> None:
@@ -112,9 +116,12 @@ def _choice(row: JobFields, choice: ModelChoice) -> ModelChoice:
         loras = tuple((Path(name), weight) for name, weight in read)
     checkpoint = Path(row.checkpoint) if row.checkpoint else choice.checkpoint
     prediction = row.prediction or choice.prediction
-    for field, path in [("checkpoint", checkpoint), *(("loras", path) for path, _ in loras)]:
-        if path is not None and not path.exists():
-            raise SettingsError(f"There is no file {path}.", "Check the name.", field=field)
+    for path, _ in loras:
+        existing_file(path, field="loras")
+    if checkpoint is not None and not os.path.exists(checkpoint):  # It may be a folder.
+        raise SettingsError(
+            f"There is no file {checkpoint}.", "Check the name.", field="checkpoint"
+        )
     return replace(choice, checkpoint=checkpoint, loras=loras, prediction=prediction)
 
 
@@ -165,10 +172,19 @@ def normal(values: Mapping[str, Any], base: str) -> dict[str, Any]:
     images = [api_name(f"{layer.value}_image") for layer in Layer]
     for name in [*images, "init", "checkpoint"]:
         if isinstance(found.get(name), str) and found[name]:
-            found[name] = resolved(found[name], base)
+            found[name] = resolved(_text(found[name], name), base)
     if found.get("loras"):
-        found["loras"] = [resolved(text, base) for text in lora_texts(found["loras"])]
+        texts = [_text(text, "loras") for text in lora_texts(found["loras"])]
+        found["loras"] = [resolved(text, base) for text in texts]
     return found
+
+
+def _text(text: str, name: str) -> str:
+    """Returns a text that can be written down; the name of a file may be none."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        what = f"{name} holds bytes that are no UTF-8: {shortened(text)}."
+        raise SettingsError(what, "Rename the file.", field=name)
+    return text
 
 
 def _second(row: JobFields, job: Generation) -> SecondStep | None:

@@ -52,7 +52,11 @@ class Place(Protocol):
         ...
 
     def done(self) -> set[str]:
-        """Returns the ids of the rows that are done."""
+        """Returns the ids of the rows that are done.
+
+        Raises:
+            OutputError: It cannot be known.
+        """
         ...
 
     def remove(self, name: str) -> None:
@@ -166,7 +170,10 @@ class RemotePlace:
 
     def done(self) -> set[str]:
         """As in `Place`."""
-        return set(self._done())
+        try:
+            return set(self._done())
+        except Exception as error:
+            raise _unreadable(self.address, in_one_line(error)) from error
 
     def _done(self) -> Iterator[str]:
         self._system.invalidate_cache()

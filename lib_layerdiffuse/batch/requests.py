@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LayerDiffuseError
+from ..errors import LayerDiffuseError, SettingsError
+from ..files.existing import unreadable
 from ..methods import DECODERS, ENCODERS, LayerMethod
 from ..released import WeightFile
 from ..settings.chains import steps
@@ -109,13 +110,20 @@ class Checker:
         self, found: Sequence[tuple[JobLine, dict[str, Any], _Outline]], bad: list[BadLine]
     ) -> Checked:
         requests: dict[str, Request] = {}
+        repeated = 0
         for line, values, outline in found:
-            name = self._id(values, outline)
+            try:
+                name = self._id(values, outline)
+            except SettingsError as error:
+                bad.append(BadLine(line.number, error))
+                continue
+            repeated += name in requests
             models, method, rest = outline.group
             group = models, method, _digest([rest, outline.chain and name])
             made = Request(name, line.number, values, line.strict, group, outline.sets)
             requests.setdefault(name, made)
-        return Checked(list(requests.values()), bad, len(found) - len(requests))
+        bad.sort(key=lambda one: one.number)
+        return Checked(list(requests.values()), bad, repeated)
 
     def _seeded(self, values: dict[str, Any], made: Described) -> tuple[dict[str, Any], _Outline]:
         """Returns the values with a seed, and what else is to be known of the row.
@@ -125,8 +133,8 @@ class Checker:
         """
         images = images_of(values, made.job.settings.method)
         outline = _outline(made, {name: self._pictures.digest(at) for name, at in images.items()})
-        seed = int(values.get("seed", -1))
-        if seed < 0:
+        seed = made.job.seed
+        if not made.seeded:
             said = _digest({**values, "seed": None, **outline.images})
             number, self._alike[said] = self._alike[said], self._alike[said] + 1
             layers = made.job.sets * made.job.settings.method.frames
@@ -139,16 +147,19 @@ class Checker:
         store = self._models.session(choice.tiny).store
         said = {**values, **outline.images, "checkpoint": None, "loras": None}
         weights = [store.sha256(file) for file in outline.weights]
-        loras = [(self._hash(path), weight) for path, weight in choice.loras]
+        loras = [(self._hash(path, "loras"), weight) for path, weight in choice.loras]
         checkpoint = self._hash(
-            choice.checkpoint or self._models.tiny_checkpoint(outline.method.arch)
+            choice.checkpoint or self._models.tiny_checkpoint(outline.method.arch), "checkpoint"
         )
         more = [choice.dtype, choice.prediction, loras, checkpoint, weights]
         return _digest([_FORM, said, more])
 
-    def _hash(self, path: Path) -> str:
+    def _hash(self, path: Path, field: str) -> str:
         if path not in self._hashes:
-            self._hashes[path] = _hash_of(path)
+            try:
+                self._hashes[path] = _hash_of(path)
+            except OSError as error:
+                raise unreadable(path, error, field=field) from error
         return self._hashes[path]
 
 

@@ -180,7 +180,7 @@ def _whole(one: Field[Any], value: Any) -> int:
         low, high = one.metadata["bounds"]
         wanted = f"a whole number between {low} and {high}"
         raise _refused(one, wanted, value, "Choose a whole number.")
-    return int(value)
+    return int(float(value))
 
 
 def _text(one: Field[Any], value: Any) -> str:

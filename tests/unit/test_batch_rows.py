@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib_layerdiffuse.batch.addresses import resolved
 from lib_layerdiffuse.batch.job_file import BadLine, for_each, read_job_file
 from lib_layerdiffuse.batch.requests import Request, chunks
 from lib_layerdiffuse.cli import main
@@ -59,6 +60,15 @@ def ids(folder: Path, *lines: dict) -> list[str]:
         (QUICK | {"bg_additional_prompt": "a"}, "bg_additional_prompt"),
         (QUICK | {"method": "fg_to_bg_sd15"}, "fg_image"),
         (QUICK | {"checkpoint": "none.safetensors"}, "checkpoint"),
+        (QUICK | {"checkpoint": "x" * 300}, "checkpoint"),
+        (QUICK | {"checkpoint": "~no-such-user/x"}, "checkpoint"),
+        (QUICK | {"checkpoint": "a\0b"}, "checkpoint"),
+        (QUICK | {"init": "~no-such-user/x.png"}, "init"),
+        (QUICK | {"init": "\udcff.png"}, "init"),
+        (QUICK | {"init": "zip://a.png::none.zip"}, "init"),
+        (QUICK | {"loras": ["."]}, "loras"),
+        (QUICK | {"loras": ["x" * 300]}, "loras"),
+        (QUICK | {"loras": ["\udcff:1"]}, "loras"),
         (QUICK | {"loras": 3}, "loras"),
         (QUICK | {"loras": ["none.safetensors:0.5"]}, "loras"),
         (QUICK | {"prediction": "x"}, "prediction"),
@@ -102,6 +112,25 @@ def test_csv_reads_the_same_texts(tmp_path):
     assert first.values["prompt"] == "an apple, red"
     assert (first.line, last.line) == (2, 5)
     assert set(last.values) == {"method", "seed"}
+
+
+def test_in_csv_a_whole_number_may_have_a_point(tmp_path):
+    path = tmp_path / "j.csv"
+    path.write_text("method,seed,steps\nfg_attn_sd15,2.0,1.0\nfg_attn_sd15,2,1\n")
+    found = batch_run.checked(path)
+    assert [one.values["seed"] for one in found.requests] == [2, 2]
+    assert not found.bad
+
+
+def test_a_checkpoint_that_cannot_be_read_is_bad(tmp_path, monkeypatch):
+    def fails(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("lib_layerdiffuse.batch.requests._hash_of", fails)
+    found = batch_run.checked(batch_run.job_file(tmp_path / "j.jsonl", [QUICK]))
+    (bad,) = found.bad
+    assert str(bad).startswith("line 1, checkpoint: ")
+    assert not found.requests
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
@@ -202,11 +231,11 @@ class TestForEach:
         names = [(one.number, Path(one.values["fg_image"]).name) for one in found]
         assert names == [(1, "a.png"), (1, "b.png"), (2, "a.png"), (2, "b.png")]
 
-    @pytest.mark.parametrize("name", ["none", "empty"])
+    @pytest.mark.parametrize("name", ["none", "empty", "x" * 300, "a://b", "memory://none"])
     def test_a_folder_without_images_is_refused(self, tmp_path, name):
         (tmp_path / "empty").mkdir()
         with pytest.raises(SettingsError):
-            list(for_each([], "fg_image", str(tmp_path / name)))
+            list(for_each([], "fg_image", resolved(name, str(tmp_path))))
 
 
 def test_nothing_runs_where_a_line_is_bad(tmp_path, capfd):
@@ -217,5 +246,5 @@ def test_nothing_runs_where_a_line_is_bad(tmp_path, capfd):
     assert [(one["line"], one["error"]["field"]) for one in told] == [(2, "steps"), (3, "method")]
     assert "line 2, steps: Steps must be" in err
     assert "line 3, method: There is no method." in err
-    assert "--skip-bad" in err
+    assert "nothing was run, because of 2 lines; mend them, or" in err
     assert not batch_run.results(tmp_path / "out")
