@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import batch_area
 import command_areas
 import page_areas
 import pytest
@@ -27,7 +28,10 @@ from page_areas import DONE, REFUSED, check_line
 from started_webui import WebUI
 
 from lib_layerdiffuse.__main__ import run
+from lib_layerdiffuse.batch import processes, worker
 from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.standalone.models import Models
+from lib_layerdiffuse.weights.store import WeightStore
 
 INTERRUPTED = "interrupted"
 _SLOWEST = 30.0
@@ -105,6 +109,24 @@ def test_commands(area, fuzz, files, family, capfd):
             raise AssertionError(f"command: {command}") from error
 
     fuzz(area, attempt)
+
+
+def test_batches(fuzz, files, family, capfd, monkeypatch):
+    loaded = Models(lambda: WeightStore(family, offline=True))
+    monkeypatch.setattr(worker, "Models", lambda _: loaded)
+    monkeypatch.setattr(processes, "ProcessPool", batch_area.PoolHere)
+
+    def attempt(rng: Random) -> str:
+        emptied(files.folder)
+        command = batch_area.batch(rng, files)
+        try:
+            status = main(command)
+            return batch_area.outcome(command, status, capfd.readouterr().err)
+        except BaseException as error:
+            said = capfd.readouterr().err
+            raise AssertionError(f"command: {command}: {said}") from error
+
+    fuzz("batch", attempt)
 
 
 @pytest.mark.parametrize("area", page_areas.AREAS)
