@@ -14,7 +14,7 @@ pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host 
 
 from safetensors.torch import save_file
 from thinned import thinned
-from tiny_diffusers import host, load
+from tiny_diffusers import host, load, with_loras
 from torch import Tensor
 
 from lib_layerdiffuse.errors import LayerDiffuseError, SettingsError, WeightsError
@@ -86,7 +86,7 @@ def test_each_spelling_arrives(arch, spelling, tmp_path):
     name, up_name, down_name = spellings(arch)[spelling]
     up, down = factors(arch)
     path = written(tmp_path, {f"{name}.{up_name}": up, f"{name}.{down_name}": down})
-    found = weight_of(load(arch, loras=[(path, 0.6)]))
+    found = weight_of(with_loras(arch, [(path, 0.6)]))
     torch.testing.assert_close(found, weight_of(host(arch)) + 0.6 * up @ down)
 
 
@@ -105,7 +105,7 @@ def test_each_spelling_arrives(arch, spelling, tmp_path):
 def test_text_encoders_take_theirs(arch, part, name, tmp_path):
     up, down = factors(arch, TEXT, part)
     path = written(tmp_path, {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down})
-    found = weight_of(load(arch, loras=[(path, -0.5)]), TEXT, part)
+    found = weight_of(with_loras(arch, [(path, -0.5)]), TEXT, part)
     torch.testing.assert_close(found, weight_of(host(arch), TEXT, part) - 0.5 * up @ down)
 
 
@@ -140,7 +140,7 @@ def test_open_clips_names_of_the_second_text_encoder(prefix, tmp_path):
     tensors |= {f"{key}.lora_up.weight": up, f"{key}.lora_down.weight": down}
     for name, third in zip("qkv", up.chunk(3), strict=True):
         wanted[f"self_attn.{name}_proj"] = 0.5 * third @ down
-    one = load(Arch.SDXL, loras=[(written(tmp_path, tensors), 0.5)])
+    one = with_loras(Arch.SDXL, [(written(tmp_path, tensors), 0.5)])
     for ours, change in wanted.items():
         layer = f"{BLOCK}.{ours}"
         before = weight_of(host(Arch.SDXL), layer, "text_encoder_2")
@@ -173,7 +173,7 @@ def test_the_scale_that_diffusers_notes(noted, scale, tmp_path):
     up, down = factors(Arch.SD15)
     halves = {f"unet.{LAYER}.lora_B.weight": up, f"unet.{LAYER}.lora_A.weight": down}
     path = written(tmp_path, halves, {"lora_adapter_metadata": json.dumps(noted)})
-    found = weight_of(load(Arch.SD15, loras=[(path, 1.0)]))
+    found = weight_of(with_loras(Arch.SD15, [(path, 1.0)]))
     torch.testing.assert_close(found, weight_of(host(Arch.SD15)) + scale * up @ down)
 
 
@@ -222,9 +222,9 @@ def test_each_kind_does_what_it_is_defined_to(kind, layer, tmp_path):
     before = weight_of(host(Arch.SD15), layer)
     parts, wanted = changes(before)[kind]
     path = written(tmp_path, {f"lora_unet_{flat(layer)}.{k}": t for k, t in parts.items()})
-    found = weight_of(load(Arch.SD15, loras=[(path, 1.0)]), layer)
+    found = weight_of(with_loras(Arch.SD15, [(path, 1.0)]), layer)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    half = weight_of(load(Arch.SD15, loras=[(path, 0.5)]), layer)
+    half = weight_of(with_loras(Arch.SD15, [(path, 0.5)]), layer)
     torch.testing.assert_close(half, (wanted + before) / 2, rtol=1e-4, atol=1e-4)
 
 
@@ -239,7 +239,7 @@ def test_cores_of_convolutions(tmp_path):
         tmp_path,
         {f"{name}.{k}": t for k, t in (parts | {"lora_mid.weight": core}).items()},
     )
-    torch.testing.assert_close(weight_of(load(Arch.SD15, loras=[(path, 1.0)]), CONV), wanted)
+    torch.testing.assert_close(weight_of(with_loras(Arch.SD15, [(path, 1.0)]), CONV), wanted)
 
 
 def test_biases_and_norms(tmp_path):
@@ -250,14 +250,14 @@ def test_biases_and_norms(tmp_path):
         tmp_path,
         {f"{name}.w_norm": torch.ones_like(old.weight), f"{name}.b_norm": old.bias + 1},
     )
-    new = load(Arch.SD15, loras=[(path, 2.0)]).pipeline.unet.get_submodule(norm)
+    new = with_loras(Arch.SD15, [(path, 2.0)]).pipeline.unet.get_submodule(norm)
     torch.testing.assert_close(new.weight, old.weight + 2)
     torch.testing.assert_close(new.bias, 3 * old.bias + 2)
 
 
 def refusal(path: Path, weight: float = 1.0, arch: Arch = Arch.SD15) -> str:
     with pytest.raises(LayerDiffuseError) as caught:
-        load(arch, loras=[(path, weight)])
+        with_loras(arch, [(path, weight)])
     said = str(caught.value)
     assert isinstance(caught.value, WeightsError | SettingsError)
     assert "\n" not in said
@@ -271,7 +271,8 @@ class TestRefusals:
             raise AssertionError("the checkpoint is loaded first")
 
         monkeypatch.setattr(loading, "_from_file", load_nothing)
-        assert "is no LoRA" in refusal(written(tmp_path, {}))
+        with pytest.raises(WeightsError, match="is no LoRA"):
+            load(Arch.SD15, loras=[(written(tmp_path, {}), 1.0)])
 
     def test_none_at_all(self, tmp_path):
         assert "There is no LoRA at" in refusal(tmp_path / "gone.safetensors")
@@ -321,7 +322,7 @@ class TestRefusals:
         path = written(tmp_path, halves)
         assert "changes nothing at a weight of 0.7." in refusal(path, 0.7)
         assert torch.equal(
-            weight_of(load(Arch.SD15, loras=[(path, 0.0)])), weight_of(host(Arch.SD15))
+            weight_of(with_loras(Arch.SD15, [(path, 0.0)])), weight_of(host(Arch.SD15))
         )
 
     def test_three_layers_in_one_that_cannot_be_cut(self, tmp_path):
@@ -357,7 +358,7 @@ def test_parts_that_find_no_layer_are_told_in_one_line(tmp_path, caplog):
     others = {name: torch.ones(1, 1) for name in names}
     path = written(tmp_path, halves | others | {"bundle_emb.word.x": torch.ones(1)})
     with caplog.at_level(logging.WARNING):
-        load(Arch.SD15, loras=[(path, 1.0)])
+        with_loras(Arch.SD15, [(path, 1.0)])
     (line,) = (r.getMessage() for r in caplog.records if r.name.startswith("lib_layerdiffuse"))
     assert "ink.safetensors acts, but for 501 of its parts" in line
     assert len(line) < 200
@@ -367,5 +368,5 @@ def test_a_file_called_otherwise_acts(tmp_path):
     up, down = factors(Arch.SD15, OUT)
     halves = {f"unet.{OUT}.lora_A.weight": down, f"unet.{OUT}.lora_B.weight": up}
     path = written(tmp_path, halves).rename(tmp_path / "ink.SAFETENSORS")
-    found = load(Arch.SD15, loras=[(path, 1.0)])
+    found = with_loras(Arch.SD15, [(path, 1.0)])
     assert not torch.equal(weight_of(found, OUT), weight_of(host(Arch.SD15), OUT))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -59,7 +60,15 @@ def is_there(key: str) -> bool:
 
 
 def random_tensors(layout: str | Arch, seed: int = 0, gain: float = 1.0) -> dict[str, Tensor]:
-    """Returns a published file's tensors, small and random, all but norms times `gain`."""
+    """Returns a published file's tensors, small and random, all but norms times `gain`.
+
+    The dict is the caller's own, the tensors are everybody's.
+    """
+    return dict(_random_tensors(layout, seed, gain))
+
+
+@cache
+def _random_tensors(layout: str | Arch, seed: int, gain: float) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for key, shape in real_shapes(_CHECKPOINTS.get(layout, layout)).items():

@@ -6,6 +6,7 @@ import atexit
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from safetensors.torch import save_file
 from shrunk_files import DEPTHS, method_tensors, random_tensors, shrunk
 from tiny_codec import tiny_encoder_weights
 from tiny_weights import decoder_file, put
+from torch import Tensor
+from torch.nn import Module, Parameter
 
 from lib_layerdiffuse.hosts.diffusers import DiffusersHost, loading
+from lib_layerdiffuse.hosts.diffusers.loras import add_loras, read_loras
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch
 from lib_layerdiffuse.weights import checkpoints
 
@@ -67,6 +71,25 @@ def load(arch: Arch, path: Path | None = None, **options: object) -> DiffusersHo
 def host(arch: Arch) -> DiffusersHost:
     """Returns the one host that tests share; they have to leave it as it is."""
     return load(arch)
+
+
+@lru_cache
+def _host_for_loras(arch: Arch) -> tuple[DiffusersHost, list[tuple[Parameter, Tensor]]]:
+    made = load(arch)
+    nets = [net for net in made.pipeline.components.values() if isinstance(net, Module)]
+    return made, [(one, one.data) for net in nets for one in net.parameters()]
+
+
+def with_loras(arch: Arch, loras: Sequence[tuple[Path, float]]) -> DiffusersHost:
+    """Returns the one host of all tests of LoRAs, with these on it and none of an earlier call.
+
+    The host loads a checkpoint anew for other LoRAs, which takes longest.
+    """
+    made, weights = _host_for_loras(arch)
+    for parameter, value in weights:
+        parameter.data = value
+    add_loras(made.pipeline, read_loras(loras))
+    return made
 
 
 @lru_cache
