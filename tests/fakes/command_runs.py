@@ -22,7 +22,7 @@ def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, *arguments]
     return subprocess.run(
-        command, check=False, env=environment, capture_output=True, text=True, timeout=60
+        command, check=False, env=environment, capture_output=True, text=True, timeout=300
     )
 
 

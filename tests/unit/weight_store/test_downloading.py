@@ -41,9 +41,14 @@ def test_missing_folder_is_made(tmp_path: Path, server: HubServer) -> None:
 
 
 @pytest.mark.parametrize("sized", thinned([True, False], 2))
-def test_progress_comes_every_second(folder: Path, server: HubServer, sized: bool) -> None:
+def test_progress_comes_every_second(
+    folder: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch, sized: bool
+) -> None:
+    """Ten times as fast as people see it."""
+    assert hub.REPORT_EVERY < 1
+    monkeypatch.setattr(hub, "REPORT_EVERY", hub.REPORT_EVERY / 10)
     server.files[NAME] = BIG
-    server.drip = (150_000, 0.25)
+    server.drip = (150_000, 0.025)
     seen: list[tuple[float, str, int, int | None]] = []
     store = WeightStore(folder, on_progress=lambda *a: seen.append((time.monotonic(), *a)))
     store.ensure(weight(BIG, sized=sized))
@@ -192,7 +197,7 @@ def test_two_processes_download_once(folder: Path, server: HubServer) -> None:
 
 def test_two_threads_download_once_and_the_waiter_reports(folder: Path, server: HubServer) -> None:
     server.files[NAME] = BIG
-    server.drip = (100_000, 0.2)
+    server.drip = (100_000, 0.1)  # The one that waits says so once a second.
     reports: dict[int, list[int]] = {0: [], 1: []}
 
     def run(n: int) -> None:
