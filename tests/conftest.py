@@ -17,12 +17,20 @@ from hypothesis import settings
 # Threads only slow small networks, tenfold on a busy machine. Here, and in what tests start:
 os.environ["OMP_NUM_THREADS"] = "1"
 _TORCH = find_spec("torch") is not None
-if _TORCH:
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepares PyTorch where tests run; the process that hands them to others needs none."""
+    if _TORCH and config.getoption("dist", "no") == "no":
+        _prepare_torch()
+
+
+def _prepare_torch() -> None:
     import torch
 
     torch.set_num_threads(1)
 
-    def _spared_without_data(fill: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def spared_without_data(fill: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         @wraps(fill)
         def filled(tensor: torch.Tensor, *args: object, **more: object) -> torch.Tensor:
             return tensor if tensor.is_meta else fill(tensor, *args, **more)
@@ -30,8 +38,9 @@ if _TORCH:
         return filled
 
     # PyTorch takes long to draw random numbers for tensors that hold none.
-    for _name in ("kaiming_uniform_", "normal_", "uniform_"):
-        setattr(torch.nn.init, _name, _spared_without_data(getattr(torch.nn.init, _name)))
+    for name in ("kaiming_uniform_", "normal_", "uniform_"):
+        setattr(torch.nn.init, name, spared_without_data(getattr(torch.nn.init, name)))
+
 
 # Times say little on shared machines. CI always tries the same examples; people get new ones.
 # `--hypothesis-profile=nightly` looks further.
