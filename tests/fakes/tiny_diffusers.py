@@ -23,6 +23,7 @@ from lib_layerdiffuse.hosts.diffusers.loras import add_loras, read_loras
 from lib_layerdiffuse.methods import DECODERS, ENCODERS, METHODS, Arch
 from lib_layerdiffuse.weights import checkpoints
 
+_TEXT_WIDTHS = checkpoints.TEXT_WIDTHS  # As they are before anything is lent.
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = ("cat", "dog", "red", "glass", "apple", "book", "a", "on", "of")
 
@@ -152,5 +153,5 @@ def write_tokenizer(folder: Path) -> None:
 def lend(patch: pytest.MonkeyPatch) -> None:
     """Makes the host take checkpoints in one file for small ones."""
     patch.setattr(loading, "CONFIGS", configs())
-    widths = {shrunk(width): arch for width, arch in checkpoints.TEXT_WIDTHS.items()}
+    widths = {shrunk(width): arch for width, arch in _TEXT_WIDTHS.items()}
     patch.setattr(checkpoints, "TEXT_WIDTHS", widths)

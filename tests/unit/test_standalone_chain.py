@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from random_family import load_anew
 
 from lib_layerdiffuse.errors import MissingLayerError, SettingsError
 from lib_layerdiffuse.imaging.images import from_u8
@@ -157,7 +158,9 @@ def test_the_tiny_family_has_its_own_size_and_guidance_only():
         assert replace(tiny, side=large.side, cfg=large.cfg) == large
 
 
-def test_one_checkpoint_stays_loaded(family):
+def test_one_checkpoint_stays_loaded(family, monkeypatch):
+    load_anew(monkeypatch)
+
     def refuse():
         raise AssertionError("the ordinary files are not needed")
 

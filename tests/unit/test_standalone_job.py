@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
 
+from kept_session import KeptSession
 from random_family import see_one_view
 from thinned import thinned
 from tiny_diffusers import host, layer_folder
@@ -32,6 +33,7 @@ from lib_layerdiffuse.settings.layer_settings import LayerSettings
 from lib_layerdiffuse.standalone.defaults import check_seeds, draw_seed
 from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.run import DECODING, SAMPLING, run
+from lib_layerdiffuse.weights.store import WeightStore
 
 SOME = pytest.mark.parametrize("method", thinned(METHODS, 5), ids=lambda method: method.id)
 ALL = pytest.mark.parametrize("method", thinned(METHODS, 3), ids=lambda method: method.id)
@@ -41,6 +43,11 @@ ONE, BLENDED = find_method("fg_conv_sdxl"), find_method("bg_to_blended_sdxl")
 
 @pytest.fixture
 def session() -> Session:
+    return KeptSession(WeightStore(layer_folder(), offline=True))
+
+
+@pytest.fixture
+def new_session() -> Session:
     return Session(CountingStore(layer_folder()))
 
 
@@ -170,9 +177,9 @@ class TestRows:
         ]
         assert torch.equal(*begun)
 
-    def test_a_method_without_foreground_needs_no_codec(self, session):
-        run(job_of(BLENDED, init=picture(4)), session, host(Arch.SDXL))
-        assert session.store.loaded == [BLENDED.weights.stem]
+    def test_a_method_without_foreground_needs_no_codec(self, new_session):
+        run(job_of(BLENDED, init=picture(4)), new_session, host(Arch.SDXL))
+        assert new_session.store.loaded == [BLENDED.weights.stem]
 
 
 class TestProgress:
@@ -226,10 +233,10 @@ class TestRefusals:
             run(job, session, host(Arch.SD15), on_progress=lambda *s: not seen.append(s))
         assert not seen
 
-    def test_a_checkpoint_of_the_other_family(self, session):
+    def test_a_checkpoint_of_the_other_family(self, new_session):
         with pytest.raises(ArchMismatchError, match="SDXL checkpoint"):
-            run(job_of(ONE), session, host(Arch.SD15))
-        assert not session.store.loaded
+            run(job_of(ONE), new_session, host(Arch.SD15))
+        assert not new_session.store.loaded
 
     def test_missing_weights(self, tmp_path):
         with pytest.raises(WeightsNotFoundError):

@@ -38,9 +38,17 @@ def bench(tmp_path, family) -> Workbench:
     return Workbench(Models(refuse), ModelChoice(), tmp_path / "out")
 
 
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory) -> studio.Page:
+    """The page that all tests look at; it takes long to lay out."""
+    return studio.Page(Workbench(Models(refuse), ModelChoice(), tmp_path_factory.mktemp("out")))
+
+
 @pytest.fixture
-def page(bench) -> studio.Page:
-    return studio.Page(bench)
+def page(laid_out, bench, monkeypatch) -> studio.Page:
+    """The page, whose buttons have this test's workbench do their work."""
+    monkeypatch.setattr(laid_out, "workbench", bench)
+    return laid_out
 
 
 def panel(method_id: str, **more: object) -> list[object]:
@@ -403,9 +411,10 @@ def test_the_command_serves_on_this_computer_only(monkeypatch, tmp_path, family)
     assert launched["inbrowser"] is True
 
 
-def test_a_page_is_served(page, tmp_path):
+def test_a_page_is_served(bench):
     import urllib.request
 
+    page = studio.Page(bench)
     page.blocks.queue().launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:
         with urllib.request.urlopen(page.blocks.local_url) as answer:

@@ -11,22 +11,22 @@ import pytest
 pytest.importorskip("diffusers", minversion="0.41", reason="the standalone host needs it")
 
 from diffusers import AutoencoderKL
+from kept_session import KeptSession
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_diffusers import host, layer_folder
-from tiny_weights import CountingStore
 
 from lib_layerdiffuse import cli, tiny
 from lib_layerdiffuse.errors import SettingsError
 from lib_layerdiffuse.hosts.diffusers import DiffusersHost
 from lib_layerdiffuse.methods import DECODERS, Arch, find_method
 from lib_layerdiffuse.nets.unet1024 import UNet1024
-from lib_layerdiffuse.pipeline import Session
 from lib_layerdiffuse.settings.layer_settings import LayerSettings
 from lib_layerdiffuse.standalone import output
 from lib_layerdiffuse.standalone.generation import Generation
 from lib_layerdiffuse.standalone.output import OutputFolder
 from lib_layerdiffuse.standalone.run import DECODING, run
+from lib_layerdiffuse.weights.store import WeightStore
 
 JOINT = find_method("joint_sd15")
 
@@ -52,7 +52,7 @@ def break_decoder(monkeypatch):
 def made(sets=1, on_progress=None, **settings):
     settings = LayerSettings(method=JOINT, **settings)
     job = Generation(settings, "a cat", width=64, height=72, steps=1, sampler="Euler a", sets=sets)
-    session = Session(CountingStore(layer_folder()))
+    session = KeptSession(WeightStore(layer_folder(), offline=True))
     layers = run(job, session, host(Arch.SD15), on_progress=on_progress)
     return job, layers
 
