@@ -24,11 +24,15 @@ class Place(Protocol):
     address: str
 
     def prepare(self) -> None:
-        """Makes the folder and clears away what killed runs have left half written.
+        """Makes the folder, and clears it.
 
         Raises:
             SettingsError: Nothing can be written there.
         """
+        ...
+
+    def clear(self) -> None:
+        """Clears away what the dead have left half written; nobody writes meanwhile."""
         ...
 
     def put(self, name: str, data: bytes) -> None:
@@ -95,7 +99,11 @@ class LocalPlace:
         """As in `Place`."""
         check_folder(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for part in self.folder.glob(f"{ROWS}/*/.*.part"):
+        self.clear()
+
+    def clear(self) -> None:
+        """As in `Place`."""
+        for part in self.folder.rglob(".*.part"):
             with suppress(OSError):
                 part.unlink()
 
@@ -143,6 +151,9 @@ class RemotePlace:
             self.remove("test")
         except OutputError as error:
             raise SettingsError(error.message, error.hint) from error
+
+    def clear(self) -> None:
+        """As in `Place`; there is nothing, since objects are there whole or not."""
 
     def put(self, name: str, data: bytes) -> None:
         """As in `Place`."""

@@ -106,6 +106,7 @@ def run(
                 Driver(place, ledger, workers, tries=rules.tries, on_row=count).run(todo)
             finally:
                 workers.close()
+                place.clear()
     except BaseException:
         with suppress(LayerDiffuseError, OSError):
             ledger.close()

@@ -40,11 +40,12 @@ class Story:
         self.whole, self.out = folder / "whole", folder / "out"
         self._witness, self._run = Witness(self.out), None
         self._begun = 0
-        self._undisturbed = Run(self.jobs, self.whole, *_OPTIONS, "1")
+        own = [] if cluster is None else ["--address", "local"]
+        self._undisturbed = Run(self.jobs, self.whole, *_OPTIONS, "1", *own)
         self._held: dict[int, int] = {}
 
     def undisturbed(self) -> str:
-        """Runs it once in processes, meanwhile; what that said."""
+        """Waits for the end of a run of its own, which has begun with this one; what that said."""
         assert self._undisturbed.wait() == 1, self._undisturbed.said  # One row crashes its worker.
         self._say(f"undisturbed: MiB of the worker by rows done: {self._held}")
         return self._undisturbed.said

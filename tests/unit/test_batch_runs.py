@@ -18,7 +18,7 @@ from lib_layerdiffuse.batch.driver import Driver, works
 from lib_layerdiffuse.batch.ledger import Ledger
 from lib_layerdiffuse.batch.places import LocalPlace, RemotePlace, place_at
 from lib_layerdiffuse.batch.processes import ProcessPool
-from lib_layerdiffuse.batch.requests import Request
+from lib_layerdiffuse.batch.requests import Checked, Request
 from lib_layerdiffuse.batch.results import Effort, MadeFile, write_row
 from lib_layerdiffuse.batch.runs import Rules, held, run, status_of
 from lib_layerdiffuse.batch.worker import Answer, Worker
@@ -222,11 +222,31 @@ class TestPlaces:
             place_at("nonsense://x")
 
     def test_what_killed_runs_leave_is_cleared_away(self, tmp_path):
-        part = tmp_path / "rows" / "1" / ".a.png.00000000.part"
-        part.parent.mkdir(parents=True)
-        part.write_bytes(b"half")
+        parts = [
+            tmp_path / where / ".a.png.00000000.part"
+            for where in ("", "shards", "rows/1", "rows/2")
+        ]
+        for part in parts:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(b"half")
         with held(place_at(str(tmp_path))):
-            assert not part.exists()
+            assert not [part for part in parts if part.exists()]
+
+    def test_what_a_dead_worker_has_left_is_cleared_away_in_the_end(self, tmp_path):
+        place, one = place_at(str(tmp_path)), request("1")
+        part = tmp_path / "rows" / "1" / ".a.png.00000000.part"
+
+        def answer(_):
+            if not part.parent.exists():
+                part.parent.mkdir(parents=True)
+                part.write_bytes(b"half")
+                return None
+            return Answer([write_row(place, one, [], Effort(0, 0, 1, 0))])
+
+        with held(place):
+            run(place, Checked([one], [], 0), RULES, lambda: Pool(answer), lambda _: lambda _: None)
+        assert place.done() == {"1"}
+        assert not part.exists()
 
     def test_two_runs_do_not_share_a_folder(self, tmp_path):
         place = place_at(str(tmp_path))
