@@ -150,8 +150,9 @@ class TestReplacedUNet:
 
 
 class TestStops:
-    def test_a_stop_while_decoding_keeps_the_views_seen(self, ui, monkeypatch):
-        ui.shared.opts.data["layerdiffuse_decoder_views"] = 8
+    @pytest.mark.parametrize("number", [8, "8"])  # Programs set numbers as text, too.
+    def test_a_stop_while_decoding_keeps_the_views_seen(self, ui, monkeypatch, number):
+        ui.shared.opts.data["layerdiffuse_decoder_views"] = number
         views, told = [], []
 
         def spy(*args, on_view, **more):

@@ -156,9 +156,10 @@ def _folders() -> tuple[Path, ...]:
 
 def _one_of(name: str, allowed: Any) -> Any:
     value = option(name)
-    if value not in tuple(allowed):
-        raise _refused(name, f"one of {_listed(allowed)}", value)
-    return value
+    for one in allowed:
+        if value in (one, str(one)):  # Programs set numbers as text, too.
+            return one
+    raise _refused(name, f"one of {_listed(allowed)}", value)
 
 
 def _strength(name: str) -> float:
