@@ -46,6 +46,7 @@ RESIZES = "random resolution"
 JOB = {"steps": 2, "width": 128, "height": 128}
 
 
+@pytest.mark.usefixtures("one_view")
 @pytest.mark.parametrize("method", [m for m in METHODS if m.arch is Arch.SD15], ids=lambda m: m.id)
 @pytest.mark.parametrize("title", sorted({title for panels in OWN.values() for title in panels}))
 def test_beside_a_method(
