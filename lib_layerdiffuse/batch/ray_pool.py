@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from .worker import Answer, Setup, Worker
 LOCAL = "local"
 """The address of a cluster that is started here and ends with the run."""
 _STORE = 100 * 2**20  # Bytes; what goes from process to process is texts.
+_NO_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+"""Set before Ray is imported: its ports are those of the loopback device, as on these systems."""
 
 
 @dataclass
@@ -31,13 +34,11 @@ class RayPool(Crew[_Actor]):
     """
 
     def __init__(self, setup: Setup, address: str, workers: int | None) -> None:
+        if address == LOCAL:
+            os.environ.setdefault(*_NO_NETWORK)
         self._ray = _ray()
         self._setup = setup
-        here: dict[str, Any] = {
-            "include_dashboard": False,
-            "object_store_memory": _STORE,
-            "_node_ip_address": "127.0.0.1",  # Else other computers reach it.
-        }
+        here = {"include_dashboard": False, "object_store_memory": _STORE}
         if workers is not None:
             here["num_cpus"] = workers
         when_asked_to_end = signal.getsignal(signal.SIGTERM)

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from subprocess import CalledProcessError
+from subprocess import CalledProcessError, run
 
 import batch_run
 import pytest
@@ -100,6 +100,15 @@ class TestCluster:
         assert results(tmp_path / "out") == results(tmp_path / "whole")
         told = batch_run.told(tmp_path / "out")
         assert sorted(one["id"] for one in told) == sorted(one.id for one in checked.requests)
+
+    def test_a_cluster_of_its_own_is_out_of_others_reach(self, tmp_path):
+        code = (
+            "import batch_run, ray; from lib_layerdiffuse.batch.ray_pool import LOCAL, RayPool; "
+            f"RayPool(batch_run.setup({str(tmp_path)!r}), LOCAL, 1); "
+            "print(*{one['NodeManagerAddress'] for one in ray.nodes()})"
+        )
+        found = run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert found.stdout.split() == ["127.0.0.1"]
 
     @pytest.mark.parametrize("places", [in_namespaces, on_loopback])
     def test_a_node_that_is_lost_costs_nothing(self, tmp_path, checked, places):
