@@ -167,15 +167,16 @@ class Witness:
     def look(self) -> None:
         for told in self._out.glob("rows/*/row.json"):
             if told not in self._seen:
-                _check_files(self._out, json.loads(told.read_text("utf-8")))
-                self._seen.update({one: _stamp(one) for one in told.parent.iterdir()})
+                files = _whole_files(self._out, json.loads(told.read_text("utf-8")))
+                self._seen.update({one: _stamp(one) for one in [told, *files]})
         for path, stamp in self._seen.items():
             assert _stamp(path) == stamp, path
 
 
-def _check_files(out: Path, row: Mapping[str, Any]) -> None:
+def _whole_files(out: Path, row: Mapping[str, Any]) -> list[Path]:
     for one in row["files"]:
         assert hashlib.sha256((out / one["file"]).read_bytes()).hexdigest() == one["sha256"], one
+    return [out / one["file"] for one in row["files"]]
 
 
 def _stamp(path: Path) -> int:

@@ -21,6 +21,7 @@ RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_worker_niceness": "0",
+    "RAY_raylet_start_wait_time_s": "300",
     "RAY_memory_monitor_refresh_ms": "0",  # No worker is killed but by us.
 }
 _PORT = 6379

@@ -40,12 +40,11 @@ class Story:
         self.whole, self.out = folder / "whole", folder / "out"
         self._witness, self._run = Witness(self.out), None
         self._begun = 0
-        own = [] if cluster is None else ["--address", "local"]
-        self._undisturbed = Run(self.jobs, self.whole, *_OPTIONS, "1", *own)
+        self._undisturbed = Run(self.jobs, self.whole, *_OPTIONS, "1")
         self._held: dict[int, int] = {}
 
     def undisturbed(self) -> str:
-        """Waits for the end of a run of its own, which has begun with this one; what that said."""
+        """Waits for the end of a run in processes, which has begun before; what that said."""
         assert self._undisturbed.wait() == 1, self._undisturbed.said  # One row crashes its worker.
         self._say(f"undisturbed: MiB of the worker by rows done: {self._held}")
         return self._undisturbed.said
