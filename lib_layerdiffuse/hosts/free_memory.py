@@ -7,8 +7,8 @@ import torch
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Returns how many bytes are free of a CPU's memory; None of others, whom PyTorch asks."""
-    if device.type != "cpu":
+    """Returns how many bytes are free of the system's memory; None of a device with its own."""
+    if device.type not in ("cpu", "mps"):
         return None
     free: int = psutil.virtual_memory().available
     return free

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ChecksumError
 from .exact_cast import CastsExactly
-from .full_memory import is_memory_error, let_go, room
+from .full_memory import is_memory_error, let_go
 from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
 from .unet_pass import MOST, Pass, Thrift, thrifts
@@ -122,7 +122,8 @@ class UNet1024(CastsExactly):
     def fits(self, pixels: int, free: int | None) -> bool:
         """Whether a pass over so many pixels needs to save no memory; `free` as in `forward`."""
         like = self.conv_in.weight
-        return self.held(pixels) * like.element_size() <= room(like.device, free)
+        ways = thrifts(like.device, like.shape[0] * pixels, like.element_size(), free)
+        return ways[0].recomputed == 0
 
     def forward(self, pixels: Tensor, latent: Tensor, free: int | None = None) -> Tensor:
         """Returns `b 4 H W`, channels A R G B, straight alpha, about [0, 1] but not clipped.
@@ -170,7 +171,8 @@ class UNet1024(CastsExactly):
             latent: As in `forward`.
             thrift: How memory is saved.
         """
-        run = Pass(thrift, self.conv_in.weight, LATENT_LEVEL)
+        # The levels as fine as the latent and finer: the others are small beside their attention.
+        run = Pass(thrift, self.conv_in.weight, LATENT_LEVEL + 1)
         x = run.begin(pixels, self.conv_in)
         for i, block in enumerate(self.down_blocks):
             if i == LATENT_LEVEL:

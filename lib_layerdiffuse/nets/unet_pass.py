@@ -37,10 +37,14 @@ class Thrift:
 _STRIP = {"cpu": 2**20}
 """Values of a strip: 4 MiB, of which some fit into a CPU's last cache."""
 _STRIP_ELSEWHERE = 2**24
+_STRIP_AWAY = 2**23
+"""Where maps are in the host's memory, strips are most of what a device holds."""
 
-_VALUES = (4.5, 3.5, 2.5)
+_MAPS = (5, 4, 3)
 """The most that a pass holds, in maps of the finest level, with so many of them recomputed."""
-MOST = _VALUES[0]
+MOST = _MAPS[0]
+_BYTES_OF_STRIPS = 30
+"""What is held beside them for each value of a strip, in float32; less in half of it."""
 
 
 def thrifts(
@@ -55,13 +59,15 @@ def thrifts(
         free: How many bytes are free; None where nobody knows.
     """
     strip = _STRIP.get(device.type, _STRIP_ELSEWHERE)
-    most = room(device, free)
+    most = room(device, free) - min(strip, values) * _BYTES_OF_STRIPS
     ways = [
         Thrift(strip, recomputed)
-        for recomputed, maps in enumerate(_VALUES)
+        for recomputed, maps in enumerate(_MAPS)
         if maps * values * itemsize <= most
     ]
-    last = Thrift(strip, len(_VALUES) - 1, on_host=device.type != "cpu")
+    if device.type != "cpu":
+        return [*ways, Thrift(_STRIP_AWAY, len(_MAPS) - 1, on_host=True)]
+    last = Thrift(strip, len(_MAPS) - 1)
     return ways if last in ways else [*ways, last]
 
 

@@ -15,7 +15,7 @@ from thinned import thinned
 from lib_layerdiffuse.errors import MissingCapabilityError
 from lib_layerdiffuse.methods import find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
-from lib_layerdiffuse.nets.full_memory import room
+from lib_layerdiffuse.nets.unet_pass import MOST, thrifts
 from lib_layerdiffuse.weights.patches import ATTENTION_SLOTS, LoRA
 
 JOINT = find_method("joint_sd15")
@@ -70,9 +70,10 @@ class TestNetworks:
         )
         values = 10**9
         run.open(JOINT).host.place(torch.nn.Linear(2, 2), values, dtype)
-        needed, gpu = values * dtype.itemsize, torch.device("cuda")
-        assert room(gpu, asked[0]) >= needed
-        assert asked[0] <= 1.25 * needed + (256 << 20)
+        finest = values // MOST
+        first = thrifts(torch.device("cuda"), finest, dtype.itemsize, asked[0])[0]
+        assert first.recomputed == 0
+        assert asked[0] <= 1.25 * values * dtype.itemsize + (640 << 20)
 
     def test_a_network_that_is_used_no_more_needs_no_collector(self, run):
         net, memory = torch.nn.Linear(2, 2), import_module("patcher_parts").memory

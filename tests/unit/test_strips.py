@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from tiny_codec import LAYOUTS, tiny_decoder_weights, tiny_inputs
+from live_bytes import DEVICE, LiveBytes
+from tiny_codec import LAYOUTS, released_shapes, tiny_decoder_weights, tiny_inputs
 from torch import Tensor
 
-from lib_layerdiffuse.nets import unet_pass
+from lib_layerdiffuse.nets import unet_blocks, unet_pass
 from lib_layerdiffuse.nets.full_memory import PORTION, room
 from lib_layerdiffuse.nets.unet1024 import UNet1024
 from lib_layerdiffuse.nets.unet_pass import Thrift
@@ -57,9 +59,9 @@ def test_inputs_stay_as_they_are() -> None:
 
 
 def test_memory_that_is_free_says_what_is_kept() -> None:
-    gpu, values = torch.device("cuda"), 1000
+    gpu, values = torch.device("cuda"), 10**9
     found = {}
-    for maps in (2, 3, 4, 5):
+    for maps in (2.5, 3.5, 4.5, 5.5):
         free = int(4 * values * maps / PORTION)
         found[maps] = [way.recomputed for way in unet_pass.thrifts(gpu, values, 4, free)]
     assert list(found.values()) == [[2], [2, 2], [1, 2, 2], [0, 1, 2, 2]]
@@ -97,3 +99,22 @@ def test_full_memory_in_the_thriftiest_pass_is_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(UNet1024, "by_strips", fails)
     with torch.no_grad(), pytest.raises(MemoryError):
         NET(*tiny_inputs(64, 64))
+
+
+@pytest.mark.slow
+def test_a_large_image_takes_little_more_of_a_device_than_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All is as at 4096² beside 1024², with a sixteenth of the pixels and of a strip's values."""
+    monkeypatch.setattr(unet_blocks, "_attention", lambda q, k, v: torch.empty_like(q))
+    shapes = released_shapes("decoder")
+    weights = {n: torch.empty(s, device=DEVICE, dtype=torch.half) for n, s in shapes.items()}
+    net, most = UNet1024.from_state_dict(weights), {}
+    for side, free in ((256, 2**40), (1024, 0)):
+        first, *_ = unet_pass.thrifts(DEVICE, 32 * side**2, 2, free)
+        pixels, latent = (x.half().to(DEVICE) for x in tiny_inputs(side, side))
+        with torch.no_grad(), LiveBytes() as live:
+            net.by_strips(pixels, latent, replace(first, values=first.values / 16))
+        most[side] = live.most
+    assert most[1024]["meta"] <= 1.3 * most[256]["meta"]
+    assert most[256]["cpu"] == 0

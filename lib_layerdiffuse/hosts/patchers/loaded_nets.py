@@ -18,7 +18,7 @@ from ...nets.attention_sharing import AttentionSharing
 from ...nets.full_memory import PORTION
 from .dialect import Dialect
 
-_BYTES_BESIDE = 256 << 20  # Strips of maps, and what convolutions take to work in.
+_BYTES_BESIDE = 640 << 20  # Strips of maps, and what convolutions take to work in.
 
 
 def place(
