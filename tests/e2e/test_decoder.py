@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from client import Client, Result
+from forge_server import ForgeServer
 from layers import assert_same, generate
 from random_weights import SD15
 
@@ -84,8 +85,9 @@ def test_out_of_memory_at_each_stage(
     )
 
 
-def test_2048_pixels_beside_a_checkpoint(client: Client, tmp_path: Path) -> None:
+def test_2048_pixels_beside_a_checkpoint(forge: ForgeServer, tmp_path: Path) -> None:
     """Each further view takes 16 MiB more, and minutes."""
+    client = Client(forge.restart().url)  # Without what earlier jobs have left in pieces.
     client.use_checkpoint(SD15)
     generate(client, METHOD, tmp_path / "loads", width=64, height=64)
     found = client.call("POST", "/e2e/decoder", {"side": 2048, "views": 2})
