@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -55,7 +56,7 @@ def original(net: DiffusersUNet1024, pixels: Tensor, latent: Tensor, quick: bool
 
 
 def measured(args: argparse.Namespace) -> dict[str, float]:
-    """Returns seconds, of the processor as well, and the peak of memory in MiB."""
+    """Returns seconds, of the processor as well, and the peak of memory, in all and of the run."""
     device, dtype = torch.device(args.device), getattr(torch, args.dtype)
     weights = {  # As in the released file.
         name: tensor.half() for name, tensor in seeded_weights(released_shapes("decoder")).items()
@@ -79,17 +80,25 @@ def measured(args: argparse.Namespace) -> dict[str, float]:
         if device.type == "cuda":
             run()
             torch.cuda.reset_peak_memory_stats()
+        before = _held(device)
         wall, cpu = time.perf_counter(), time.process_time()
         made = run().cpu()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     torch.save(made, args.out)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     times = 1
     if args.quick:
         times = 8 if args.way == "original" else most_views(views)
-    return {"wall": times * wall, "cpu": times * cpu, "peak": peak}
+    return {"wall": times * wall, "cpu": times * cpu, "peak": peak, "run": peak - before}
+
+
+def _held(device: torch.device) -> float:
+    """Returns the MiB that libraries, weights and the image take, before anything is run."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated() / 2**20
+    return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def main() -> None:
