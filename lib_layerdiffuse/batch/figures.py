@@ -54,13 +54,23 @@ class Tally:
         Args:
             rate: Rows in a second; None where that is not known.
         """
-        parts = [f"{self.done + self.failed} of {self.total} rows"]
+        parts = [f"{self.done + self.failed} of {counted(self.total, 'row')}"]
         if rate and self.left:
             parts += [_rate(rate), f"{_duration(self.left / rate)} left"]
         parts.append(f"{self.failed} failed")
         if self.opaque:
             parts.append(f"{self.opaque} not transparent")
         return ", ".join(parts)
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns how many of something there are, in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def left_out(bad: int) -> str:
+    """Returns what is added to a sentence where lines of the job file cannot be run."""
+    return f", {counted(bad, 'line')} left out" if bad else ""
 
 
 def worst_verdict(told: Mapping[str, Any]) -> str | None:

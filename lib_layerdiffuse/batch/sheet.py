@@ -9,7 +9,7 @@ from typing import Any
 
 from ..imaging.coverage import Verdict
 from ..standalone.html_page import html_figure, html_page, html_section
-from .figures import Tally, worst_verdict
+from .figures import Tally, counted, worst_verdict
 
 SHEET = "sheet.html"
 _MOST = 2000
@@ -40,8 +40,7 @@ def contact_sheet(rows: Sequence[Mapping[str, Any]], tally: Tally) -> bytes:
 
 def _failures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if rows:
-        lines = "".join(f"<li>{escape(_why(row))}</li>" for row in islice(rows, _MOST))
-        yield html_section("Failed", f"{_shown(rows)}<ul>{lines}</ul>", ())
+        yield html_section("Failed", _shown(rows), lines=map(_why, islice(rows, _MOST)))
 
 
 def _why(row: Mapping[str, Any]) -> str:
@@ -57,7 +56,7 @@ def _section(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> str:
-    return f"{len(rows)} rows" + (f", {_MOST} shown" if len(rows) > _MOST else "")
+    return counted(len(rows), "row") + (f", {_MOST} shown" if len(rows) > _MOST else "")
 
 
 def _figures(row: Mapping[str, Any]) -> Iterable[str]:

@@ -109,9 +109,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.folder is not None:
         raise SettingsError(f"There is no use for {args.folder}.", "Name the folder with --out.")
     from ..batch.addresses import resolved
+    from ..batch.figures import left_out
     from ..batch.parquet import check_parquet
     from ..batch.places import place_at
     from ..batch.runs import Rules, held, run
+    from ..batch.sheet import SHEET
 
     if args.parquet:
         check_parquet()
@@ -128,7 +130,7 @@ def _run(args: argparse.Namespace) -> int:
             args.batch, args.tries, args.retry_failed, shards=args.shards, parquet=args.parquet
         )
         tally = run(place, checked, rules, lambda: _pool(args, place), progress.begin)
-    progress.note(f"{tally.sentence()}: {place.address}")
+    progress.note(f"{tally.sentence()}{left_out(len(checked.bad))}: {place.address}/{SHEET}")
     return _SOME_FAILED if tally.failed else 0
 
 
@@ -166,12 +168,14 @@ def _checked(args: argparse.Namespace) -> Checked:
 
 def _skipped(args: argparse.Namespace, checked: Checked, progress: Progress) -> bool:
     """Tells of each bad line; whether the others run all the same."""
+    from ..batch.figures import counted
+
     for one in checked.bad:
         if args.json:
             print(json.dumps(one.as_dict()), flush=True)
         progress.line(str(one))
     if not args.skip_bad:
-        count = f"{len(checked.bad)} lines" if len(checked.bad) > 1 else "1 line"
+        count = counted(len(checked.bad), "line")
         progress.line(
             f"nothing was run, because of {count}; mend them, or leave them out with --skip-bad"
         )
@@ -209,6 +213,7 @@ def _devices(args: argparse.Namespace) -> list[str | None]:
 
 def _status(args: argparse.Namespace) -> int:
     from ..batch.addresses import resolved
+    from ..batch.figures import left_out
     from ..batch.places import place_at
     from ..batch.runs import status_of
 
@@ -219,6 +224,5 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(found.as_dict()))
         return 0
     states = {True: "It is running.", False: "It is not running.", None: ""}
-    bad = f", {found.bad} lines left out" if found.bad else ""
-    print(f"{found.tally.sentence()}{bad}. {states[found.running]}".rstrip())
+    print(f"{found.tally.sentence()}{left_out(found.bad)}. {states[found.running]}".rstrip())
     return 0

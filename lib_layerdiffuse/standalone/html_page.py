@@ -43,9 +43,7 @@ figcaption {{ margin-top: .35rem; font-size: .9rem; color: var(--pale); }}
 _SECTION = """<section>
 <h2>{title}</h2>
 <p>{how}</p>
-<div class="layers">
-{figures}
-</div>
+{lines}{figures}
 </section>"""
 _FIGURE = """<figure><a href="{link}"><img src="{link}" alt="{caption}" loading="lazy"></a>
 <figcaption>{caption}</figcaption></figure>"""
@@ -64,15 +62,24 @@ def html_page(title: str, heading: str, lead: str, sections: Iterable[str]) -> s
     return _PAGE.format(**head, lead=lead, sections="\n".join(sections))
 
 
-def html_section(title: str, how: str, figures: Iterable[str]) -> str:
+def html_section(
+    title: str, how: str, figures: Iterable[str] = (), lines: Iterable[str] = ()
+) -> str:
     """Returns a titled part of a page.
 
     Args:
         title: Text.
         how: What is said below it; HTML.
         figures: What `html_figure` returned.
+        lines: What stands in a list above them; texts.
     """
-    return _SECTION.format(title=escape(title), how=how, figures="\n".join(figures))
+    shown, listed = "\n".join(figures), "".join(f"<li>{escape(one)}</li>\n" for one in lines)
+    return _SECTION.format(
+        title=escape(title),
+        how=how,
+        lines=f"<ul>\n{listed}</ul>\n" if listed else "",
+        figures=f'<div class="layers">\n{shown}\n</div>' if shown else "",
+    )
 
 
 def html_figure(link: str, caption: str) -> str:
