@@ -1,7 +1,7 @@
 """Prompts in a real ComfyUI's server, with random weights of the real shapes.
 
 Environment:
-    LAYERDIFFUSE_COMFY_E2E: If set, these tests run: 6 GB of memory with SD1.5, 12 with SDXL.
+    LAYERDIFFUSE_COMFY_E2E: If set, these tests run: 7 GB of memory with SD1.5, 13 with SDXL.
     LAYERDIFFUSE_E2E_CACHE, LAYERDIFFUSE_E2E_FAMILIES: As in `model_cache`.
 """
 
