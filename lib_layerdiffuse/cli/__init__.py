@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from .lines import in_a_line
+from .lines import in_a_line, say
 from .parsing import Parser, check_texts
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
@@ -72,7 +72,7 @@ def _warnings(*, quiet: bool) -> Iterator[None]:
 
 
 def _fail(text: str, status: int = _ERROR) -> int:
-    print("layerdiffuse:", in_a_line(text), file=sys.stderr)
+    say(f"layerdiffuse: {in_a_line(text)}")
     return status
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .lines import in_a_line
+from .lines import in_a_line, say
 
 if TYPE_CHECKING:
     from ..batch.driver import OnRow
@@ -37,7 +37,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         """Takes what is true for the moment off the terminal."""
-        print(self._clear, end="", file=sys.stderr, flush=True)
+        say(self._clear, end="")
 
     @property
     def _clear(self) -> str:
@@ -45,7 +45,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Writes a line, also where people want no notes."""
-        print(f"{self._clear}layerdiffuse: {in_a_line(text)}", file=sys.stderr, flush=True)
+        say(f"{self._clear}layerdiffuse: {in_a_line(text)}")
 
     def note(self, text: str) -> None:
         """Writes a line unless people want none."""
@@ -57,7 +57,7 @@ class Progress:
         if self._on_terminal and not self._quiet:
             columns = shutil.get_terminal_size().columns - 1  # A full line would begin another one.
             shown = text if len(text) <= columns else f"{text[: columns - 1]}…"
-            print(f"{_CLEAR}{shown}", end="", file=sys.stderr, flush=True)
+            say(f"{_CLEAR}{shown}", end="")
 
     def begin(self, tally: Tally) -> OnRow:
         """Returns what is called with what is told of each row, once the tally counts it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ChecksumError, LayerDiffuseError, SettingsError, first_line
 from ..methods import DECODERS, ENCODERS, Arch
 from ..released import WeightFile
+from .lines import say
 from .parsing import add_command, add_views, device, one_of, path
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _climbed(
         on_retry=told.append,
     )
     for text in told:
-        print("layerdiffuse:", text, file=sys.stderr)
+        say(f"layerdiffuse: {text}")
     return found
 
 

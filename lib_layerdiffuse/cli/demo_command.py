@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .lines import say
 from .parsing import add_command, path
 from .progress_bars import bars_of
 
@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
         def on_part(number: int, parts: int, title: str) -> None:
             bars.close()
             if not args.quiet:
-                print(f"{number}/{parts} {title}", file=sys.stderr, flush=True)
+                say(f"{number}/{parts} {title}")
 
         run_demo(args.out, Models(_no_store), on_part=on_part, on_progress=bars.stage)
     folder = args.out.resolve()

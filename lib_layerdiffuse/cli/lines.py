@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
+
 _LONGEST = 900
 """Letters of a line; what is typed may be of any length."""
 
@@ -15,3 +19,16 @@ def in_a_line(text: str) -> str:
     if len(line) <= _LONGEST:
         return line
     return f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Writes to the terminal or the log that people read.
+
+    Where that cannot be written, a log on a full disk for instance, nothing more is told, and the
+    command goes on: its status tells how it ended.
+    """
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .lines import say
+
 
 class Bars:
     """One bar at a time on stderr; a stage's bar stays when the next one begins.
@@ -34,7 +36,7 @@ class Bars:
     def note(self, text: str) -> None:
         """Writes a line between the bars."""
         self.close()
-        print("layerdiffuse:", text, file=sys.stderr, flush=True)
+        say(f"layerdiffuse: {text}")
 
     def close(self) -> None:
         """Ends the current bar."""

@@ -18,6 +18,7 @@ from thinned import thinned
 
 from lib_layerdiffuse import cli
 from lib_layerdiffuse.cli import main
+from lib_layerdiffuse.cli.batch_progress import Progress
 from lib_layerdiffuse.errors import WeightsError
 from lib_layerdiffuse.methods import METHODS
 
@@ -183,6 +184,15 @@ def test_a_full_memory_is_told_wherever_it_is_met(capfd, monkeypatch):
 
     monkeypatch.setattr(json, "dumps", full)
     assert fails(capfd, "methods", "--json").startswith("layerdiffuse: The memory is full. Close")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")
+def test_a_log_on_a_full_disk_changes_no_status(monkeypatch):
+    with open("/dev/full", "w", encoding="utf-8") as log:
+        monkeypatch.setattr(sys, "stderr", log)
+        assert main(["decode", "none.png"]) == 2
+        with Progress(quiet=False, as_json=False) as progress:
+            progress.note("1 of 2 rows")
 
 
 def test_warnings_are_notes_of_the_command(capfd, monkeypatch):
