@@ -156,10 +156,17 @@ def write(net: Codec, folder: Path) -> None:
     for name in ("weight", "bias"):
         encoder[f"blocks.16.{name}"] *= net.gain
     for arch in Arch:
-        decoder = {k: v.clone() for k, v in net.decoder.state_dict().items()}
+        save(encoder, folder / ENCODERS[arch].filename)
+    write_decoder(net.decoder, folder)
+
+
+@torch.no_grad()
+def write_decoder(net: nn.Module, folder: Path) -> None:
+    """Writes each family's decoder in the released files' formats."""
+    for arch in Arch:
+        decoder = {k: v.clone() for k, v in net.state_dict().items()}
         # The latents of the two families differ by a factor alone.
         decoder["latent_conv_in.weight"] *= shapes.SCALING[arch] / shapes.SCALING[Arch.SD15]
-        save(encoder, folder / ENCODERS[arch].filename)
         save(decoder, folder / DECODERS[arch].filename)
 
 

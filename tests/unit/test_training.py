@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from lib_layerdiffuse import tiny
 from lib_layerdiffuse.codec.transparent import TransparentDecoder, TransparentEncoder
+from lib_layerdiffuse.codec.views import VIEWS, turn
 from lib_layerdiffuse.host import Injection
 from lib_layerdiffuse.hosts.diffusers.attaching import attach
-from lib_layerdiffuse.methods import Arch, find_method
+from lib_layerdiffuse.methods import DECODERS, ENCODERS, Arch, find_method
 from lib_layerdiffuse.nets.attention_sharing import AttentionSharing
+from lib_layerdiffuse.pipeline import Session
+from lib_layerdiffuse.quality.pictures import drawn
 from lib_layerdiffuse.tiny import shapes
 from lib_layerdiffuse.weights.patches import read_patches
-from training import codec, control, latents, method, vae
+from training import codec, control, latents, method, student, student_figures, vae
 from training.data import Scenes, draw, over
 from training.loop import Plan, Trainer
 from training.sharing_net import CONTROL_WIDTHS, ControlNet, Sharing
@@ -144,10 +149,6 @@ def test_each_step_trains_and_its_files_run(data: Path) -> None:
     net = codec.train(data, Plan(0.02), batch=2)
     folder = data / "layer_model"
     codec.write(net, folder)
-    from safetensors.torch import load_file
-
-    from lib_layerdiffuse.methods import DECODERS, ENCODERS
-
     fg, _ = Scenes.open(data).layers(np.arange(2))
     found = {}
     for arch in Arch:
@@ -162,6 +163,37 @@ def test_each_step_trains_and_its_files_run(data: Path) -> None:
     latents.encode(data, (*latents.OPAQUE, *latents.TRANSPARENT))
     offset = latents.load(data, "fg").float() - latents.load(data, "grey").float()
     assert float(offset.abs().mean()) > 0
+
+
+def test_a_student_learns_from_eight_views_and_goes_on(data: Path) -> None:
+    student.teach(data, 3, batch=2)
+    lessons = [np.load(data / f"student_{name}.npy") for name in ("pixels", "latent", "argb")]
+    student.teach(data, 3, batch=2)
+    assert np.array_equal(np.load(data / "student_argb.npy"), lessons[2])
+    pixels, latent, argb = (torch.from_numpy(lesson).float() for lesson in lessons)
+    teacher = Session(tiny.layer_store()).decoder(Arch.SD15)
+    for view in VIEWS:  # What the teacher makes turns with what it sees.
+        made = teacher.decode(turn(pixels, *view), turn(latent, *view)).roll(1, 1)
+        torch.testing.assert_close(made, turn(argb, *view), rtol=0, atol=1e-3)
+    net = student.train(data, Plan(0.03, rate=1e-4, average=0.5), batch=2)
+    taught = teacher.net.state_dict()
+    assert any(bool((p != taught[name]).any()) for name, p in net.named_parameters())
+    codec.write_decoder(net, data / "student")
+    student_decoder = TransparentDecoder.from_state_dict(
+        load_file(data / "student" / DECODERS[Arch.SD15].filename)
+    )
+    table = student_figures.figures(student_decoder, [drawn(0, 96, 96)])
+    assert len(table.splitlines()) == 8
+
+
+def test_a_student_misses_nothing_beyond_what_the_teacher_clips() -> None:
+    target = torch.rand(2, 4, 8, 8).mul(3).sub(1).clamp(0, 1)
+    beyond = torch.where(target > 0, torch.where(target < 1, target, 1.5), -0.5)
+    assert float(student.missed(beyond, target)) == 0
+    short = beyond.clone().requires_grad_(True)
+    missed = student.missed(short - 0.7, target)  # Below 0 where that is wrong, too.
+    missed.backward()
+    assert (short.grad[:, 0][target[:, 0] > 0] < 0).all()
 
 
 def test_a_control_encoder_learns_to_tell_the_latents(data: Path) -> None:
