@@ -53,9 +53,13 @@ class TestCluster:
 
     @pytest.fixture
     def checked(self, tmp_path: Path):
-        found = batch_run.checked(batch_run.job_file(tmp_path / "j.jsonl", rows(10)))
-        whole = Worker(setup(tmp_path / "whole"))
-        for start in range(0, 10, 4):
+        return self.made(tmp_path, rows(10))
+
+    def made(self, folder: Path, lines):
+        """Returns rows, once a worker without Ray has made them."""
+        found = batch_run.checked(batch_run.job_file(folder / "j.jsonl", lines))
+        whole = Worker(setup(folder / "whole"))
+        for start in range(0, len(lines), 4):
             chunk = found.requests[start : start + 4]
             whole.run(chunk, {one.id for one in chunk})
         return found
@@ -103,16 +107,17 @@ class TestCluster:
 
     def test_a_cluster_of_its_own_is_out_of_others_reach(self, tmp_path):
         code = (
-            "import batch_run, ray; from lib_layerdiffuse.batch.ray_pool import LOCAL, RayPool; "
+            "import batch_run; from lib_layerdiffuse.batch.ray_pool import LOCAL, RayPool; "
             f"RayPool(batch_run.setup({str(tmp_path)!r}), LOCAL, 1); "
-            "print(*{one['NodeManagerAddress'] for one in ray.nodes()})"
+            "import ray; print(*{one['NodeManagerAddress'] for one in ray.nodes()})"
         )
         found = run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert found.stdout.split() == ["127.0.0.1"]
 
     @pytest.mark.parametrize("places", [in_namespaces, on_loopback])
-    def test_a_node_that_is_lost_costs_nothing(self, tmp_path, checked, places):
+    def test_a_node_that_is_lost_costs_nothing(self, tmp_path, places):
         """The second actor has no place any more, and the first one makes all rows."""
+        checked = self.made(tmp_path, rows(120, size="64", views="1"))
         with ExitStack() as until_end:
             try:
                 found = until_end.enter_context(places())
