@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from .lines import in_a_line, say
+from .lines import in_a_line, leave_nothing, say
 from .parsing import Parser, check_texts
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
@@ -73,6 +73,7 @@ def _warnings(*, quiet: bool) -> Iterator[None]:
 
 def _fail(text: str, status: int = _ERROR) -> int:
     say(f"layerdiffuse: {in_a_line(text)}")
+    leave_nothing()
     return status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 _LONGEST = 900
 """Letters of a line; what is typed may be of any length."""
@@ -30,5 +31,21 @@ def say(text: str, end: str = "\n") -> None:
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _throw_away(sys.stderr)
+
+
+def leave_nothing() -> None:
+    """Writes what waits to be written, or throws it away where it cannot be.
+
+    For a command that ends with an error: Python would end with a status of its own.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _throw_away(sys.stdout)
+
+
+def _throw_away(stream: TextIO) -> None:
+    """Has nobody read what is and will be written to a stream."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -195,6 +195,21 @@ def test_a_log_on_a_full_disk_changes_no_status(monkeypatch):
             progress.note("1 of 2 rows")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")
+def test_what_cannot_be_written_any_more_changes_no_status(monkeypatch):
+    """What a library leaves is tried again by the interpreter, which then ends with a status."""
+
+    def leaves(*_: object, **__: object) -> None:
+        print("left by a library")
+        raise MemoryError
+
+    monkeypatch.setattr(json, "dumps", leaves)
+    with open("/dev/full", "w", encoding="utf-8") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["methods", "--json"]) == 2
+        output.flush()
+
+
 def test_warnings_are_notes_of_the_command(capfd, monkeypatch):
     def warn(*_: object, **__: object) -> str:
         logging.getLogger("lib_layerdiffuse.hosts").warning("The LoRA acts, but for %d parts.", 1)
