@@ -27,10 +27,6 @@ OWN: dict[str, dict[str, dict[str, Any]]] = {
             "enable_advanced_model_sampling": True,
             "discrete_sampling_type": "v_prediction",
         },
-        "advanced model sampling for reforge (backported)": {
-            "enable_advanced_model_sampling": True,
-            "discrete_sampling_type": "v_prediction",
-        },
         "hypertile integrated": {"enabled": True, "tile_size": 32, "scale_depth": True},
         "random resolution": {
             "enable_random_resolution": True,
