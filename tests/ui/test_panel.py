@@ -116,7 +116,7 @@ def test_what_else_is_given_stands_apart_and_by_its_heading(page: WebuiPage, wid
         room = after["x"] - label["x"] - label["width"]
         assert after["y"] > label["y"] + label["height"] or room >= 12
     heading = page.component("enabled").locator(".layerdiffuse-caption span").bounding_box()
-    assert boxes[0]["y"] - heading["y"] - heading["height"] < 14
+    assert boxes[0]["y"] - heading["y"] - heading["height"] < 12
 
 
 @pytest.fixture
