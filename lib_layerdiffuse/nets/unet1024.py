@@ -117,7 +117,7 @@ class UNet1024(CastsExactly):
 
     def held(self, pixels: int) -> int:
         """Returns how many values a pass over so many pixels holds, where it saves no memory."""
-        return int(MOST * self.conv_in.out_channels * pixels)
+        return MOST * self.conv_in.out_channels * pixels
 
     def fits(self, pixels: int, free: int | None) -> bool:
         """Whether a pass over so many pixels needs to save no memory; `free` as in `forward`."""
