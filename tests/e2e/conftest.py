@@ -47,11 +47,16 @@ def plain(forge: ForgeServer, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.fixture
-def one_view(client: Client) -> Iterator[None]:
-    """Makes the decoder take one view, so that its result is soon computed in a test, too."""
-    client.set_options(layerdiffuse_decoder_views=1)
-    yield
+def views(client: Client) -> Iterator[Callable[[int], None]]:
+    """Returns how to choose the number of the decoder's views; afterwards it is the default."""
+    yield lambda number: client.set_options(layerdiffuse_decoder_views=number)
     client.set_options(layerdiffuse_decoder_views=8)
+
+
+@pytest.fixture
+def one_view(views: Callable[[int], None]) -> None:
+    """Makes the decoder take one view, so that its result is soon computed in a test, too."""
+    views(1)
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from client import Client, Result
 from forge_server import ForgeServer
-from layers import assert_same, generate
+from layers import assert_same, generate, notes
 from random_weights import SD15
 
 Plain = Callable[..., Result]
@@ -21,24 +21,13 @@ WAYS = 3
 GIB = 2**30
 
 
-@pytest.fixture
-def views(client: Client) -> Iterator[Callable[[str], None]]:
-    """Returns how to choose the number of views; afterwards it is the default."""
-    yield lambda number: client.set_options(layerdiffuse_decoder_views=number)
-    client.set_options(layerdiffuse_decoder_views="8")
-
-
-def notes(made: Result) -> list[str]:
-    return made.info["extra_generation_params"].get("layerdiffusion_notes", [])
-
-
 def test_an_interrupt_between_views(
-    client: Client, plain: Plain, views: Callable[[str], None], tmp_path: Path
+    client: Client, plain: Plain, views: Callable[[int], None], tmp_path: Path
 ) -> None:
     small = {"width": 128, "height": 128}
     before = plain(SD15, **small)
     client.use_checkpoint(SD15)
-    views("8")
+    views(8)
     whole = generate(client, METHOD, tmp_path / "whole", **small)
     scripts = {"e2e faults": ["decoder", 2, "interrupt"]}
     made = generate(client, METHOD, tmp_path / "made", scripts=scripts, **small)
@@ -63,13 +52,13 @@ def test_an_interrupt_between_views(
 )
 def test_out_of_memory_at_each_stage(
     client: Client,
-    views: Callable[[str], None],
+    views: Callable[[int], None],
     tmp_path: Path,
     failures: int,
     told: str | None,
 ) -> None:
     client.use_checkpoint(SD15)
-    views("2")
+    views(2)
     whole = generate(client, METHOD, tmp_path / "whole", **SIDE)
     scripts = {"e2e faults": ["strips", 0, "memory", failures]}
     made = generate(client, METHOD, tmp_path / "made", scripts=scripts, **SIDE)
