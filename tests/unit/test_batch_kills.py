@@ -20,7 +20,7 @@ from ray_nodes import Cluster, in_namespaces_or_on_loopback
 
 _RAY = find_spec("ray") is not None
 _OPTIONS = ("--skip-bad", "--tries", "1", "--workers")
-ROWS = int(os.environ.get("LAYERDIFFUSE_BATCH_ROWS", "30"))
+ROWS = int(os.environ.get("LAYERDIFFUSE_BATCH_ROWS", "60"))
 KILLS = int(os.environ.get("LAYERDIFFUSE_BATCH_KILLS", "6"))
 SEED = int(os.environ.get("LAYERDIFFUSE_BATCH_SEED", "7"))
 
