@@ -13,14 +13,26 @@ SOON = 600.0
 
 def children_of(process: int) -> list[int]:
     """The processes that a process has started, and that these have."""
-    parents = {}
+    found = [process]
+    everything = _everything()
+    for one in found:
+        found += [child for child, (_, parent, *_) in everything.items() if int(parent) == one]
+    return found[1:]
+
+
+def of_session(process: int) -> list[int]:
+    """The processes that still run in a session, which is called after what has begun it."""
+    everything = _everything().items()
+    return [one for one, (state, _, _, of, *_) in everything if int(of) == process and state != "Z"]
+
+
+def _everything() -> dict[int, list[str]]:
+    """What Linux tells of each process: state, parent, group, session and more."""
+    found = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    found = [process]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found[1:]
+            found[int(status.parent.name)] = status.read_text().rpartition(")")[2].split()
+    return found
 
 
 def is_called(process: int, *names: str) -> bool:

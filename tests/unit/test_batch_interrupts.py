@@ -9,22 +9,20 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import batch_run
 import pytest
 from command_runs import ROOT
+from processes_here import SOON, is_called, of_session, wait_for
+from ray_nodes import RAY
 
 from lib_layerdiffuse.batch.places import place_at
 from lib_layerdiffuse.batch.runs import held
 from lib_layerdiffuse.cli import main
 
 pytestmark = pytest.mark.slow
-_SOON = 300.0
-_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
 
 
 # What runs in the background of a shell is deaf to interrupts, and so are its children.
@@ -38,34 +36,12 @@ def begin(jobs: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _HEARING, "batch", str(jobs), "--out", str(out)]
     return subprocess.Popen(
         [*command, *options],
-        env={**os.environ, **_RAY, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **RAY, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-
-
-def of_session(process: int) -> list[str]:
-    """What still runs of all that a process has started."""
-    found = []
-    for one in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            _, _, rest = one.read_text().rpartition(")")
-            command = (one.parent / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue
-        state, _, _, session = rest.split()[:4]
-        if int(session) == process and state != "Z":
-            found.append(command)
-    return found
-
-
-def wait_for(what: Callable[[], object]) -> None:
-    end = time.monotonic() + _SOON
-    while not what():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +52,9 @@ def test_it_ends_at_once_in_words_and_the_rest_is_made_later(tmp_path, number, a
     jobs, out = batch_run.job_file(tmp_path / "j.jsonl", batch_run.rows(12)), tmp_path / "out"
     process = begin(jobs, out)
     if at_work:
-        wait_for(lambda: [*out.glob("rows/*/row.json")])
+        wait_for(lambda: any(out.glob("rows/*/row.json")))
     else:
-        wait_for(lambda: any("spawn_main" in one for one in of_session(process.pid)))
+        wait_for(lambda: any(is_called(one, "spawn_main") for one in of_session(process.pid)))
     check_end(process, number, out)
     with held(place_at(str(out))):
         pass
@@ -91,7 +67,7 @@ def test_it_ends_at_once_in_words_and_the_rest_is_made_later(tmp_path, number, a
 def test_ray_keeps_no_wish_to_itself(tmp_path):
     jobs, out = batch_run.job_file(tmp_path / "j.jsonl", batch_run.rows(40)), tmp_path / "out"
     process = begin(jobs, out, "--address", "local", "--workers", "1")
-    wait_for(lambda: [*out.glob("rows/*/row.json")])
+    wait_for(lambda: any(out.glob("rows/*/row.json")))
     process.terminate()
     check_words(process, out)
 
@@ -100,12 +76,12 @@ def check_end(process: subprocess.Popen[str], number: int, out: Path) -> None:
     """Ends a run, of which no worker may be left."""
     os.killpg(process.pid, number)
     check_words(process, out)
-    assert not any("spawn_main" in one for one in of_session(process.pid))
+    assert not any(is_called(one, "spawn_main") for one in of_session(process.pid))
     wait_for(lambda: not of_session(process.pid))  # Python's own helper sees that by itself.
 
 
 def check_words(process: subprocess.Popen[str], out: Path) -> None:
-    _, err = process.communicate(timeout=_SOON)
+    _, err = process.communicate(timeout=SOON)
     said = f"layerdiffuse: what is done stays in {re.escape(str(out))}; the same command makes "
     assert re.fullmatch(f"{said}the rest\nlayerdiffuse: interrupted\n", err), err
     assert process.returncode == 130
