@@ -47,14 +47,6 @@
         return url && new URL(url).origin === location.origin ? url : null;
     }
 
-    onUiLoaded(() => {
-        for (const slot of document.querySelectorAll(SLOT)) {
-            slot.setAttribute("role", "group");
-            const label = slot.querySelector("[data-testid=block-label]");
-            slot.setAttribute("aria-label", label.textContent.trim());
-        }
-    });
-
     document.addEventListener("dragover", event => {
         if (slotOf(event)) event.preventDefault();
     }, true);

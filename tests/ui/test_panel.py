@@ -371,11 +371,8 @@ def test_a_result_is_dragged_to_a_slot_and_the_job_gets_it(
 
 def test_the_keyboard_is_enough(page: WebuiPage) -> None:
     keys = page.page.keyboard
-    if page.gradio() > 3:
-        page.component("enabled").locator(".label-wrap").first.focus()
-    else:  # Its accordions take no focus.
-        page.component("enabled-visible-checkbox").focus()
-    keys.press("Enter" if page.gradio() > 3 else "Space")
+    page.component("enabled").locator(".label-wrap").first.focus()
+    keys.press("Enter")
     page.component("method").wait_for()
     assert page.enabled()
     page.settle()
