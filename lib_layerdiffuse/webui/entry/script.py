@@ -10,6 +10,7 @@ import torch
 from modules import scripts, shared
 
 from ...errors import MissingCapabilityError
+from ...hosts.free_memory import give_back
 from ...methods import Layer
 from ...pipeline import Session
 from ...settings.fields import by_name
@@ -271,6 +272,7 @@ class LayerDiffuseScript(scripts.Script):
             processed.images = [
                 png_base64(image) if image.mode == "RGBA" else image for image in processed.images
             ]
+        give_back()
 
 
 def _is_answer(p: Any) -> bool:
