@@ -237,7 +237,7 @@ class E2EProbe(scripts.Script):
         """Watches the UNet that is about to run, and what its sampler returns."""
         self.steps.noted = {}
         if getattr(p, "nmask", None) is not None:
-            self.steps.note("map", p.nmask)
+            self.steps.note("map", p.nmask[0] if p.nmask.ndim > 3 else p.nmask)  # Neo's has rows.
         if folder and not getattr(p, "is_hr_pass", False):
             keep_first_pass(p, Path(folder))
         model = unet_wrapper().diffusion_model
