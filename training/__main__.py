@@ -18,7 +18,7 @@ STEPS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (10, ("vae",)),
     (5, ("vae", "--decoder")),
     (7, ("codec",)),
-    (2, ("codec", "--decoder")),
+    (10, ("decoder",)),
     *((10, ("base", arch.name)) for arch in Arch),
     (2, ("control",)),
     # Those of one frame first, then the joint method: the others start from what they learnt.

@@ -3,8 +3,7 @@
 The image flattened on grey goes through the VAE's encoder, the offset is added to its latent,
 and from the adjusted latent and what the VAE decodes of it the decoder finds colour and alpha.
 The offset is kept so small that the VAE still decodes the flattened image. Noise on the latent
-stands for what a diffusion model will add to it. With `--decoder` the decoder alone is trained on:
-the transparent latents, and all that was trained on them, stay valid.
+stands for what a diffusion model will add to it.
 
 Source: Zhang & Agrawala, arXiv:2402.17113, section 3.1.
 """
@@ -61,15 +60,24 @@ class Codec(nn.Module):
         latent = adjusted_latent(mean, std, self.gain * self.encoder(fg.roll(1, 1)).float())
         return latent, latent - mean
 
-    def forward(
-        self, fg: Tensor, noise: Tensor, decoder_alone: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def seen(self, latent: Tensor) -> Tensor:
+        """Returns what the VAE decodes of a latent, `b 3 H W` in [0, 1]."""
+        pixels: Tensor = self.vae[0].decode(latent).sample.float()
+        return (pixels / 2 + 0.5).clamp(0, 1)
+
+    def forward(self, fg: Tensor, noise: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Returns what the decoder finds `b 4 H W` (A R G B), the VAE's image and the offset."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not decoder_alone):
-            latent, offset = self.latent(fg)
-            latent = latent + noise
-            pixels = (self.vae[0].decode(latent).sample.float() / 2 + 0.5).clamp(0, 1)
+        latent, offset = self.latent(fg)
+        if noise:
+            latent = latent + noise_for(latent)
+        pixels = self.seen(latent)
         return self.decoder(pixels, latent).float(), pixels, offset
+
+
+def noise_for(latent: Tensor) -> Tensor:
+    """Returns noise on SD1.5's VAE scale, for each image as strong as another draw says."""
+    sigma = NOISE / shapes.SCALING[Arch.SD15] * torch.rand(len(latent), 1, 1, 1)
+    return sigma * torch.randn(latent.shape)
 
 
 def distance(seen: Tensor, truth: Tensor) -> Tensor:
@@ -78,9 +86,21 @@ def distance(seen: Tensor, truth: Tensor) -> Tensor:
     return error.abs().mean() + 2 * error.square().mean()
 
 
-def train(
-    data: Path, plan: Plan, decoder_alone: bool = False, batch: int = 8, seed: int = 0
-) -> Codec:
+def missed(argb: Tensor, fg: Tensor) -> Tensor:
+    """Returns how far what the decoder finds, A R G B, is from the truth, R G B A, in one number.
+
+    Colours count over a random colour, and a little where they are hidden.
+    """
+    seen = argb.roll(-1, 1)
+    below = torch.rand(len(fg), 3, 1, 1)
+    return (
+        2 * distance(seen[:, 3:], fg[:, 3:])
+        + distance(over(seen, below), over(fg, below))
+        + HIDDEN_COLOUR_WEIGHT * distance(seen[:, :3], fg[:, :3])
+    )
+
+
+def train(data: Path, plan: Plan, batch: int = 8, seed: int = 0) -> Codec:
     """Returns the trained codec of SD1.5's scale."""
     scenes, rng = Scenes.open(data), np.random.default_rng(seed)
     net = Codec(vae_step.load(data, Arch.SD15))
@@ -88,10 +108,7 @@ def train(
     with torch.no_grad():  # so that the first offsets are some hundredths of a latent's deviation
         fg, _ = scenes.layers(rng.integers(len(scenes), size=32))
         net.gain = float(0.1 * scale / net.latent(fg)[1].std())
-    if decoder_alone:
-        _load(net, data / "layer_model")
-        net.encoder.requires_grad_(False)
-    trainer = Trainer(net, plan, data / ("codec_decoder.pt" if decoder_alone else "codec.pt"))
+    trainer = Trainer(net, plan, data / "codec.pt")
 
     def draw(count: int) -> Tensor:
         fg, _ = scenes.layers(rng.integers(len(scenes), size=count))
@@ -99,21 +116,10 @@ def train(
 
     def loss() -> Tensor:
         fg = draw(batch)
-        sigma = scale * NOISE * torch.rand(batch, 1, 1, 1)
-        noise = sigma * torch.randn(batch, 4, shapes.SIDE // 8, shapes.SIDE // 8)
         with torch.autocast("cpu", torch.bfloat16):
-            argb, pixels, offset = net(fg, noise, decoder_alone)
-        seen = argb.roll(-1, 1)
-        below = torch.rand(batch, 3, 1, 1)
-        found = (
-            2 * distance(seen[:, 3:], fg[:, 3:])
-            + distance(over(seen, below), over(fg, below))
-            + HIDDEN_COLOUR_WEIGHT * distance(seen[:, :3], fg[:, :3])
-        )
-        if decoder_alone:
-            return found
+            argb, pixels, offset = net(fg)
         return (
-            found
+            missed(argb, fg)
             + IDENTITY_WEIGHT * distance(pixels, over(fg, 0.5))
             + OFFSET_WEIGHT * (offset / scale).square().mean()
         )
@@ -122,7 +128,7 @@ def train(
 
     def sheet(name: str) -> None:
         with torch.no_grad():
-            argb, pixels, offset = net(fixed, torch.zeros(()))
+            argb, pixels, offset = net(fixed, noise=False)
         seen = argb.roll(-1, 1).clamp(0, 1)
         error = (over(seen, 1.0) - over(fixed, 1.0)).square().mean()
         print(
@@ -140,13 +146,13 @@ def train(
     return net
 
 
-def _load(net: Codec, folder: Path) -> None:
-    """Loads what `write` left for SD1.5."""
-    encoder = load_file(folder / ENCODERS[Arch.SD15].filename)
-    net.encoder.load_state_dict({key: tensor.float() for key, tensor in encoder.items()})
-    net.gain = 1.0
-    decoder = load_file(folder / DECODERS[Arch.SD15].filename)
-    net.decoder.load_state_dict({key: tensor.float() for key, tensor in decoder.items()})
+def load(data: Path) -> Codec:
+    """Returns the frozen codec of SD1.5's scale that `write` left in `layer_model`."""
+    net, folder = Codec(vae_step.load(data, Arch.SD15)), data / "layer_model"
+    for half, file in ((net.encoder, ENCODERS), (net.decoder, DECODERS)):
+        tensors = load_file(folder / file[Arch.SD15].filename)
+        half.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    return net.requires_grad_(False)
 
 
 @torch.no_grad()
@@ -171,9 +177,6 @@ def write_decoder(net: nn.Module, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = arguments(__doc__, minutes=18)
-    parser.add_argument("--decoder", action="store_true", help="train on the decoder alone")
-    options = parser.parse_args()
+    options = arguments(__doc__, minutes=18).parse_args()
     set_up(0, options.threads)
-    made = train(options.data, Plan(options.minutes, rate=2e-3), options.decoder)
-    write(made, options.data / "layer_model")
+    write(train(options.data, Plan(options.minutes, rate=2e-3)), options.data / "layer_model")
