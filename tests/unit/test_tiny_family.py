@@ -17,13 +17,14 @@ from random_family import see_one_view
 from thinned import thinned
 
 from lib_layerdiffuse import tiny
+from lib_layerdiffuse.codec.views import ADAPTIVE
 from lib_layerdiffuse.demo import evaluation
 from lib_layerdiffuse.demo.figures import Figure
 from lib_layerdiffuse.methods import Arch
 from lib_layerdiffuse.pipeline import decode
 from lib_layerdiffuse.quality import round_trip
 from lib_layerdiffuse.released import WEIGHT_FILES
-from lib_layerdiffuse.standalone.models import Models
+from lib_layerdiffuse.standalone.models import ModelChoice, Models
 from lib_layerdiffuse.tiny import scenes, shapes
 from lib_layerdiffuse.weights.store import FileState
 
@@ -66,6 +67,18 @@ def test_the_family_is_whole_and_small() -> None:
         assert (tiny.checkpoint(arch) / "model_index.json").is_file()
     size = sum(path.stat().st_size for path in tiny.FOLDER.rglob("*") if path.is_file())
     assert size <= 32_000_000
+
+
+@pytest.mark.parametrize("arch", Arch)
+def test_all_views_of_its_decoder_agree(models: Models, arch: Arch) -> None:
+    host, session = models.open(ModelChoice(), arch)
+    rgba = scenes.scene(0, shapes.SIDE, unseen=True).fg
+    seen = [part[None] for part in round_trip.hidden(host, session, arch, rgba)]
+    decoder, taken = session.decoder(arch), []
+    eight = decoder.decode(*seen)
+    few = decoder.decode(*seen, views=ADAPTIVE, on_view=lambda done, _: taken.append(done))
+    assert taken == [1, 2]
+    torch.testing.assert_close(few, eight, rtol=0, atol=0.1 / 255)
 
 
 def test_the_tokenizer_knows_every_word_of_the_scenes() -> None:
