@@ -7,7 +7,8 @@
 Weights are random with the released file's shapes, so that differences say how well the numbers
 agree, and nothing of what fewer views cost: `layerdiffuse bench-alpha` says that. Each run has a
 process of its own, whose peak of memory is measured: on the CPU its resident set, the libraries
-included; on a GPU what PyTorch allocates there. Of the run is that without what was there before.
+included, as Linux counts it; on a GPU what PyTorch allocates there. Of the run is that without what
+was there before.
 Ways take turns. `--sides 2048 --ways original` runs one size and one arrangement.
 """
 
