@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -253,6 +254,7 @@ def decode(
     *,
     views: Views = 8,
     dtype: torch.dtype | None = None,
+    compiled: bool = False,
     on_view: OnShare | None = None,
     on_retry: OnRetry | None = None,
 ) -> npt.NDArray[np.uint8]:
@@ -265,21 +267,21 @@ def decode(
         vae_latent: `4 H/8 W/8`, the VAE's scale.
         views: How many of the eight views to take, or "adaptive".
         dtype: The type to compute in; None for the host's choice.
+        compiled: Whether to compile the network, where PyTorch can do that.
         on_view: Called after each view; returning False ends with those done so far.
-        on_retry: Told what was changed where the first attempt failed.
+        on_retry: Told what was changed where the first attempt or a compilation failed.
 
     Raises:
         CodecError: It overflows, or there is no memory for it.
     """
     batch = pixels.unsqueeze(0), vae_latent.unsqueeze(0)
+    find = partial(decoder.decode, *batch, compiled=compiled, on_view=on_view, tell=on_retry)
 
     def run(attempt: Attempt) -> npt.NDArray[np.uint8]:
-        held = decoder.held(attempt.pixels(*pixels.shape[1:]))
+        whole = compiled and attempt.tile is None
+        held = decoder.held(attempt.pixels(*pixels.shape[1:]), compiled=whole)
         free = host.place(decoder.net, held, attempt.dtype)
-        of, side = attempt.views, attempt.tile
-        rgba = decoder.decode(
-            *batch, views=of, tile=side, eight_bit=True, free=free, on_view=on_view
-        )
+        rgba = find(views=attempt.views, tile=attempt.tile, eight_bit=True, free=free)
         return rgba_u8(rgba)[0]
 
     return climb(

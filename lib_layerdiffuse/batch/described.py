@@ -90,6 +90,7 @@ def described(
         sampler=row.sampler or author.sampler,
         init=row.init,
         views=_views(row),
+        compiled=row.compiled,
         denoise=Generation.denoise if row.denoise is None else row.denoise,
     )
     return Described(job, chosen, _kinds(row), row.trim, _second(row, job), row.seed >= 0)

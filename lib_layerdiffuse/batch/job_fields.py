@@ -35,6 +35,9 @@ class JobFields:
         None, "prediction", "Prediction", "What the UNet predicts.", choices=_PREDICTIONS
     )
     views: str = _text("views", "Views", "Of the transparent decoder: 1 to 8, or adaptive.")
+    compiled: bool = setting(
+        False, "compiled", "Compiled", "Whether PyTorch compiles the transparent decoder."
+    )
     layers: str = _text("layers", "Layer files", "psd, ora, zip, or several with commas.")
     trim: bool = setting(False, "trim", "Trim", "Cut layers in these files to what is visible.")
     sets: int = setting(1, "sets", "Sets", "How many sets of layers.", type="integer", bounds=SETS)

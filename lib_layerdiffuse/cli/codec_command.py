@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..errors import ChecksumError, LayerDiffuseError, SettingsError, first_line
 from ..methods import DECODERS, ENCODERS, Arch
 from ..released import WeightFile
 from .lines import say
-from .parsing import add_command, add_views, device, one_of, path
+from .parsing import add_command, add_decoder, device, one_of, path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ def add_to(commands: Commands) -> None:
     _add_file(decode, "--latent", _TENSORS, text)
     _add_file(decode, "--decoder", "FILE", _names(DECODERS))
     _add_file(decode, "--out", "RGBA.png", "the transparent image")
-    add_views(decode)
+    add_decoder(decode)
     about = "find the latent offset that hides an image's transparency"
     encode = add_command(commands, "encode", _encode, about)
     _add_file(encode, "--image", "RGBA.png", "the transparent image")
@@ -88,9 +89,10 @@ def _decode(args: argparse.Namespace) -> int:
     with whole_file(args.out) as out, _computing(args):
         with _loading(args.decoder, DECODERS):
             net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
+        find = partial(net.decode, pixels, latent, compiled=args.compiled, tell=_tell)
         found = _climbed(
             net,
-            lambda one: net.decode(pixels, latent, views=one.views, tile=one.tile, eight_bit=True),
+            lambda one: find(views=one.views, tile=one.tile, eight_bit=True),
             "transparent decoder",
             max(pixels.shape[2:]),
             args.views,
@@ -153,8 +155,12 @@ def _climbed(
         on_retry=told.append,
     )
     for text in told:
-        say(f"layerdiffuse: {text}")
+        _tell(text)
     return found
+
+
+def _tell(text: str) -> None:
+    say(f"layerdiffuse: {text}")
 
 
 def _check_suffix(out: Path, suffix: str) -> None:

@@ -42,6 +42,7 @@ def generation_of(args: argparse.Namespace, method: LayerMethod) -> Generation:
         cfg=author.cfg if args.cfg is None else args.cfg,
         sampler=args.sampler or author.sampler,
         views=args.views,
+        compiled=args.compiled,
         init=None if init is None else read_image(init),
         **({} if init is None or args.denoise is None else {"denoise": args.denoise}),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SettingsError
 from ..methods import Layer
 from ..standalone.bounds import CFG, SETS, STEPS
-from .parsing import add_views, device, one_of, path
+from .parsing import add_decoder, device, one_of, path
 from .stores import add_store_options
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def add_sampling(parser: Parser) -> None:
         metavar="NAME",
         help="as the WebUI calls it (default: the author's choice)",
     )
-    add_views(group)
+    add_decoder(group)
     add("--weight", type=setting("strength"), default=1.0, metavar="W", help="0 to 2 (default: 1)")
     add(
         "--stop-at",

@@ -41,8 +41,8 @@ def one_of(*names: str) -> dict[str, Any]:
     return {"type": str.lower, "choices": names}
 
 
-def add_views(parser: Options) -> None:
-    """Adds how many views the transparent decoder takes, to a parser or a group of one."""
+def add_decoder(parser: Options) -> None:
+    """Adds how the transparent decoder computes, to a parser or a group of one."""
     parser.add_argument(
         "--views",
         type=_views,
@@ -50,6 +50,11 @@ def add_views(parser: Options) -> None:
         metavar="N",
         help="views of the transparent decoder: 1 to 8 (default: 8, which is best; fewer are "
         "faster), or adaptive: 2, and 2 more while they would change the result",
+    )
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="let PyTorch compile the transparent decoder for the image's size, where it can",
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..callbacks import OnShare
 from ..errors import ImageSizeError
+from ..nets.compiled import CompiledNet
 from ..nets.offset_encoder import OffsetEncoder
 from ..nets.unet1024 import UNet1024
 from .checks import VAE_SCALE_FACTOR, check_finite, check_image, check_pair
@@ -89,6 +90,14 @@ class TransparentDecoder(_OfNet[UNet1024]):
 
     _kind = UNet1024
 
+    def __init__(self, net: UNet1024) -> None:
+        super().__init__(net)
+        self._compiled = CompiledNet(net)
+
+    def held(self, pixels: int, *, compiled: bool = False) -> int:
+        """Returns what the network's half does; `compiled` as in `decode`."""
+        return self.net.held(pixels, whole=compiled) + _BESIDE * pixels
+
     @torch.no_grad()
     def decode(
         self,
@@ -99,7 +108,9 @@ class TransparentDecoder(_OfNet[UNet1024]):
         tile: int | None = None,
         eight_bit: bool = False,
         free: int | None = None,
+        compiled: bool = False,
         on_view: OnShare | None = None,
+        tell: Callable[[str], object] | None = None,
     ) -> Tensor:
         """Returns `b 4 H W` in [0, 1], R G B A, straight alpha, float32.
 
@@ -117,8 +128,11 @@ class TransparentDecoder(_OfNet[UNet1024]):
             eight_bit: Whether to return uint8 in 0..255 instead, which takes a fourth of the
                 memory: the views are rounded, which gives what rounding their median does.
             free: How many bytes are free on the device; None where nobody knows.
+            compiled: Whether to let PyTorch compile the network for the whole image, where it can
+                and where that fits; the result is the same but for rounding.
             on_view: Called with (views done, views) after each view; where it returns False, the
                 result is the median of the views so far.
+            tell: Told why the network could not be compiled, once.
 
         Raises:
             SettingsError: `views` is no number of views, or `pixels` is no batch of RGB images.
@@ -134,11 +148,13 @@ class TransparentDecoder(_OfNet[UNet1024]):
         most = most_views(views)
         median = LowerMedian(most)
 
-        def net(*image: Tensor) -> Tensor:
-            return self.net(*image, free)
+        def net(pixels: Tensor, latent: Tensor) -> Tensor:
+            if compiled and tile is None:
+                return self._compiled(pixels, latent, free, tell or (lambda _: None))
+            return self.net(pixels, latent, free)
 
         run = net if tile is None else partial(in_tiles, net, side=tile, step=self.net.multiple)
-        step = _at_once(self.net, pixels.shape[2] * pixels.shape[3], free)
+        step = _at_once(self.net, pixels.shape[2] * pixels.shape[3], free, compiled)
         for view, argb in self._seen(run, inputs, VIEWS[:most], step):
             turned = turn_back(argb.clamp_(0, 1), *view)[..., :height, :width]
             median.add(_eight_bit(turned) if eight_bit else turned)
@@ -238,13 +254,14 @@ def _eight_bit(x: Tensor) -> Tensor:
     return x.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
-def _at_once(net: UNet1024, pixels: int, free: int | None) -> int:
+def _at_once(net: UNet1024, pixels: int, free: int | None, compiled: bool) -> int:
     """Returns how many views the network takes as one batch: four, which are of one format, or one.
 
     A CPU is no faster with more, nor a device that one of them keeps busy.
     """
     idles = pixels <= _SMALL and next(net.parameters()).device.type != "cpu"
-    return 4 if idles and net.fits(4 * pixels, free) else 1
+    fits = idles and (net.fits_whole if compiled else net.fits)(4 * pixels, free)
+    return 4 if fits else 1
 
 
 def _like_net(net: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import ChecksumError
 from .exact_cast import CastsExactly
-from .full_memory import is_memory_error, let_go
+from .full_memory import is_memory_error, let_go, room
 from .state_dict import HINT, assign_strictly, conv_weight
 from .unet_blocks import GROUPS, HEAD_WIDTH, DownBlock, MiddleBlock, UpBlock
-from .unet_pass import MOST, Pass, Thrift, thrifts
+from .unet_pass import MOST, WHOLE, Pass, Thrift, thrifts
 
 PICTURE_CHANNELS, LATENT_CHANNELS, OUTPUT_CHANNELS = 3, 4, 4
 LATENT_LEVEL = 3  # the level at 1/8 of the image, where the latent joins
@@ -115,15 +115,25 @@ class UNet1024(CastsExactly):
             net = cls(layout)
         return assign_strictly(net, state_dict)
 
-    def held(self, pixels: int) -> int:
-        """Returns how many values a pass over so many pixels holds, where it saves no memory."""
-        return MOST * self.conv_in.out_channels * pixels
+    def held(self, pixels: int, *, whole: bool = False) -> int:
+        """Returns how many values a pass over so many pixels holds, where it saves no memory.
+
+        Args:
+            pixels: How many.
+            whole: Whether it makes whole maps.
+        """
+        return (WHOLE if whole else MOST) * self.conv_in.out_channels * pixels
 
     def fits(self, pixels: int, free: int | None) -> bool:
         """Whether a pass over so many pixels needs to save no memory; `free` as in `forward`."""
         like = self.conv_in.weight
         ways = thrifts(like.device, like.shape[0] * pixels, like.element_size(), free)
         return ways[0].recomputed == 0
+
+    def fits_whole(self, pixels: int, free: int | None) -> bool:
+        """Whether there is memory for whole maps of so many pixels; `free` as in `forward`."""
+        like = self.conv_in.weight
+        return self.held(pixels, whole=True) * like.element_size() <= room(like.device, free)
 
     def forward(self, pixels: Tensor, latent: Tensor, free: int | None = None) -> Tensor:
         """Returns `b 4 H W`, channels A R G B, straight alpha, about [0, 1] but not clipped.
@@ -133,8 +143,12 @@ class UNet1024(CastsExactly):
             latent: `b 4 H/8 W/8` on the VAE's scale.
             free: How many bytes are free on the device, for inference; None where nobody knows.
         """
-        if not torch.is_grad_enabled():
-            return self._in_memory(pixels, latent, free)
+        if torch.is_grad_enabled():
+            return self.whole(pixels, latent)
+        return self._in_memory(pixels, latent, free)
+
+    def whole(self, pixels: Tensor, latent: Tensor) -> Tensor:
+        """Returns what `forward` does, of whole maps: for training, and to be compiled."""
         x = self.conv_in(pixels)
         skips = [x]
         for i, block in enumerate(self.down_blocks):

@@ -9,6 +9,7 @@ arXiv:2402.17113.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -23,6 +24,8 @@ _FUSED = ("cpu", "cuda")
 _MATRIX = 0  # PyTorch's number of the way that makes it.
 _SCORES = 2**27
 """The most values of that matrix at a time: 512 MiB in float32."""
+_is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", lambda: False)
+"""Whether PyTorch writes down what is run, to compile it; from 2.3 on it says so."""
 
 
 class ResidualBlock(nn.Module):
@@ -83,7 +86,7 @@ def _is_fused(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether PyTorch has a kernel for them that makes no matrix of all pairs."""
     if q.device.type not in _FUSED:
         return False
-    return bool(torch._fused_sdp_choice(q, k, v) != _MATRIX)
+    return _is_compiling() or bool(torch._fused_sdp_choice(q, k, v) != _MATRIX)
 
 
 def _attentions(width: int, count: int, attention: bool) -> nn.ModuleList:

@@ -43,6 +43,8 @@ _STRIP_AWAY = 2**23
 _MAPS = (5, 4, 3)
 """The most that a pass holds, in maps of the finest level, with so many of them recomputed."""
 MOST = _MAPS[0]
+WHOLE = 11
+"""The same of a pass over whole maps."""
 _BYTES_OF_STRIPS = 30
 """What is held beside them for each value of a strip, in float32; less in half of it."""
 

@@ -37,6 +37,7 @@ class Generation:
         cfg: Scale of the guidance.
         sampler: Its name in the WebUI.
         views: How many views the transparent decoder takes.
+        compiled: Whether it is compiled, where PyTorch can do that.
         init: An image to begin with, `h w 3|4`, straight alpha, uint8 or float in [0, 1].
         denoise: How much of the schedule is run on it.
     """
@@ -52,6 +53,7 @@ class Generation:
     cfg: float = 7.0
     sampler: str = "DPM++ 2M SDE Karras"
     views: Views = 8
+    compiled: bool = False
     init: AnyImage | None = None
     denoise: float = 0.75
 

@@ -126,7 +126,8 @@ def _layers(
         made = LayerImage(layer, index, seed, rgb_u8, before, info, note=note)
         if layer is Layer.FG and decoder is not None:
             latent = host.vae_latent(of_set[frame])
-            find = partial(decode, decoder, host, pixels[frame], latent, views=job.views)
+            find = partial(decode, decoder, host, pixels[frame], latent)
+            find = partial(find, views=job.views, compiled=job.compiled)
             made = _decoded(made, find, host, latent, progress)
         layers.append(made)
     return layers

@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from ..codec.views import CHOICES
 from ..hosts.diffusers import SAMPLERS, SamplingStopped
 from ..imaging.images import ImageU8
 from ..methods import Layer
@@ -20,6 +19,7 @@ from ..standalone.saved import SavedImage
 from ..ui.panel import CSS as PANEL_CSS
 from ..ui.panel import build as build_panel
 from .checkpoint_field import checkpoint_field
+from .decoder_fields import decoder_fields
 from .failures import shown_errors
 from .workbench import (
     AUTOMATIC,
@@ -92,12 +92,7 @@ class Page:
                     label="Prediction",
                     info="What the checkpoint's UNet predicts, where the file does not say it.",
                 )
-                made["views"] = gr.Dropdown(
-                    list(CHOICES),
-                    value=CHOICES[0],
-                    label="Views of the transparent decoder",
-                    info="8 gives the best edges, 1 is eight times as fast.",
-                )
+                made |= decoder_fields()
         with gr.Accordion("Draw over an image (img2img)", open=False):
             made["init"] = gr.Image(type="pil", image_mode="RGBA", label="Image", **images)
             made["denoise"] = gr.Slider(0, 1, value=0.75, step=0.01, label="Denoising strength")

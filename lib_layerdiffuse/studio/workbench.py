@@ -56,6 +56,7 @@ class Fields:
         seed: Below 0 for a new one.
         sampler: By its WebUI name, or `AUTOMATIC`.
         views: One of the `CHOICES` of the decoder's views.
+        compiled: Whether the decoder is compiled.
         init: An image to draw over, or None.
         denoise: How much of it changes.
         prediction: One of the `PREDICTIONS`; `AUTOMATIC` for what the checkpoint says.
@@ -71,6 +72,7 @@ class Fields:
     cfg: float = 7.0
     sampler: str = AUTOMATIC
     views: Views = 8
+    compiled: bool = False
     init: Image.Image | None = None
     denoise: float = 0.75
     prediction: str = AUTOMATIC
@@ -181,6 +183,7 @@ def _job(fields: Fields, settings: LayerSettings, choice: ModelChoice) -> Genera
         cfg=float(fields.cfg),
         sampler=author.sampler if fields.sampler in ("", AUTOMATIC) else fields.sampler,
         views=fields.views,
+        compiled=fields.compiled,
         init=None if fields.init is None else read_image(fields.init),
         denoise=float(fields.denoise),
     )

@@ -25,6 +25,7 @@ KEYS = [
     "layerdiffuse_offline",
     "layerdiffuse_decoder_precision",
     "layerdiffuse_decoder_views",
+    "layerdiffuse_decoder_compiled",
     "layerdiffuse_offset_strength",
     "layerdiffuse_outputs",
     "layerdiffuse_layer_files",
@@ -215,6 +216,21 @@ class TestDecoder:
         ui.generate(FG_SD15)
         assert [dtype for _, dtype in seen] == [dtype]
 
+    def test_what_cannot_be_compiled_is_told_once(self, ui, monkeypatch):
+        def refuses(*_, **__):
+            raise RuntimeError("Compiler: cl is not found.")
+
+        monkeypatch.setattr(torch, "compile", refuses)
+        found = []
+        for compiled in (False, True, True):
+            choose(ui, decoder_compiled=compiled, decoder_views=1)
+            result, _ = ui.generate(FG_SD15)
+            notes = result.extra_generation_params.get("layerdiffusion_notes", [])
+            found.append((np.asarray(result.images[0]), [n for n in notes if "compiled" in n]))
+        assert [len(notes) for _, notes in found] == [0, 1, 0]
+        assert "Compiler: cl is not found" in found[1][1][0]
+        assert all(np.array_equal(image, found[0][0]) for image, _ in found)
+
     def test_digits_lost_in_fp16_come_back_in_fp32(self, ui):
         pictures = []
         for precision in ("fp32", "fp16", "fp32"):
@@ -237,6 +253,7 @@ class TestDecoder:
             ("decoder_views", 3),
             ("decoder_precision", "int8"),
             ("decoder_precision", ["auto"]),
+            ("decoder_compiled", "always"),
             ("offline", "no"),
             ("offset_strength", "much"),
             ("offset_strength", float("nan")),

@@ -26,7 +26,16 @@ from lib_layerdiffuse.methods import METHODS
 _OF_METHOD = ("strength", "stop_at", "fg_additional_prompt", "bg_additional_prompt", "enabled")
 _OF_METHOD += ("resize_mode", "chain", "show_preview", "fg_image", "bg_image", "blend_image")
 _OF_JOB = ("prompt", "negative_prompt", "size", "sets", "seed", "steps", "cfg", "sampler", "views")
-_OF_JOB += ("init", "denoise", "layers", "trim", "second_sampler", "second_stop_at", "prediction")
+_OF_JOB += (
+    "compiled",
+    "init",
+    "denoise",
+    "layers",
+    "trim",
+    "second_sampler",
+    "second_stop_at",
+    "prediction",
+)
 _NUMBERS = ("size", "sets", "seed", "steps", "cfg", "strength", "stop_at", "denoise", "views")
 _IMAGES = ("fg_image", "bg_image", "blend_image", "init")
 _ADDRESSES = (

@@ -123,7 +123,8 @@ def api(rng: Random, ui: WebUI, files: Files) -> str:
     )
     body = {"prompt": "a boat", "width": 64, "height": 64, "override_settings": {}}
     if rng.random() < 0.15:
-        option = rng.choice(("decoder_views", "decoder_precision", "layer_files", "offline"))
+        options = ("decoder_views", "decoder_precision", "decoder_compiled", "layer_files")
+        option = rng.choice((*options, "offline"))
         body["override_settings"] = {f"layerdiffuse_{option}": value(rng, 1)}
     body["alwayson_scripts"] = {"LayerDiffuse": {"args": _through_json(args)}}
     status, answer = ui.serve(method).request("POST", TXT2IMG, body)

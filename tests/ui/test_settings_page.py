@@ -19,6 +19,7 @@ OPTIONS = {
     "offline": "Never download weight files",
     "decoder_precision": "Precision of the transparent decoder",
     "decoder_views": "Views of the transparent decoder",
+    "decoder_compiled": "Compile the transparent decoder",
     "offset_strength": "Strength of transparency in img2img",
     "outputs": "Beside the transparent image, always give",
     "layer_files": "Save each set's layers in one file, too",

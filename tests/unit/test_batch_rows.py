@@ -54,6 +54,7 @@ def ids(folder: Path, *lines: dict) -> list[str]:
         (QUICK | {"trim": True}, "trim"),
         (QUICK | {"views": "9"}, "views"),
         (QUICK | {"views": 4}, "views"),
+        (QUICK | {"compiled": "yes"}, "compiled"),
         (QUICK | {"denoise": 0.5}, "denoise"),
         (QUICK | {"init": "none.png"}, "init"),
         (QUICK | {"fg_image": "none.png"}, "fg_image"),

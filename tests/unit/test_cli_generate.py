@@ -158,7 +158,7 @@ def test_every_option_reaches_the_job(asked):
     command += ["--blended-prompt", "lp", "--bg-negative-prompt", "bn", "--size", "128x64"]
     command += ["--sets", "3", "--seed", "9", "--steps", "7", "--cfg", "4.5", "--sampler", "DDIM"]
     command += ["--weight", "0.5", "--stop-at", "0.75", "--resize-mode", "fill", "--matte"]
-    command += ["--composite", "--raw"]
+    command += ["--composite", "--raw", "--views", "2", "--compiled"]
     assert main(command) == 0
     (job,) = asked
     settings = job.settings
@@ -172,6 +172,7 @@ def test_every_option_reaches_the_job(asked):
     given = np.asarray(Image.open("fg.png")) / np.float32(255)
     np.testing.assert_allclose(settings.fg_image, given, atol=1e-6)
     assert (job.prompt, job.negative_prompt) == ("p", "n")
+    assert (job.views, job.compiled) == (2, True)
     assert (job.width, job.height, job.sets, job.seed) == (128, 64, 3, 9)
     assert (job.steps, job.cfg, job.sampler, job.denoise) == (7, 4.5, "DDIM", 0.3)
     assert (job.init[..., 3] == 1).all()

@@ -25,6 +25,7 @@ from lib_layerdiffuse.errors import (
 from lib_layerdiffuse.imaging.images import ResizeMode, pad_colours
 from lib_layerdiffuse.methods import DECODERS, METHODS, Arch, Layer, PatchKind, find_method
 from lib_layerdiffuse.nets.unet1024 import UNet1024
+from lib_layerdiffuse.nets.unet_pass import MOST, WHOLE
 from lib_layerdiffuse.pipeline import (
     Session,
     check_arch,
@@ -379,7 +380,7 @@ class TestDecode:
         class Fixed:
             net = torch.nn.Identity()
 
-            def held(self, pixels):
+            def held(self, pixels, **_):
                 return pixels
 
             def decode(self, pixels, latent, **_):
@@ -387,6 +388,24 @@ class TestDecode:
 
         rgba = decode(Fixed(), NotingHost(), torch.zeros(3, 8, 8), torch.zeros(4, 1, 1))
         assert rgba[0, 0].tolist() == [0, 51, 102, 255]
+
+    def test_memory_for_whole_maps_is_asked_for_where_they_are_compiled(self, session, monkeypatch):
+        monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+        pixels, latent = (x[0] for x in tiny_inputs(64, 64))
+        decoder, host = session.decoder(Arch.SDXL), NotingHost()
+        for compiled in (False, True):
+            decode(decoder, host, pixels, latent, views=1, compiled=compiled)
+        (_, strips), (_, whole) = host.placed
+        width = decoder.net.conv_in.out_channels
+        assert whole - strips == (WHOLE - MOST) * width * 64 * 64 > 0
+
+    def test_a_compilation_that_fails_is_told(self, session, monkeypatch):
+        monkeypatch.setattr(torch, "compile", lambda *_, **__: 1 / 0)
+        pixels, latent = (x[0] for x in tiny_inputs(64, 64))
+        decoder, told = session.decoder(Arch.SDXL), []
+        rgba = decode(decoder, NotingHost(), pixels, latent, compiled=True, on_retry=told.append)
+        np.testing.assert_array_equal(rgba, decode(decoder, NotingHost(), pixels, latent))
+        assert ["division by zero" in text for text in told] == [True]
 
     def test_views_are_reported_and_can_be_stopped(self, session):
         pixels, latent = tiny_inputs(64, 64)

@@ -244,13 +244,14 @@ def test_fields_reach_the_job(bench, monkeypatch):
     seen: list[Generation] = []
     monkeypatch.setattr(workbench, "run", lambda job, *_, **__: seen.append(job) or [])
     given = short(size="128x64", sets=2, cfg=4.5, init=picture(), denoise=0.5, negative_prompt="n")
-    given = replace(given, views="adaptive")
+    given = replace(given, views="adaptive", compiled=True)
     bench.generate(given, panel("bg_to_fg_sd15", bg_image=picture(3), strength=0.5), go_on)
     bench.generate(Fields(), panel("fg_attn_sdxl"), go_on)
     one, plain = seen
     assert (one.width, one.height, one.sets, one.seed, one.cfg) == (128, 64, 2, 3, 4.5)
     assert (one.sampler, one.steps, one.denoise) == ("Euler", 1, 0.5)
     assert (one.views, plain.views) == ("adaptive", 8)
+    assert (one.compiled, plain.compiled) == (True, False)
     assert (one.prompt, one.negative_prompt) == ("a cat", "n")
     np.testing.assert_allclose(one.init, np.asarray(picture()) / 255, atol=1e-6)
     assert (one.settings.bg_image[..., 3] == 1).all()

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "layerdiffuse_offline": False,
     "layerdiffuse_decoder_precision": "auto",
     "layerdiffuse_decoder_views": VIEWS[0],
+    "layerdiffuse_decoder_compiled": False,
     "layerdiffuse_offset_strength": OFFSET_STRENGTH,
     "layerdiffuse_outputs": [],
     "layerdiffuse_layer_files": [],
@@ -63,6 +64,7 @@ class Choices:
         offline: Never download.
         dtype: The type that the transparent decoder computes in; None for the host's choice.
         views: How many views the decoder takes.
+        compiled: Whether it is compiled, where PyTorch can do that.
         offset_strength: Factor of the transparent encoder's offset.
         outputs: Names of the `show_…` settings that every job has on.
         files: The kinds of file that each set's layers are saved in, too.
@@ -72,6 +74,7 @@ class Choices:
     offline: bool
     dtype: torch.dtype | None
     views: Views
+    compiled: bool
     offset_strength: float
     outputs: frozenset[str]
     files: tuple[DocumentKind, ...]
@@ -106,11 +109,10 @@ def choices() -> Choices:
     most_pictures()
     return Choices(
         folders=_folders(),
-        offline=bool(
-            _one_of("layerdiffuse_offline", (False, True)) or _flag("layerdiffuse_offline")
-        ),
+        offline=bool(_on("layerdiffuse_offline") or _flag("layerdiffuse_offline")),
         dtype=PRECISIONS[_one_of("layerdiffuse_decoder_precision", PRECISIONS)],
         views=_one_of("layerdiffuse_decoder_views", VIEWS),
+        compiled=_on("layerdiffuse_decoder_compiled"),
         offset_strength=_strength("layerdiffuse_offset_strength"),
         outputs=outputs_always_given(),
         files=find_kinds(option("layerdiffuse_layer_files") or ()),
@@ -160,6 +162,10 @@ def _one_of(name: str, allowed: Any) -> Any:
         if value in (one, str(one)):  # Programs set numbers as text, too.
             return one
     raise _refused(name, f"one of {_listed(allowed)}", value)
+
+
+def _on(name: str) -> bool:
+    return bool(_one_of(name, (False, True)))
 
 
 def _strength(name: str) -> float:

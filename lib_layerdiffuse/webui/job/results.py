@@ -91,7 +91,7 @@ def transparent(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: 
 
 
 def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row) -> ImageU8:
-    views, dtype = job.choices.views, job.choices.dtype
+    views = job.choices.views
 
     def on_view(done: int, total: int) -> bool:
         progress.show(f"transparency, view {min(done + 1, total)} of {total}")
@@ -108,7 +108,8 @@ def _decoded(p: Any, job: Job, host: Host, decoder: TransparentDecoder, row: Row
             row.pixels,
             row.vae_latent,
             views=views,
-            dtype=dtype,
+            dtype=job.choices.dtype,
+            compiled=job.choices.compiled,
             on_view=on_view,
             on_retry=changed.append,
         )

@@ -41,20 +41,7 @@ def add_page() -> None:
         "looked in after that of --layerdiffuse-models-dir; nothing is changed there",
     )
     _add("offline", "Never download weight files", gr.Checkbox)
-    _add(
-        "decoder_precision",
-        "Precision of the transparent decoder",
-        gr.Radio,
-        {"choices": list(PRECISIONS)},
-        "auto is what the WebUI computes in; fp32 where a result is black or broken",
-    )
-    _add(
-        "decoder_views",
-        "Views of the transparent decoder",
-        gr.Radio,
-        {"choices": list(VIEWS)},
-        "8 gives the best edges, 1 is eight times as fast; adaptive is 2, or more where needed",
-    )
+    _add_decoder()
     _add(
         "offset_strength",
         "Strength of transparency in img2img",
@@ -77,6 +64,30 @@ def add_page() -> None:
         {"choices": list(FILES)},
     )
     _add_pictures()
+
+
+def _add_decoder() -> None:
+    _add(
+        "decoder_precision",
+        "Precision of the transparent decoder",
+        gr.Radio,
+        {"choices": list(PRECISIONS)},
+        "auto is what the WebUI computes in; fp32 where a result is black or broken",
+    )
+    _add(
+        "decoder_views",
+        "Views of the transparent decoder",
+        gr.Radio,
+        {"choices": list(VIEWS)},
+        "8 gives the best edges, 1 is eight times as fast; adaptive is 2, or more where needed",
+    )
+    _add(
+        "decoder_compiled",
+        "Compile the transparent decoder",
+        gr.Checkbox,
+        told="the same result; the first image of each size waits a minute or more for it, and "
+        "where PyTorch has no compiler a note says so",
+    )
 
 
 def _add_pictures() -> None:

@@ -272,6 +272,18 @@ def test_nothing_half_written_is_left(capfd, monkeypatch, job, tmp_path, error, 
     assert everything(tmp_path) == before
 
 
+def test_what_cannot_be_compiled_is_told(capfd, monkeypatch, job):
+    def refuses(*_: object, **__: object) -> None:
+        raise RuntimeError("Compiler: cl is not found.")
+
+    monkeypatch.setattr(torch, "compile", refuses)
+    assert main(["decode", *map(str, options(job)), "--views", "2", "--compiled"]) == 0
+    (told,) = capfd.readouterr().err.splitlines()
+    assert "could not be compiled (Compiler: cl is not found)" in told
+    expected = decoded(job, noise(3) / 255, 2, torch.float32)
+    np.testing.assert_array_equal(rgba_of(job["--out"]), expected)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("out of memory\nat length"), MemoryError()])
 def test_without_memory_less_is_tried(capfd, monkeypatch, job, error):
     asked = []
