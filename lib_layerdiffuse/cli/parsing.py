@@ -54,7 +54,8 @@ def add_decoder(parser: Options) -> None:
     parser.add_argument(
         "--compiled",
         action="store_true",
-        help="let PyTorch compile the transparent decoder for the image's size, where it can",
+        help="let PyTorch compile the transparent decoder for the image's size, where it can: for "
+        "many images of one size on a GPU, since on a CPU it is no faster",
     )
 
 

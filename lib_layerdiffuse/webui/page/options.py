@@ -85,8 +85,8 @@ def _add_decoder() -> None:
         "decoder_compiled",
         "Compile the transparent decoder",
         gr.Checkbox,
-        told="the same result; the first image of each size waits a minute or more for it, and "
-        "where PyTorch has no compiler a note says so",
+        told="for many images of one size on a GPU, with the same result; no faster on a CPU. "
+        "The first image of each size waits a minute or more; without a compiler a note says so",
     )
 
 
