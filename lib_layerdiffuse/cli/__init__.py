@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import LayerDiffuseError
-from .lines import in_a_line, leave_nothing, say
+from .lines import leave_nothing, say_line
 from .parsing import Parser, check_texts
 
 _ERROR, _INTERRUPTED, _CLOSED = 2, 130, 141
@@ -58,12 +58,16 @@ def main(argv: Sequence[str] | None = None, *, interrupts: Sequence[int] = ()) -
     return status
 
 
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say_line(record.getMessage())
+
+
 @contextmanager
 def _warnings(*, quiet: bool) -> Iterator[None]:
     """Writes what our log warns of as the command's own notes, unless none are wanted."""
-    handler, log = logging.StreamHandler(), logging.getLogger(__package__.partition(".")[0])
+    handler, log = _Notes(), logging.getLogger(__package__.partition(".")[0])
     handler.setLevel(logging.ERROR if quiet else logging.WARNING)
-    handler.setFormatter(logging.Formatter("layerdiffuse: %(message)s"))
     log.addHandler(handler)
     try:
         yield
@@ -72,7 +76,7 @@ def _warnings(*, quiet: bool) -> Iterator[None]:
 
 
 def _fail(text: str, status: int = _ERROR) -> int:
-    say(f"layerdiffuse: {in_a_line(text)}")
+    say_line(text)
     leave_nothing()
     return status
 

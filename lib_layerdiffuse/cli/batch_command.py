@@ -171,8 +171,7 @@ def _skipped(args: argparse.Namespace, checked: Checked, progress: Progress) -> 
     from ..batch.figures import counted
 
     for one in checked.bad:
-        if args.json:
-            print(json.dumps(one.as_dict()), flush=True)
+        progress.json(one.as_dict())
         progress.line(str(one))
     if not args.skip_bad:
         count = counted(len(checked.bad), "line")

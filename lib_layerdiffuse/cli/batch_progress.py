@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from .lines import in_a_line, say
+from .lines import CLEAR, say, say_line
 
 if TYPE_CHECKING:
     from ..batch.driver import OnRow
     from ..batch.figures import Tally
 
+_log = logging.getLogger(__name__)
 _EVERY, _EVERY_IN_LOG = 0.25, 30.0
-_CLEAR = "\r\x1b[K"
+
+
+class _ToOurLog(io.TextIOBase):
+    """Notes what libraries print in our log, as information."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            _log.info("%s", text.strip())
+        return len(text)
 
 
 class Progress:
-    """Tells of rows as they are done.
+    """Tells of rows as they are done. While it is entered, nothing else is written to stdout.
 
     Args:
         quiet: Whether nothing is told to people.
@@ -31,33 +43,38 @@ class Progress:
         self._quiet, self._json = quiet, as_json
         self._on_terminal = sys.stderr.isatty()
         self._last = 0.0
+        self._stdout, self._kept_off = sys.stdout, redirect_stdout(_ToOurLog())
 
     def __enter__(self) -> Progress:
+        self._kept_off.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Takes what is true for the moment off the terminal."""
-        say(self._clear, end="")
-
-    @property
-    def _clear(self) -> str:
-        return _CLEAR if self._on_terminal else ""
+        self._kept_off.__exit__(*error)
+        if self._on_terminal:
+            say(CLEAR, end="")
 
     def line(self, text: str) -> None:
         """Writes a line, also where people want no notes."""
-        say(f"{self._clear}layerdiffuse: {in_a_line(text)}")
+        say_line(text)
 
     def note(self, text: str) -> None:
         """Writes a line unless people want none."""
         if not self._quiet:
             self.line(text)
 
+    def json(self, told: Mapping[str, Any]) -> None:
+        """Writes a line of JSON on stdout, where programs want them."""
+        if self._json:
+            print(json.dumps(told, ensure_ascii=False), file=self._stdout, flush=True)
+
     def passing(self, text: str) -> None:
         """Shows on a terminal what is true for the moment, in one line."""
         if self._on_terminal and not self._quiet:
             columns = shutil.get_terminal_size().columns - 1  # A full line would begin another one.
             shown = text if len(text) <= columns else f"{text[: columns - 1]}…"
-            say(f"{_CLEAR}{shown}", end="")
+            say(f"{CLEAR}{shown}", end="")
 
     def begin(self, tally: Tally) -> OnRow:
         """Returns what is called with what is told of each row, once the tally counts it."""
@@ -66,8 +83,7 @@ class Progress:
         self.passing(tally.sentence())
 
         def tell(told: Mapping[str, Any]) -> None:
-            if self._json:
-                print(json.dumps(told, ensure_ascii=False), flush=True)
+            self.json(told)
             if told["error"]:
                 error = told["error"]
                 self.note(f"line {told['line']} failed: {error['message']} {error['hint']}")

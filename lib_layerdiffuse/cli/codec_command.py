@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import ChecksumError, LayerDiffuseError, SettingsError, first_line
 from ..methods import DECODERS, ENCODERS, Arch
 from ..released import WeightFile
-from .lines import say
+from .lines import say_line
 from .parsing import add_command, add_decoder, device, one_of, path
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _decode(args: argparse.Namespace) -> int:
     with whole_file(args.out) as out, _computing(args):
         with _loading(args.decoder, DECODERS):
             net = TransparentDecoder.from_state_dict(weights, dtype=dtype, device=args.device)
-        find = partial(net.decode, pixels, latent, compiled=args.compiled, tell=_tell)
+        find = partial(net.decode, pixels, latent, compiled=args.compiled, tell=say_line)
         found = _climbed(
             net,
             lambda one: find(views=one.views, tile=one.tile, eight_bit=True),
@@ -155,12 +155,8 @@ def _climbed(
         on_retry=told.append,
     )
     for text in told:
-        _tell(text)
+        say_line(text)
     return found
-
-
-def _tell(text: str) -> None:
-    say(f"layerdiffuse: {text}")
 
 
 def _check_suffix(out: Path, suffix: str) -> None:

@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+CLEAR = "\r\x1b[K"
+"""Takes what a terminal's line shows for the moment away."""
 _LONGEST = 900
 """Letters of a line; what is typed may be of any length."""
 
@@ -32,6 +34,11 @@ def say(text: str, end: str = "\n") -> None:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
         _throw_away(sys.stderr)
+
+
+def say_line(text: str) -> None:
+    """Writes a line of the command's own, in the place of what a terminal shows for the moment."""
+    say(f"{CLEAR if sys.stderr.isatty() else ''}layerdiffuse: {in_a_line(text)}")
 
 
 def leave_nothing() -> None:

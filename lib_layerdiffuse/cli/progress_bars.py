@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .lines import say
+from .lines import say_line
 
 
 class Bars:
@@ -36,7 +36,7 @@ class Bars:
     def note(self, text: str) -> None:
         """Writes a line between the bars."""
         self.close()
-        say(f"layerdiffuse: {text}")
+        say_line(text)
 
     def close(self) -> None:
         """Ends the current bar."""
