@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from ..errors import HostError
+from .figures import counted
 from .requests import Request
 from .worker import Answer
 
+_log = logging.getLogger(__name__)
 AT_ONCE = 2
 """Tasks that a worker has at a time: one is sampled while the other is decoded and written."""
 STARTS = 3
-"""Workers that may end before they begin, one after the other, until the run ends."""
+"""Workers that may end before they begin, one after the other, until one is given up."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Pool(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Busy:
     """What a worker is at.
 
@@ -70,9 +74,9 @@ class Busy:
         self.tasks.add(number)
         self.by_itself = by_itself
 
-    def drop(self, number: int) -> None:
-        """Notes that a task has ended."""
-        self.tasks.discard(number)
+    def drop(self, *numbers: int) -> None:
+        """Notes that tasks have ended."""
+        self.tasks.difference_update(numbers)
         self.by_itself = self.by_itself and bool(self.tasks)
 
 
@@ -87,7 +91,8 @@ def with_room(workers: Sequence[AnyBusy], *, by_itself: bool) -> AnyBusy | None:
 
 
 class Crew(Generic[AnyBusy]):
-    """What all pools do alike: they know their workers, and who gets the next task.
+    """What all pools do alike: they know their workers, who gets the next task, and who is given
+    up.
 
     Args:
         workers: The pool's; a dead one may be replaced in this list.
@@ -95,6 +100,38 @@ class Crew(Generic[AnyBusy]):
 
     def __init__(self, workers: list[AnyBusy]) -> None:
         self._workers = workers
+        self._failed_starts = 0
+
+    def _begun(self, worker: AnyBusy) -> None:
+        """Notes that a worker has begun to work."""
+        worker.ready, self._failed_starts = True, 0
+
+    def _replace(self, dead: AnyBusy, reason: HostError | None) -> None:
+        """Gives a dead worker a successor, or gives it up.
+
+        Args:
+            dead: The worker.
+            reason: Why workers like it end before they can begin; None where that is no fault of
+                theirs.
+
+        Raises:
+            HostError: The reason, where no other worker has begun either.
+        """
+        if reason is not None and not dead.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS:
+                if not any(one.ready for one in self._workers):
+                    raise reason
+                self._workers.remove(dead)
+                left = counted(len(self._workers), "worker")
+                _log.warning("%s The run goes on with %s.", reason, left)
+                return
+        dead.ready = False
+        self._start(dead)
+
+    def _start(self, worker: AnyBusy) -> None:
+        """Starts what does a worker's work."""
+        raise NotImplementedError
 
     def has_room(self, *, by_itself: bool) -> bool:
         """As in `Pool`."""

@@ -20,11 +20,11 @@ from .pools import AT_ONCE, STARTS, Busy, Crew, Task
 from .worker import Answer, Setup, Worker
 
 
-@dataclass
+@dataclass(eq=False)
 class _Process(Busy):
-    process: Any
-    pipe: Connection
     setup: Setup
+    process: Any = None
+    pipe: Any = None
 
 
 def serve(pipe: Connection, setup: Setup, workers: int) -> None:
@@ -95,20 +95,20 @@ class ProcessPool(Crew[_Process]):
 
     def __init__(self, setup: Setup, devices: Sequence[str | None]) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._failed_starts = 0
         self._count = len(devices)
         choices = [replace(setup.choice, device=device) for device in devices]
-        super().__init__([self._started(replace(setup, choice=choice)) for choice in choices])
+        super().__init__([_Process(replace(setup, choice=choice)) for choice in choices])
+        for worker in self._workers:
+            self._start(worker)
 
-    def _started(self, setup: Setup) -> _Process:
+    def _start(self, worker: _Process) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=self.serve, args=(theirs, setup, self._count), daemon=True
-        )
+        given = theirs, worker.setup, self._count
+        process = self._context.Process(target=self.serve, args=given, daemon=True)
         with _no_interrupts():
             process.start()
         theirs.close()
-        return _Process(process, ours, setup)
+        worker.process, worker.pipe = process, ours
 
     def submit(self, task: Task, *, by_itself: bool) -> None:
         """As in `Pool`."""
@@ -121,23 +121,31 @@ class ProcessPool(Crew[_Process]):
         found: list[tuple[int, Answer | None]] = []
         watched = [one for w in self._workers for one in (w.pipe, w.process.sentinel)]
         there = set(wait(watched, timeout))
-        for index, worker in enumerate(self._workers):
+        for worker in list(self._workers):
             if worker.pipe in there or worker.process.sentinel in there:
-                found += _read(worker)
+                found += self._read(worker)
                 if not worker.process.is_alive():
                     found += [(number, None) for number in sorted(worker.tasks)]
-                    self._workers[index] = self._replaced(worker)
+                    worker.drop(*worker.tasks)
+                    worker.pipe.close()
+                    self._replace(worker, _cannot_begin())
         return found
 
-    def _replaced(self, dead: _Process) -> _Process:
-        self._failed_starts = 0 if dead.ready else self._failed_starts + 1
-        dead.pipe.close()
-        if self._failed_starts >= STARTS:
-            raise HostError(
-                f"A worker's process ended {STARTS} times before it could begin.",
-                "Look above for what it said; fewer workers need less memory.",
-            )
-        return self._started(dead.setup)
+    def _read(self, worker: _Process) -> list[tuple[int, Answer | None]]:
+        """Returns what a worker has sent; what it sent before it died is there, too."""
+        found: list[tuple[int, Answer | None]] = []
+        try:
+            while worker.pipe.poll():
+                said = worker.pipe.recv()
+                if said is None:
+                    self._begun(worker)
+                else:
+                    number, answer = said
+                    found.append((number, answer))
+                    worker.drop(number)
+        except (EOFError, OSError):
+            worker.process.join(1)
+        return found
 
     def close(self) -> None:
         """As in `Pool`."""
@@ -148,17 +156,6 @@ class ProcessPool(Crew[_Process]):
             worker.pipe.close()
 
 
-def _read(worker: _Process) -> list[tuple[int, Answer | None]]:
-    """Returns what a worker has sent; what it sent before it died is there, too."""
-    found: list[tuple[int, Answer | None]] = []
-    try:
-        while worker.pipe.poll():
-            said = worker.pipe.recv()
-            worker.ready = True
-            if said is not None:
-                number, answer = said
-                found.append((number, answer))
-                worker.drop(number)
-    except (EOFError, OSError):
-        worker.process.join(1)
-    return found
+def _cannot_begin() -> HostError:
+    said = f"Workers' processes ended {STARTS} times before they could begin."
+    return HostError(said, "Look above for what they said; fewer workers need less memory.")

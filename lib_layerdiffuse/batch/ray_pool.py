@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import signal
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import HostError, MissingCapabilityError, in_one_line
-from .pools import AT_ONCE, STARTS, Busy, Crew, Task
+from .figures import counted
+from .pools import AT_ONCE, Busy, Crew, Task
 from .worker import Answer, Setup, Worker
 
+_log = logging.getLogger(__name__)
 LOCAL = "local"
 """The address of a cluster that is started here and ends with the run."""
 _STORE = 100 * 2**20  # Bytes; what goes from process to process is texts.
 _NO_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
 """Set before Ray is imported: its ports are those of the loopback device, as on these systems."""
 
+_PATIENCE = 30.0
+"""Seconds without any actor that works until people are told why."""
 
-@dataclass
+
+@dataclass(eq=False)
 class _Actor(Busy):
-    handle: Any
-    begun: Any  # Promises that the actor is there.
+    handle: Any = None
+    begun: Any = None  # Promises that the actor is there.
+    nodes: frozenset[str] = frozenset()  # The cluster's when it was asked for.
 
 
 class RayPool(Crew[_Actor]):
@@ -58,17 +68,31 @@ class RayPool(Crew[_Actor]):
             ) from error
         signal.signal(signal.SIGTERM, when_asked_to_end)  # Ray would end this process unheard.
         self._gpus = 1 if gpus else 0
-        self._failed_starts = 0
-        super().__init__([_Actor(*self._started()) for _ in range(workers or max(1, gpus))])
+        self._lost: set[str] = set()
+        self._say_at = time.monotonic() + _PATIENCE
         self._running: dict[Any, tuple[_Actor, Any, int]] = {}
+        super().__init__([_Actor() for _ in range(workers or max(1, gpus))])
+        for actor in self._workers:
+            self._start(actor)
 
-    def _started(self) -> tuple[Any, Any]:
+    def _start(self, worker: _Actor) -> None:
         # Not started again by Ray: meanwhile each call would end as if the actor had died of it,
         # while calls of a new one wait.
         options = {"max_restarts": 0, "max_concurrency": AT_ONCE}
         made = self._ray.remote(Worker).options(num_cpus=1, num_gpus=self._gpus, **options)
-        handle = made.remote(self._setup)
-        return handle, handle.__ray_ready__.remote()
+        worker.nodes = frozenset(one["NodeID"] for one in self._ray.nodes() if one["Alive"])
+        worker.handle = made.remote(self._setup)
+        worker.begun = worker.handle.__ray_ready__.remote()
+
+    def _has_lost(self, nodes: frozenset[str]) -> bool:
+        """Whether the cluster has lost one of some nodes; says once of each that it has."""
+        lost = [one for one in self._ray.nodes() if one["NodeID"] in nodes and not one["Alive"]]
+        for one in lost:
+            if one["NodeID"] not in self._lost:
+                self._lost.add(one["NodeID"])
+                said = "the cluster has lost its node %s; what ran there runs again"
+                _log.warning(said, one["NodeManagerAddress"])
+        return bool(lost)
 
     def submit(self, task: Task, *, by_itself: bool) -> None:
         """As in `Pool`."""
@@ -83,44 +107,66 @@ class RayPool(Crew[_Actor]):
         for promise in there:
             if promise in starting:
                 self._begin(starting[promise])
+        self._tell_of_waiting()
         return [self._answer(promise) for promise in there if promise in self._running]
+
+    def _tell_of_waiting(self) -> None:
+        """Says once what is asked for and what there is, while no actor has a place."""
+        now = time.monotonic()
+        if any(one.ready for one in self._workers):
+            self._say_at = now + _PATIENCE
+        elif now > self._say_at:
+            self._say_at = math.inf
+            needs = {"CPU": 1, "GPU": 1} if self._gpus else {"CPU": 1}
+            there, free = self._ray.cluster_resources(), self._ray.available_resources()
+            _log.warning(
+                "no worker has begun for %.0f s. Each needs %s on one node; the cluster has %s, of "
+                "which %s are free. The run goes on waiting: `ray status` tells what holds them, "
+                "and a computer where you run `ray start --address=HEAD:PORT` adds its own.",
+                _PATIENCE,
+                *(_in_words(needs, of) for of in (needs, there, free)),
+            )
 
     def _begin(self, actor: _Actor) -> None:
         """Notes that an actor is there, or that it cannot begin."""
         try:
             self._ray.get(actor.begun)
         except self._ray.exceptions.RayError as error:
-            self._failed_starts += 1
-            if self._failed_starts >= STARTS:
-                said = in_one_line(error)[:300]
-                hint = "Install this package, with [batch] and [standalone], on all nodes."
-                raise HostError(f"No worker begins on the cluster: {said}.", hint) from error
-            self._replace(actor)
+            self._bury(actor, error)
         else:
-            self._failed_starts, actor.ready = 0, True
+            self._begun(actor)
 
     def _answer(self, promise: Any) -> tuple[int, Answer | None]:
         actor, handle, number = self._running.pop(promise)
         actor.drop(number)
         try:
             answer: Answer = self._ray.get(promise)
-        except self._ray.exceptions.RayError:
+        except self._ray.exceptions.RayError as error:
             if handle is actor.handle:  # Of several tasks the first one brings a new actor.
-                self._replace(actor)
+                self._bury(actor, error)
             return number, None
         return number, answer
 
-    def _replace(self, actor: _Actor) -> None:
-        """Gives a dead actor a successor."""
+    def _bury(self, actor: _Actor, error: Exception) -> None:
+        """Ends a dead actor, and replaces it."""
         self._ray.kill(actor.handle)
-        actor.handle, actor.begun = self._started()
-        actor.ready = False
+        if self._has_lost(actor.nodes):  # It may have died with its node, and so may others.
+            self._replace(actor, None)
+            return
+        said = f"No worker begins on the cluster: {in_one_line(error)[:300]}."
+        hint = "Install this package, with [batch] and [standalone], on all nodes."
+        self._replace(actor, HostError(said, hint))
 
     def close(self) -> None:
         """As in `Pool`."""
         for actor in self._workers:
             self._ray.kill(actor.handle)
         self._ray.shutdown()
+
+
+def _in_words(names: Iterable[str], resources: Mapping[str, float]) -> str:
+    """Returns how many there are of some of the things that Ray counts."""
+    return " and ".join(counted(int(resources.get(name, 0)), name) for name in names)
 
 
 def _ray() -> Any:

@@ -45,6 +45,7 @@ class Run:
         self.out, self.cluster = out, cluster
         doomed.order(out, "").mkdir(exist_ok=True)
         self._log = out.with_name(f"{out.name}.log")
+        self._log.touch()
         arguments = [str(jobs), "--out", str(out), *options]
         if cluster is not None:
             arguments += ["--address", cluster.address]

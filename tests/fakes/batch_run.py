@@ -106,12 +106,22 @@ def _on_full_disk(*given: Any) -> None:
     processes.serve(*given)
 
 
+def _cannot_begin(*_: Any) -> NoReturn:
+    raise SystemExit("it cannot begin")
+
+
 class KilledPool(ProcessPool):
     """Its first worker is killed before it can begin."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._workers[0].process.kill()
+
+
+class BrokenPool(ProcessPool):
+    """Its workers cannot begin."""
+
+    serve = staticmethod(_cannot_begin)
 
 
 class CrashingPool(ProcessPool):

@@ -1,13 +1,15 @@
 """Workers to which something happens.
 
 A worker dies of a row whose prompt says so, and of an order: a file in a folder beside the one of
-the results, which the first worker that finds it removes.
+the results, which the first worker that finds it removes. Another order keeps workers from
+beginning as long as it is there.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +19,8 @@ from lib_layerdiffuse.batch import places, processes, ray_pool, worker
 from lib_layerdiffuse.cli import main
 
 CRASHES = "row that crashes its worker"
-IN_ROW, IN_WRITE = "row", "write"
-"""Orders: to die of the next row, and after half of the next file."""
+IN_ROW, IN_WRITE, NOT_YET = "row", "write", "not yet"
+"""Orders: to die of the next row, and after half of the next file; not to begin."""
 
 _Worker = worker.Worker
 _decoded, _whole_file = worker._decoded, places.whole_file
@@ -34,6 +36,8 @@ class Doomed(_Worker):
 
     def __init__(self, setup: worker.Setup) -> None:
         super().__init__(setup)
+        while order(setup.out, NOT_YET).exists():
+            time.sleep(0.1)
 
         def decoded(made: Any, *more: Any) -> Any:
             if CRASHES in made.job.prompt or _taken(order(setup.out, IN_ROW)):

@@ -97,7 +97,7 @@ class Cluster:
         cpus: How many actors each has room for.
     """
 
-    def __init__(self, places: Sequence[Where], cpus: Sequence[int] = (1, 1)) -> None:
+    def __init__(self, places: Sequence[Where], cpus: tuple[int, int] = (1, 1)) -> None:
         self._places, self._cpus = places, cpus
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Sockets' paths have to be short.
         self.address = f"{places[0].ip}:{places[0].port}"
@@ -115,9 +115,10 @@ class Cluster:
         """Ends a node at once."""
         self.other.kill()
 
-    def start_other(self) -> None:
-        """Puts another one in the place of that which was killed."""
+    def start_other(self, cpus: int | None = None) -> None:
+        """Puts a node in the place of that other one; it has room for as many, or for so many."""
         self.other.close()
+        self._cpus = self._cpus[0], self._cpus[1] if cpus is None else cpus
         self.other = self._start(1)
 
     def close(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CalledProcessError, run
 
 import batch_run
+import doomed
 import pytest
 from batch_kills import Run
 from batch_run import results, rows, setup
@@ -127,9 +129,48 @@ class TestCluster:
             until_end.callback(cluster.close)
             out = tmp_path / "out"
             run = Run(tmp_path / "j.jsonl", out, "--workers", "2", cluster=cluster)
+            until_end.callback(run.process.kill)
             wait_for(lambda: run.ended or (run.done() > 0 and len(run.workers) == 2))
             assert not run.ended, run.said
             cluster.kill_other()
             assert run.wait() == 0, run.said
         assert results(out) == results(tmp_path / "whole")
         assert len(batch_run.told(out)) == len(checked.requests)
+
+    def test_a_node_that_is_lost_while_workers_begin_is_no_fault_of_theirs(self, tmp_path):
+        jobs, out = batch_run.job_file(tmp_path / "j.jsonl", rows(4)), tmp_path / "out"
+        with ExitStack() as until_end:
+            cluster = Cluster(until_end.enter_context(on_loopback()), (0, 3))
+            until_end.callback(cluster.close)
+            not_yet = doomed.order(out, doomed.NOT_YET)
+            not_yet.parent.mkdir()
+            not_yet.touch()
+            run = Run(jobs, out, "--workers", "3", cluster=cluster)
+            until_end.callback(run.process.kill)
+            wait_for(lambda: run.ended or len(run.workers) == 3)
+            assert not run.ended, run.said
+            cluster.kill_other()
+            cluster.start_other()
+            not_yet.unlink()
+            assert run.wait() == 0, run.said
+        assert len(results(out)) == 4
+        assert run.said.count("\nlayerdiffuse: the cluster has lost its node ") == 1
+
+    def test_a_cluster_without_a_place_is_told_of_once_and_waited_for(self, tmp_path, monkeypatch):
+        jobs, out = batch_run.job_file(tmp_path / "j.jsonl", rows(1)), tmp_path / "out"
+        monkeypatch.setattr("lib_layerdiffuse.batch.ray_pool._PATIENCE", 1.0)
+        with ExitStack() as until_end:
+            cluster = Cluster(until_end.enter_context(on_loopback()), (0, 0))
+            until_end.callback(cluster.close)
+            run = Run(jobs, out, cluster=cluster)
+            until_end.callback(run.process.kill)
+            note = (
+                "layerdiffuse: no worker has begun for 1 s. Each needs 1 CPU on one node; the "
+                "cluster has 0 CPUs, of which 0 CPUs are free. The run goes on waiting: "
+            )
+            wait_for(lambda: run.ended or note in run.said)
+            assert not run.ended, run.said
+            time.sleep(2)
+            cluster.start_other(cpus=1)
+            assert run.wait() == 0, run.said
+        assert run.said.count("no worker has begun") == 1

@@ -11,18 +11,19 @@ from types import MappingProxyType
 import batch_run
 import numpy as np
 import pytest
-from batch_run import CRASHES, CrashingPool, FullDiskPool, KilledPool, results, rows
+from batch_run import CRASHES, BrokenPool, CrashingPool, FullDiskPool, KilledPool, results, rows
 
 from lib_layerdiffuse.batch import worker as working
 from lib_layerdiffuse.batch.driver import Driver, works
 from lib_layerdiffuse.batch.ledger import Ledger
 from lib_layerdiffuse.batch.places import LocalPlace, RemotePlace, place_at
+from lib_layerdiffuse.batch.pools import STARTS, Busy, Crew
 from lib_layerdiffuse.batch.processes import ProcessPool
 from lib_layerdiffuse.batch.requests import Checked, Request
 from lib_layerdiffuse.batch.results import Effort, MadeFile, write_row
 from lib_layerdiffuse.batch.runs import Rules, held, run, status_of
 from lib_layerdiffuse.batch.worker import Answer, Worker
-from lib_layerdiffuse.errors import OutputError, SettingsError
+from lib_layerdiffuse.errors import HostError, OutputError, SettingsError
 from lib_layerdiffuse.imaging.coverage import measure
 from lib_layerdiffuse.imaging.images import to_u8
 from lib_layerdiffuse.imaging.png import png_bytes
@@ -355,6 +356,56 @@ class TestWorker:
         assert told["files"][-1]["kind"] == "ora"
 
 
+class Starts(Crew[Busy]):
+    """Counts how often its workers are started."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([Busy() for _ in range(count)])
+        self.count = 0
+
+    def _start(self, worker):
+        self.count += 1
+
+
+class TestStarts:
+    CANNOT = HostError("None can.", "Mend it.")
+
+    def test_where_no_worker_can_begin_the_run_ends(self):
+        crew = Starts(2)
+        for worker in crew._workers:
+            crew._replace(worker, self.CANNOT)
+        with pytest.raises(HostError, match="None can"):
+            crew._replace(crew._workers[0], self.CANNOT)
+        assert crew.count == 2
+
+    def test_one_that_begins_shows_that_they_can(self):
+        crew = Starts(2)
+        for _ in range(2 * STARTS):
+            crew._replace(crew._workers[0], self.CANNOT)
+            crew._begun(crew._workers[0])
+            crew._workers[0].ready = False
+        assert crew.count == 2 * STARTS
+
+    def test_who_works_goes_on_without_one_that_cannot_begin(self, caplog):
+        crew = Starts(2)
+        works, other = crew._workers
+        crew._begun(works)
+        for _ in range(STARTS):
+            crew._replace(other, self.CANNOT)
+        assert crew._workers == [works]
+        assert "None can. Mend it. The run goes on with 1 worker." in caplog.text
+        crew._replace(works, self.CANNOT)  # It has begun, so that it died of its work.
+        assert (crew._workers, works.ready, crew.count) == ([works], False, STARTS)
+        with pytest.raises(HostError):
+            crew._replace(works, self.CANNOT)
+
+    def test_what_is_no_fault_of_workers_is_not_held_against_them(self):
+        crew = Starts(1)
+        for _ in range(2 * STARTS):
+            crew._replace(crew._workers[0], None)
+        assert crew.count == 2 * STARTS
+
+
 def finish(place, checked, pool) -> list[dict]:
     seen: list[dict] = []
     with held(place):
@@ -370,6 +421,15 @@ def test_a_process_that_dies_is_replaced_and_its_row_comes_out_the_same(tmp_path
     Worker(batch_run.setup(tmp_path / "alone")).run(checked.requests, {told["id"]})
     assert results(out) == results(tmp_path / "alone")
     assert batch_run.told(out) == [told]
+
+
+@pytest.mark.slow
+def test_processes_that_cannot_begin_end_the_run(tmp_path):
+    checked = batch_run.checked(batch_run.job_file(tmp_path / "j.jsonl", rows(1)))
+    out = tmp_path / "out"
+    with pytest.raises(HostError, match="ended 3 times before they could begin"):
+        finish(place_at(str(out)), checked, lambda: BrokenPool(batch_run.setup(out), [None, None]))
+    assert not results(out)
 
 
 @pytest.mark.slow
