@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -17,6 +18,7 @@ from lib_layerdiffuse.batch.figures import Tally
 from lib_layerdiffuse.batch.ledger import Ledger
 from lib_layerdiffuse.batch.parquet import write_table
 from lib_layerdiffuse.batch.places import place_at
+from lib_layerdiffuse.batch.requests import chunks
 from lib_layerdiffuse.batch.results import write_failure
 from lib_layerdiffuse.batch.shards import write_shards
 from lib_layerdiffuse.batch.sheet import contact_sheet
@@ -98,6 +100,34 @@ class TestShards:
             assert json.loads(sample["json"]) == told
             files = [sample[name] for name in ("0.fg.png", "0.fg.matte.png", "0.layers.psd")]
             assert files == [place.get(one["file"]) for one in told["files"]]
+
+    @pytest.mark.slow
+    @pytest.mark.filterwarnings("ignore")
+    def test_the_library_webdataset_reads_what_a_run_has_drawn(self, tmp_path):
+        """Images and layered files of each kind, bit for bit as they are without shards."""
+        webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+        lines = batch_run.rows(2, layers="psd,ora", sets=2, show_preview=True)
+        lines += batch_run.rows(1, method="joint_sd15", layers="psd,ora,zip")
+        lines += batch_run.rows(1, method="fg_attn_sdxl", layers="ora", trim=True)
+        jobs, out = batch_run.job_file(tmp_path / "j.jsonl", lines), tmp_path / "out"
+        assert main(["batch", str(jobs), "--out", str(out), "--shards", "--quiet"]) == 0
+        whole = Worker(batch_run.setup(tmp_path / "whole"))
+        requests = batch_run.checked(jobs).requests
+        for rows in chunks(requests, 4):
+            whole.run(rows, {one.id for one in rows})
+        drawn = batch_run.results(tmp_path / "whole")
+        shard = str(out / "shards" / "000000.tar")
+        samples = list(webdataset.WebDataset(shard, shardshuffle=False))
+        assert [sample["__key__"] for sample in samples] == [one.id for one in requests]
+        kinds: set[str] = set()
+        for sample in samples:
+            members = {name: data for name, data in sample.items() if not name.startswith("__")}
+            told = json.loads(members.pop("json"))
+            kinds.update(Path(one["file"]).suffix for one in told["files"])
+            assert sorted(members.values()) == sorted(drawn[sample["__key__"]].values())
+            hashes = {hashlib.sha256(data).hexdigest() for data in members.values()}
+            assert hashes == {one["sha256"] for one in told["files"]}
+        assert kinds == {".png", ".psd", ".ora", ".zip"}
 
 
 def without_nulls(value: Any) -> Any:
