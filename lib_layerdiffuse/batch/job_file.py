@@ -72,8 +72,11 @@ def _json_lines(text: str) -> Iterator[JobLine | BadLine]:
         try:
             values = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
+            said = str(error)
+            if isinstance(error, json.JSONDecodeError):  # It counts lines of its own.
+                said = f"{error.msg} (column {error.colno})"
             hint = "Write one JSON object in each line."
-            yield BadLine(number, SettingsError(f"This is no JSON: {error}.", hint))
+            yield BadLine(number, SettingsError(f"This is no JSON: {said}.", hint))
             continue
         if isinstance(values, dict):
             yield JobLine(number, values, strict=True)

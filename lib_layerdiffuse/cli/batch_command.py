@@ -31,20 +31,27 @@ _SOME_FAILED = 1
 def add_to(commands: Commands) -> None:
     """Adds the command."""
     parser = add_command(
-        commands, "batch", _run, "make what each line of a file asks for, as often as it takes"
+        commands,
+        "batch",
+        _run,
+        "make what each line of a file asks for; run again, it makes what is missing",
     )
+    parser.usage = "%(prog)s JOBS [options]\n       %(prog)s status DIR [--json]"
     parser.add_argument(
         "jobs",
         metavar="JOBS",
-        help="JSON lines or, by a name that ends in .csv, CSV; or `status` with a folder, to be "
-        "told how far the run is that writes there",
+        help="a file with one JSON object in each line or, by a name that ends in .csv, a table; "
+        "or the word `status`, to be told how far a run is",
     )
-    parser.add_argument("folder", nargs="?", metavar="DIR", help="after `status`: that folder")
+    parser.add_argument(
+        "folder", nargs="?", metavar="DIR", help="after `status`: the folder of that run's --out"
+    )
     for layer in Layer:
         parser.add_argument(
             f"--for-each-{layer.value}",
             metavar="DIR",
-            help=f"make each line once for each image of a folder, as its {layer.label.lower()}",
+            help="make each line once for each image of a folder, as its "
+            f"{layer.label.lower()} image",
         )
     _add_rules(parser)
     options.add_models(parser)
@@ -71,12 +78,18 @@ def _add_rules(parser: Parser) -> None:
     group = parser.add_argument_group("run")
     add = group.add_argument
     add("--skip-bad", action="store_true", help="leave out lines that cannot be run")
-    add("--workers", type=options.number(int, 1, 1024), metavar="N", help="(default: one a GPU)")
+    add(
+        "--workers",
+        type=options.number(int, 1, 1024),
+        metavar="N",
+        help="how many processes make rows (default: one for each GPU, or one)",
+    )
     add(
         "--address",
         metavar="ADDRESS",
-        help="of a Ray cluster, such as ray://head:10001, auto, or local for one that ends with "
-        "the run; needs the extra [batch] (default: processes of this computer)",
+        help="the Ray cluster whose computers make the rows, such as ray://head:10001; auto for "
+        "the one that this computer belongs to, or local for one that ends with the run; needs the "
+        "extra [batch] (default: processes of this computer)",
     )
     add(
         "--batch",
@@ -108,6 +121,8 @@ def _run(args: argparse.Namespace) -> int:
         return _status(args)
     if args.folder is not None:
         raise SettingsError(f"There is no use for {args.folder}.", "Name the folder with --out.")
+    progress = Progress(quiet=args.quiet, as_json=args.json)
+    progress.passing(f"checking {args.jobs}")  # First of all, since the libraries take seconds.
     from ..batch.addresses import resolved
     from ..batch.figures import left_out
     from ..batch.parquet import check_parquet
@@ -118,9 +133,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.parquet:
         check_parquet()
     place = place_at(resolved(args.out, str(Path.cwd())))
-    progress = Progress(quiet=args.quiet, as_json=args.json)
     with progress, _ended_in_words(progress, place), held(place):
-        progress.passing(f"checking {args.jobs}")
         checked = _checked(args)
         if checked.bad and not _skipped(args, checked, progress):
             return 2

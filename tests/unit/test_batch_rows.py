@@ -95,6 +95,7 @@ def test_lines_that_are_no_objects(tmp_path, text):
     path.write_text(f"\n{text}\n{json.dumps(QUICK)}\n")
     bad, good = read_job_file(str(path))
     assert isinstance(bad, BadLine)
+    assert "line 1" not in str(bad)
     assert (bad.number, good.number, good.values) == (2, 3, QUICK)
 
 
