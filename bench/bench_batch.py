@@ -1,12 +1,13 @@
 """Rows by one and by two worker processes of `layerdiffuse batch`, side by side, on the CPU.
 
-    python bench/bench_batch.py                     # two minutes on an idle machine
-    python bench/bench_batch.py --rows 80 --rounds 2 --workers 1 2 4
+    python bench/bench_batch.py                     # three minutes on an idle machine
+    python bench/bench_batch.py --rounds 2 --workers 1 2 4
 
-The tiny family draws, with one thread for each worker. What is measured begins when each worker has
-had a chunk of rows, so that imports and loading do not count. A machine that is busy with other
-work spoils rows per second, and with them the efficiency; seconds of processor time per row it
-spoils less. The load is printed, to tell.
+The tiny family draws. Each worker has a processor of its own, since one alone would use two, for
+sampling and for decoding. What is measured begins when each worker has had a chunk of rows, and
+ends before the last ones, so that neither loading counts nor that some have nothing to do any more.
+A machine that is busy with other work spoils rows per second, and with them the efficiency; seconds
+of processor time per row it spoils less. The load is printed, to tell.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ AT_ONCE = 4
 
 @dataclass
 class Watch:
-    """What is seen of one run, from when each worker has had a chunk of rows to the last row."""
+    """What is seen of one run, without the first and the last chunk of each worker."""
 
     workers: int
+    of: int
     rows: int = 0
     wall: float = 0.0
     sampling: float = 0.0
@@ -66,6 +68,8 @@ class Watch:
             if seen <= warm:
                 start = now
                 return
+            if seen > self.of - warm:
+                return
             self.rows += 1
             self.sampling += told["times"]["sampling"]
             self.decoding += told["times"]["decoding"]
@@ -78,6 +82,16 @@ class Watch:
     def rate(self) -> float:
         """Rows in a second."""
         return self.rows / self.wall
+
+
+class PinnedPool(ProcessPool):
+    """Each of its workers has a processor of its own, where the system knows such a thing."""
+
+    def _start(self, worker: Any) -> None:
+        super()._start(worker)
+        process = psutil.Process(worker.process.pid)
+        if hasattr(process, "cpu_affinity"):
+            process.cpu_affinity([self._workers.index(worker) % (os.cpu_count() or 1)])
 
 
 def _of_children() -> float:
@@ -100,10 +114,10 @@ def watched(workers: int, jobs: Checked, folder: Path) -> Watch:
     """Returns what was seen of a run by so many workers."""
     place = place_at(str(folder))
     setup = Setup(place.address, ModelChoice(), (folder,), most=AT_ONCE)
-    watch = Watch(workers)
+    watch = Watch(workers, len(jobs.requests))
     rules = runs.Rules(most=AT_ONCE, tries=1, again=False)
     with runs.held(place):
-        runs.run(place, jobs, rules, lambda: ProcessPool(setup, [None] * workers), watch.begin)
+        runs.run(place, jobs, rules, lambda: PinnedPool(setup, [None] * workers), watch.begin)
     return watch
 
 
@@ -120,11 +134,14 @@ def line(one: Watch, rate_of_one: float) -> str:
 def main() -> None:
     """Prints a table for each round."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--rows", type=int, default=80)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
+    least = 3 * AT_ONCE * max(args.workers)
+    if args.rows < least:
+        parser.error(f"--rows has to be {least} or more for so many workers")
     print("workers     rows/s  efficiency   sampling   decoding  CPU s a row  driver CPU ms")
     for index in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:

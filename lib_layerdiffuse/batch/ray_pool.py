@@ -23,7 +23,7 @@ _STORE = 100 * 2**20  # Bytes; what goes from process to process is texts.
 _NO_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
 """Set before Ray is imported: its ports are those of the loopback device, as on these systems."""
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 """Seconds without any actor that works until people are told why."""
 
 
@@ -121,8 +121,9 @@ class RayPool(Crew[_Actor]):
             there, free = self._ray.cluster_resources(), self._ray.available_resources()
             _log.warning(
                 "no worker has begun for %.0f s. Each needs %s on one node; the cluster has %s, of "
-                "which %s are free. The run goes on waiting: `ray status` tells what holds them, "
-                "and a computer where you run `ray start --address=HEAD:PORT` adds its own.",
+                "which %s are free; workers that still load hold theirs. The run goes on waiting: "
+                "`ray status` tells what holds the rest, and a computer where you run `ray start "
+                "--address=HEAD:PORT` adds its own.",
                 _PATIENCE,
                 *(_in_words(needs, of) for of in (needs, there, free)),
             )

@@ -166,7 +166,7 @@ class TestCluster:
             until_end.callback(run.process.kill)
             note = (
                 "layerdiffuse: no worker has begun for 1 s. Each needs 1 CPU on one node; the "
-                "cluster has 0 CPUs, of which 0 CPUs are free. The run goes on waiting: "
+                "cluster has 0 CPUs, of which 0 CPUs are free; "
             )
             wait_for(lambda: run.ended or note in run.said)
             assert not run.ended, run.said
