@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import OutputError, WorkerDiedError
 from .ledger import Ledger
 from .places import DONE, Place, read_row, row_file
-from .pools import Pool, Task
+from .pools import Gone, Pool, Task
 from .requests import Request, chunks
 from .results import write_failure
 from .worker import Answer, Told
@@ -88,8 +88,8 @@ class Driver:
             self._hand_out()
             for number, answer in self._pool.answers(_POLL):
                 work = self._running.pop(number)
-                if answer is None:
-                    self._died(work)
+                if isinstance(answer, Gone):
+                    self._end(work, answer)
                 else:
                     self._take(work, answer)
 
@@ -120,14 +120,19 @@ class Driver:
             else:  # Memory may suffice for one, and one bad row must not take the others along.
                 self._waiting.append(_Work([row], {row.id}))
 
-    def _died(self, work: _Work) -> None:
-        work.deaths += 1
+    def _end(self, work: _Work, reason: Gone) -> None:
+        """Does what is still to be done of rows whose worker is gone."""
         for row in sorted(work.wanted):
             if self._place.has(row_file(row, DONE)):  # It was written before.
                 work.wanted.discard(row)
                 self._add(read_row(self._place, row))
-        if not work.wanted:
-            return
+        if work.wanted and reason is Gone.LOST:
+            self._waiting.appendleft(work)
+        elif work.wanted:
+            self._died(work)
+
+    def _died(self, work: _Work) -> None:
+        work.deaths += 1
         if not work.alone and work.deaths < _DEATHS:
             self._suspects.append(work)
         elif not work.alone:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from enum import Enum
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from ..errors import HostError
 from .figures import counted
@@ -29,6 +30,17 @@ class Task:
     tries: int
 
 
+class Gone(Enum):
+    """Why a task has no answer."""
+
+    DIED = "its worker died"
+    LOST = "its worker was lost with its computer, of which no row is the cause"
+
+
+Outcome: TypeAlias = "tuple[int, Answer | Gone]"
+"""A task's number, and what came of it."""
+
+
 class Pool(Protocol):
     """Workers, wherever they are."""
 
@@ -40,9 +52,8 @@ class Pool(Protocol):
         """Gives a task to a worker; one by itself shares the worker with no other."""
         ...
 
-    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
-        """Returns the numbers of tasks that have ended, and their answers; None for a worker
-        that died.
+    def answers(self, timeout: float) -> list[Outcome]:
+        """Returns what came of the tasks that have ended.
 
         Raises:
             HostError: No worker can be started.

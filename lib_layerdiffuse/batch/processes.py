@@ -16,8 +16,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import HostError
-from .pools import AT_ONCE, STARTS, Busy, Crew, Task
-from .worker import Answer, Setup, Worker
+from .pools import AT_ONCE, STARTS, Busy, Crew, Gone, Outcome, Task
+from .worker import Setup, Worker
 
 
 @dataclass(eq=False)
@@ -116,24 +116,24 @@ class ProcessPool(Crew[_Process]):
         with suppress(OSError):  # Where it is dead, `answers` will find that.
             worker.pipe.send(task)
 
-    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+    def answers(self, timeout: float) -> list[Outcome]:
         """As in `Pool`."""
-        found: list[tuple[int, Answer | None]] = []
+        found: list[Outcome] = []
         watched = [one for w in self._workers for one in (w.pipe, w.process.sentinel)]
         there = set(wait(watched, timeout))
         for worker in list(self._workers):
             if worker.pipe in there or worker.process.sentinel in there:
                 found += self._read(worker)
                 if not worker.process.is_alive():
-                    found += [(number, None) for number in sorted(worker.tasks)]
+                    found += [(number, Gone.DIED) for number in sorted(worker.tasks)]
                     worker.drop(*worker.tasks)
                     worker.pipe.close()
                     self._replace(worker, _cannot_begin())
         return found
 
-    def _read(self, worker: _Process) -> list[tuple[int, Answer | None]]:
+    def _read(self, worker: _Process) -> list[Outcome]:
         """Returns what a worker has sent; what it sent before it died is there, too."""
-        found: list[tuple[int, Answer | None]] = []
+        found: list[Outcome] = []
         try:
             while worker.pipe.poll():
                 said = worker.pipe.recv()

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import HostError, MissingCapabilityError, in_one_line
 from .figures import counted
-from .pools import AT_ONCE, Busy, Crew, Task
+from .pools import AT_ONCE, Busy, Crew, Gone, Outcome, Task
 from .worker import Answer, Setup, Worker
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _PATIENCE = 60.0
 class _Actor(Busy):
     handle: Any = None
     begun: Any = None  # Promises that the actor is there.
-    nodes: frozenset[str] = frozenset()  # The cluster's when it was asked for.
+    nodes: frozenset[str] = frozenset()  # Its node or, until it has begun, all there were.
 
 
 class RayPool(Crew[_Actor]):
@@ -70,7 +70,7 @@ class RayPool(Crew[_Actor]):
         self._gpus = 1 if gpus else 0
         self._lost: set[str] = set()
         self._say_at = time.monotonic() + _PATIENCE
-        self._running: dict[Any, tuple[_Actor, Any, int]] = {}
+        self._running: dict[Any, tuple[_Actor, Any, frozenset[str], int]] = {}
         super().__init__([_Actor() for _ in range(workers or max(1, gpus))])
         for actor in self._workers:
             self._start(actor)
@@ -82,25 +82,15 @@ class RayPool(Crew[_Actor]):
         made = self._ray.remote(Worker).options(num_cpus=1, num_gpus=self._gpus, **options)
         worker.nodes = frozenset(one["NodeID"] for one in self._ray.nodes() if one["Alive"])
         worker.handle = made.remote(self._setup)
-        worker.begun = worker.handle.__ray_ready__.remote()
-
-    def _has_lost(self, nodes: frozenset[str]) -> bool:
-        """Whether the cluster has lost one of some nodes; says once of each that it has."""
-        lost = [one for one in self._ray.nodes() if one["NodeID"] in nodes and not one["Alive"]]
-        for one in lost:
-            if one["NodeID"] not in self._lost:
-                self._lost.add(one["NodeID"])
-                said = "the cluster has lost its node %s; what ran there runs again"
-                _log.warning(said, one["NodeManagerAddress"])
-        return bool(lost)
+        worker.begun = worker.handle.__ray_call__.remote(_node_of)
 
     def submit(self, task: Task, *, by_itself: bool) -> None:
         """As in `Pool`."""
         actor = self._taking(task, by_itself=by_itself)
         promise = actor.handle.run.remote(task.requests, task.wanted, task.tries)
-        self._running[promise] = actor, actor.handle, task.number
+        self._running[promise] = actor, actor.handle, actor.nodes, task.number
 
-    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+    def answers(self, timeout: float) -> list[Outcome]:
         """As in `Pool`."""
         starting = {one.begun: one for one in self._workers if not one.ready}
         there, _ = self._ray.wait([*self._running, *starting], timeout=timeout)
@@ -131,38 +121,52 @@ class RayPool(Crew[_Actor]):
     def _begin(self, actor: _Actor) -> None:
         """Notes that an actor is there, or that it cannot begin."""
         try:
-            self._ray.get(actor.begun)
+            actor.nodes = frozenset([self._ray.get(actor.begun)])
         except self._ray.exceptions.RayError as error:
-            self._bury(actor, error)
+            said = f"No worker begins on the cluster: {in_one_line(error)[:300]}."
+            hint = "Install this package, with [batch] and [standalone], on all nodes."
+            # If it has died with its node, so may others.
+            self._bury(actor, None if self._has_lost(actor.nodes) else HostError(said, hint))
         else:
             self._begun(actor)
 
-    def _answer(self, promise: Any) -> tuple[int, Answer | None]:
-        actor, handle, number = self._running.pop(promise)
+    def _answer(self, promise: Any) -> Outcome:
+        actor, handle, nodes, number = self._running.pop(promise)
         actor.drop(number)
         try:
             answer: Answer = self._ray.get(promise)
-        except self._ray.exceptions.RayError as error:
+        except self._ray.exceptions.RayError:
             if handle is actor.handle:  # Of several tasks the first one brings a new actor.
-                self._bury(actor, error)
-            return number, None
+                self._bury(actor, None)
+            return number, Gone.LOST if self._has_lost(nodes) else Gone.DIED
         return number, answer
 
-    def _bury(self, actor: _Actor, error: Exception) -> None:
+    def _bury(self, actor: _Actor, reason: HostError | None) -> None:
         """Ends a dead actor, and replaces it."""
         self._ray.kill(actor.handle)
-        if self._has_lost(actor.nodes):  # It may have died with its node, and so may others.
-            self._replace(actor, None)
-            return
-        said = f"No worker begins on the cluster: {in_one_line(error)[:300]}."
-        hint = "Install this package, with [batch] and [standalone], on all nodes."
-        self._replace(actor, HostError(said, hint))
+        self._replace(actor, reason)
+
+    def _has_lost(self, nodes: frozenset[str]) -> bool:
+        """Whether the cluster has lost one of some nodes; says once of each that it has."""
+        lost = [one for one in self._ray.nodes() if one["NodeID"] in nodes and not one["Alive"]]
+        for one in lost:
+            if one["NodeID"] not in self._lost:
+                self._lost.add(one["NodeID"])
+                said = "the cluster has lost its node %s; what ran there runs again"
+                _log.warning(said, one["NodeManagerAddress"])
+        return bool(lost)
 
     def close(self) -> None:
         """As in `Pool`."""
         for actor in self._workers:
             self._ray.kill(actor.handle)
         self._ray.shutdown()
+
+
+def _node_of(_: Worker) -> str:
+    """Returns the node that an actor runs on; called there."""
+    node: str = _ray().get_runtime_context().get_node_id()
+    return node
 
 
 def _in_words(names: Iterable[str], resources: Mapping[str, float]) -> str:

@@ -19,8 +19,8 @@ from lib_layerdiffuse import errors
 from lib_layerdiffuse.batch.addresses import resolved
 from lib_layerdiffuse.batch.ledger import told_rows
 from lib_layerdiffuse.batch.places import place_at
-from lib_layerdiffuse.batch.pools import Task
-from lib_layerdiffuse.batch.worker import Answer, Setup, Worker
+from lib_layerdiffuse.batch.pools import Outcome, Task
+from lib_layerdiffuse.batch.worker import Setup, Worker
 from lib_layerdiffuse.methods import METHODS
 
 _OF_METHOD = ("strength", "stop_at", "fg_additional_prompt", "bg_additional_prompt", "enabled")
@@ -167,7 +167,7 @@ class PoolHere:
     def submit(self, task: Task, *, by_itself: bool) -> None:
         self._tasks.append(task)
 
-    def answers(self, timeout: float) -> list[tuple[int, Answer | None]]:
+    def answers(self, timeout: float) -> list[Outcome]:
         task = self._tasks.popleft()
         return [(task.number, self._worker.run(task.requests, task.wanted, task.tries))]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,7 +17,7 @@ from lib_layerdiffuse.batch import worker as working
 from lib_layerdiffuse.batch.driver import Driver, works
 from lib_layerdiffuse.batch.ledger import Ledger
 from lib_layerdiffuse.batch.places import LocalPlace, RemotePlace, place_at
-from lib_layerdiffuse.batch.pools import STARTS, Busy, Crew
+from lib_layerdiffuse.batch.pools import STARTS, Busy, Crew, Gone
 from lib_layerdiffuse.batch.processes import ProcessPool
 from lib_layerdiffuse.batch.requests import Checked, Request
 from lib_layerdiffuse.batch.results import Effort, MadeFile, write_row
@@ -38,7 +38,7 @@ class Pool:
     """Workers that answer as they are told, in this process.
 
     Args:
-        answer: Returns what comes of a task; None for a worker that dies of it.
+        answer: Returns what comes of a task, also for a worker that dies of it.
     """
 
     def __init__(self, answer):
@@ -55,8 +55,8 @@ class Pool:
 
     def answers(self, timeout):
         answers = {task.number: self.answer(task) for task in self._running}
-        dead = None in answers.values()
-        found = [(number, None if dead else answer) for number, answer in answers.items()]
+        dead = Gone.DIED in answers.values()
+        found = [(number, Gone.DIED if dead else answer) for number, answer in answers.items()]
         self._running.clear()
         return found
 
@@ -132,11 +132,27 @@ class TestDriver:
 
     def test_a_row_that_kills_its_worker_fails_and_no_other_does(self, tmp_path):
         rig = Rig(tmp_path)
-        pool = rig.run(lambda task: None if "4" in task.wanted else rig.well(task))
+        pool = rig.run(lambda task: Gone.DIED if "4" in task.wanted else rig.well(task))
         assert rig.failed() == {"4"}
         assert rig.ledger.rows["4"]["error"]["error"] == "WorkerDiedError"
         # Once it is suspected, nothing runs beside it.
         assert all(by_itself for one, _, by_itself in pool.tasks if one == ("4",))
+
+    def test_a_computer_that_is_lost_counts_against_no_row(self, tmp_path):
+        rig, lost = Rig(tmp_path), Counter()
+
+        def answer(task):
+            company = tuple(row.id for row in task.requests)
+            lost[company] += 1
+            if lost[company] == 1:
+                rig.write(task.requests[0])
+            return Gone.LOST if lost[company] < 9 else rig.well(task)
+
+        pool = rig.run(answer)
+        assert (rig.failed(), len(rig.ledger.rows)) == (set(), 6)
+        assert lost == {("0", "1", "2"): 9, ("3", "4", "5"): 9}
+        assert not any(by_itself for _, _, by_itself in pool.tasks)
+        assert pool.tasks[-1][1] == {"4", "5"}
 
     def test_what_a_worker_wrote_before_it_died_counts(self, tmp_path):
         rig = Rig(tmp_path, 3)
@@ -147,7 +163,7 @@ class TestDriver:
                 return rig.well(task)
             deaths.append(task)
             rig.write(rig.requests[1])
-            return None
+            return Gone.DIED
 
         pool = rig.run(answer)
         assert [wanted for _, wanted, _ in pool.tasks] == [set("012"), set("02")]
@@ -241,7 +257,7 @@ class TestPlaces:
             if not part.parent.exists():
                 part.parent.mkdir(parents=True)
                 part.write_bytes(b"half")
-                return None
+                return Gone.DIED
             return Answer([write_row(place, one, [], Effort(0, 0, 1, 0))])
 
         with held(place):
