@@ -2,12 +2,14 @@
 
     python bench/bench_batch.py                     # three minutes on an idle machine
     python bench/bench_batch.py --rounds 2 --workers 1 2 4
+    python bench/bench_batch.py --workers 1 --unpinned  # a minute: how much time goes into networks
 
 The tiny family draws. Each worker has a processor of its own, since one alone would use two, for
-sampling and for decoding. What is measured begins when each worker has had a chunk of rows, and
-ends before the last ones, so that neither loading counts nor that some have nothing to do any more.
-A machine that is busy with other work spoils rows per second, and with them the efficiency; seconds
-of processor time per row it spoils less. The load is printed, to tell.
+sampling and for decoding beside it. `--unpinned` lets it: then the share of sampling is that of the
+time in which networks are at work. What is measured begins when each worker has had a chunk of
+rows, and ends before the last ones, so that neither loading counts nor that some have nothing to do
+any more. A machine that is busy with other work spoils rows per second, and with them the
+efficiency; seconds of processor time per row it spoils less. The load is printed, to tell.
 """
 
 from __future__ import annotations
@@ -110,14 +112,14 @@ def checked(folder: Path, rows: int, steps: int) -> Checked:
     return Checker(models, ModelChoice(), str(folder)).check(read_job_file(str(path)))
 
 
-def watched(workers: int, jobs: Checked, folder: Path) -> Watch:
+def watched(workers: int, jobs: Checked, folder: Path, pool: type[ProcessPool]) -> Watch:
     """Returns what was seen of a run by so many workers."""
     place = place_at(str(folder))
     setup = Setup(place.address, ModelChoice(), (folder,), most=AT_ONCE)
     watch = Watch(workers, len(jobs.requests))
     rules = runs.Rules(most=AT_ONCE, tries=1, again=False)
     with runs.held(place):
-        runs.run(place, jobs, rules, lambda: PinnedPool(setup, [None] * workers), watch.begin)
+        runs.run(place, jobs, rules, lambda: pool(setup, [None] * workers), watch.begin)
     return watch
 
 
@@ -138,16 +140,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--unpinned", action="store_true")
     args = parser.parse_args()
     least = 3 * AT_ONCE * max(args.workers)
     if args.rows < least:
         parser.error(f"--rows has to be {least} or more for so many workers")
+    pool = ProcessPool if args.unpinned else PinnedPool
     print("workers     rows/s  efficiency   sampling   decoding  CPU s a row  driver CPU ms")
     for index in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             jobs = checked(folder, args.rows, args.steps)
-            seen = [watched(n, jobs, folder / str(n)) for n in args.workers]
+            seen = [watched(n, jobs, folder / str(n), pool) for n in args.workers]
         for one in seen:
             print(line(one, seen[0].rate / seen[0].workers), flush=True)
         load, processors = os.getloadavg()[0], os.cpu_count()

@@ -154,7 +154,7 @@ class TestCluster:
             not_yet.unlink()
             assert run.wait() == 0, run.said
         assert len(results(out)) == 4
-        assert run.said.count("\nlayerdiffuse: the cluster has lost its node ") == 1
+        assert run.said.count("layerdiffuse: the cluster has lost its node ") == 1
 
     def test_a_cluster_without_a_place_is_told_of_once_and_waited_for(self, tmp_path, monkeypatch):
         jobs, out = batch_run.job_file(tmp_path / "j.jsonl", rows(1)), tmp_path / "out"
