@@ -17,7 +17,7 @@ import pytest
 from batch_kills import Run
 from batch_run import results, rows, setup
 from processes_here import wait_for
-from ray_nodes import Cluster, in_namespaces, on_loopback
+from ray_nodes import RAY, Cluster, in_namespaces, on_loopback
 
 from lib_layerdiffuse.batch import runs
 from lib_layerdiffuse.batch.places import place_at
@@ -49,8 +49,8 @@ def test_a_worker_gets_no_task_before_it_has_begun():
 class TestCluster:
     @pytest.fixture(autouse=True)
     def _quiet_ray(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+        for name, value in RAY.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
     @pytest.fixture
