@@ -22,7 +22,6 @@ from ray_nodes import RAY, Cluster, in_namespaces, on_loopback
 
 from lib_layerdiffuse.batch import runs
 from lib_layerdiffuse.batch.places import place_at
-from lib_layerdiffuse.batch.pools import Busy, with_room
 from lib_layerdiffuse.batch.worker import Worker
 from lib_layerdiffuse.cli import main
 
@@ -32,16 +31,6 @@ def test_without_ray_it_is_told_what_to_install(tmp_path, capfd, monkeypatch):
     jobs = batch_run.job_file(tmp_path / "j.jsonl", rows(1))
     assert main(["batch", str(jobs), "--out", str(tmp_path / "out"), "--address", "local"]) == 2
     assert 'pip install ".[batch]"' in capfd.readouterr().err
-
-
-def test_a_worker_gets_no_task_before_it_has_begun():
-    busy, starting = Busy(), Busy()
-    busy.ready = True
-    busy.take(1, by_itself=False)
-    assert with_room([busy, starting], by_itself=False) is busy
-    assert with_room([busy, starting], by_itself=True) is None
-    starting.ready = True
-    assert with_room([busy, starting], by_itself=False) is starting
 
 
 @pytest.mark.slow
