@@ -102,7 +102,11 @@ class Cluster:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Sockets' paths have to be short.
         self.address = f"{places[0].ip}:{places[0].port}"
         self.head = self._start(0)
-        self.other = self._start(1)
+        try:
+            self.other = self._start(1)
+        except BaseException:
+            self.head.close()
+            raise
 
     def _start(self, index: int) -> _Node:
         return _Node(self._places[index], self._places[0], self._folder, self._cpus[index])

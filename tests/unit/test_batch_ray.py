@@ -22,12 +22,14 @@ from ray_nodes import RAY, Cluster, in_namespaces, on_loopback
 
 from lib_layerdiffuse.batch import runs
 from lib_layerdiffuse.batch.places import place_at
+from lib_layerdiffuse.batch.ray_pool import _NO_NETWORK
 from lib_layerdiffuse.batch.worker import Worker
 from lib_layerdiffuse.cli import main
 
 
 def test_without_ray_it_is_told_what_to_install(tmp_path, capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv(*_NO_NETWORK)  # Else the command leaves it to the tests after this one.
     jobs = batch_run.job_file(tmp_path / "j.jsonl", rows(1))
     assert main(["batch", str(jobs), "--out", str(tmp_path / "out"), "--address", "local"]) == 2
     assert 'pip install ".[batch]"' in capfd.readouterr().err
